@@ -1,0 +1,1 @@
+"""One file per variant; `default.py` lists every field once."""

@@ -1,0 +1,267 @@
+"""Convolutional backbones: the stem of S, HRNet up to stage 3 of B and L.
+
+Names follow the original's (conv1, layer1, ...) so that weights can be traced.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from tokenpose_jax.models.layers import Captured, ConvNorm
+
+EXPANSION = 4  # a bottleneck's output has four times its inner channels
+
+
+class Bottleneck(nnx.Module):
+  """1x1, 3x3 and 1x1 convolutions around a shortcut (SPEC.md 2.4)."""
+
+  def __init__(self, inputs: int, channels: int, *, rngs: nnx.Rngs, dtype: Any):
+    outputs = EXPANSION * channels
+    self.conv1 = ConvNorm(inputs, channels, kernel=1, rngs=rngs, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
+    self.conv3 = ConvNorm(channels, outputs, kernel=1, rngs=rngs, dtype=dtype)
+    if inputs != outputs:
+      self.downsample = ConvNorm(
+        inputs, outputs, kernel=1, rngs=rngs, dtype=dtype
+      )
+    else:
+      self.downsample = None
+
+  def __call__(
+    self, x: Float[Array, "b h w c"], *, train: bool
+  ) -> Float[Array, "b h w _c"]:
+    y = jax.nn.relu(self.conv1(x, train=train))
+    y = jax.nn.relu(self.conv2(y, train=train))
+    y = self.conv3(y, train=train)
+    shortcut = x if self.downsample is None else self.downsample(x, train=train)
+    return jax.nn.relu(y + shortcut)
+
+
+class Stem(nnx.Module):
+  """Two stride-2 convolutions and four bottlenecks: features at 1/4.
+
+  The backbone of TokenPose-S, and the beginning of HRNet. Input (B, H, W, 3),
+  output (B, H/4, W/4, 4 * channels).
+  """
+
+  def __init__(
+    self, *, channels: int = 64, rngs: nnx.Rngs, dtype: Any = jnp.float32
+  ):
+    self.channels_out = EXPANSION * channels
+    self.conv1 = ConvNorm(
+      3, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
+    )
+    self.conv2 = ConvNorm(
+      channels, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
+    )
+    inputs = (channels, *[self.channels_out] * 3)
+    self.layer1 = nnx.List(
+      [Bottleneck(size, channels, rngs=rngs, dtype=dtype) for size in inputs]
+    )
+
+  def __call__(
+    self,
+    x: Float[Array, "b h w 3"],
+    *,
+    train: bool,
+    captured: Captured | None = None,
+  ) -> Float[Array, "b _h _w c"]:
+    y = self.conv1(x, train=train)
+    z = self.conv2(jax.nn.relu(y), train=train)
+    if captured is not None:
+      captured["backbone.bn1_preact"] = y
+      captured["backbone.bn2_preact"] = z
+    z = jax.nn.relu(z)
+    for i, block in enumerate(self.layer1):
+      z = block(z, train=train)
+      if captured is not None:
+        captured[f"backbone.layer1.{i}"] = z
+    return z
+
+
+class BasicBlock(nnx.Module):
+  """Two 3x3 convolutions around a shortcut."""
+
+  def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: Any):
+    self.conv1 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
+
+  def __call__(
+    self, x: Float[Array, "b h w c"], *, train: bool
+  ) -> Float[Array, "b h w c"]:
+    y = jax.nn.relu(self.conv1(x, train=train))
+    return jax.nn.relu(self.conv2(y, train=train) + x)
+
+
+class Up(nnx.Module):
+  """A coarser branch at a finer one's width and size."""
+
+  def __init__(self, inputs: int, outputs: int, factor: int, **options: Any):
+    self.factor = factor
+    self.up = ConvNorm(inputs, outputs, kernel=1, **options)
+
+  def __call__(
+    self, x: Float[Array, "b h w c"], *, train: bool
+  ) -> Float[Array, "b _h _w _c"]:
+    return enlarge(self.up(x, train=train), self.factor)
+
+
+class Down(nnx.Module):
+  """A finer branch at a coarser one's width and size: stride-2 steps.
+
+  All steps but the last keep the width and are followed by ReLU.
+  """
+
+  def __init__(self, inputs: int, outputs: int, steps: int, **options: Any):
+    widths = [inputs] * steps + [outputs]
+    self.down = nnx.List(
+      [
+        ConvNorm(a, b, kernel=3, stride=2, **options)
+        for a, b in itertools.pairwise(widths)
+      ]
+    )
+
+  def __call__(
+    self, x: Float[Array, "b h w c"], *, train: bool
+  ) -> Float[Array, "b _h _w _c"]:
+    for i, conv in enumerate(self.down):
+      x = conv(jax.nn.relu(x) if i else x, train=train)
+    return x
+
+
+def _resample(
+  source: int, target: int, channels: Sequence[int], **options: Any
+) -> Up | Down | None:
+  """What brings branch `source` to branch `target`; None for itself."""
+  if source == target:
+    return None
+  widths = (channels[source], channels[target])
+  if source > target:
+    return Up(*widths, 2 ** (source - target), **options)
+  return Down(*widths, target - source, **options)
+
+
+class Exchange(nnx.Module):
+  """An HRNet module: four basic blocks per branch, then all-to-all fusion.
+
+  Args:
+    channels: width of each branch; branch i has 1/2**i of branch 0's size.
+    outputs: how many branches it returns.
+  """
+
+  def __init__(
+    self,
+    channels: Sequence[int],
+    outputs: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: Any,
+  ):
+    self.branches = nnx.List(
+      [
+        nnx.List([BasicBlock(c, rngs=rngs, dtype=dtype) for _ in range(4)])
+        for c in channels
+      ]
+    )
+    self.fuse = nnx.List(
+      [
+        nnx.List(
+          [
+            _resample(j, i, channels, rngs=rngs, dtype=dtype)
+            for j in range(len(channels))
+          ]
+        )
+        for i in range(outputs)
+      ]
+    )
+
+  def __call__(
+    self, inputs: list[Float[Array, "b _h _w _c"]], *, train: bool
+  ) -> list[Float[Array, "b _h _w _c"]]:
+    maps = []
+    for x, blocks in zip(inputs, self.branches, strict=True):
+      for block in blocks:
+        x = block(x, train=train)
+      maps.append(x)
+    fused = []
+    for row in self.fuse:
+      terms = [
+        x if resample is None else resample(x, train=train)
+        for x, resample in zip(maps, row, strict=True)
+      ]
+      fused.append(jax.nn.relu(sum(terms[1:], start=terms[0])))
+    return fused
+
+
+class HRNet(nnx.Module):
+  """HRNet up to stage 3, its finest branch: the backbone of B and L.
+
+  Input (B, H, W, 3), output (B, H/4, W/4, channels). SPEC.md 2.4.
+
+  Args:
+    channels: C, 32 or 48; the branches have C, 2C and 4C.
+  """
+
+  def __init__(
+    self, *, channels: int, rngs: nnx.Rngs, dtype: Any = jnp.float32
+  ):
+    options: dict[str, Any] = dict(rngs=rngs, dtype=dtype)
+    widths = (channels, 2 * channels, 4 * channels)
+    self.channels_out = channels
+    self.stem = Stem(**options)
+    features = self.stem.channels_out
+    self.transition1 = nnx.List(
+      [
+        ConvNorm(features, widths[0], kernel=3, **options),
+        ConvNorm(features, widths[1], kernel=3, stride=2, **options),
+      ]
+    )
+    self.stage2 = nnx.List([Exchange(widths[:2], 2, **options)])
+    # Keyed by the branch it makes; branches 0 and 1 pass unchanged.
+    self.transition2 = nnx.Dict(
+      {"2": ConvNorm(widths[1], widths[2], kernel=3, stride=2, **options)}
+    )
+    self.stage3 = nnx.List(
+      [Exchange(widths, outputs, **options) for outputs in (3, 3, 3, 1)]
+    )
+
+  def __call__(
+    self,
+    x: Float[Array, "b h w 3"],
+    *,
+    train: bool,
+    captured: Captured | None = None,
+  ) -> Float[Array, "b _h _w c"]:
+    keep = captured if captured is not None else {}
+    x = self.stem(x, train=train, captured=captured)
+    keep["backbone.layer1"] = x
+    maps = [jax.nn.relu(conv(x, train=train)) for conv in self.transition1]
+    for i, y in enumerate(maps):
+      keep[f"backbone.transition1.{i}"] = y
+    maps = self._stage("stage2", maps, train, keep)
+    new = jax.nn.relu(self.transition2["2"](maps[-1], train=train))
+    keep["backbone.transition2.2"] = new
+    return self._stage("stage3", [*maps, new], train, keep)[0]
+
+  def _stage(
+    self, name: str, maps: list[Array], train: bool, keep: Captured
+  ) -> list[Array]:
+    for m, module in enumerate(getattr(self, name)):
+      maps = module(maps, train=train)
+      for i, y in enumerate(maps):
+        keep[f"backbone.{name}.{m}.branch{i}"] = y
+    return maps
+
+
+def enlarge(
+  x: Float[Array, "b h w c"], factor: int
+) -> Float[Array, "b _h _w c"]:
+  """Nearest-neighbour enlargement by a whole factor."""
+  b, h, w, c = x.shape
+  x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
+  return x.reshape(b, h * factor, w * factor, c)

@@ -1,0 +1,222 @@
+"""Layers shared by the backbones and the Transformer.
+
+Every number that decides results is written out here, with its source, even
+where it equals today's default of a library: defaults differ silently.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+# SPEC.md 2.7: linear weights and tokens have deviation 0.02. The original cuts
+# them at +-2 absolute (100 deviations), which never bites.
+LINEAR_INIT = nnx.initializers.normal(0.02)
+CONV_INIT = nnx.initializers.normal(0.001)
+
+LAYER_NORM_EPS = 1e-5  # SPEC.md 2.4; Flax's default is 1e-6.
+BATCH_NORM_EPS = 1e-5  # SPEC.md 2.4
+BATCH_NORM_MOMENTUM = 0.9  # SPEC.md 2.4: keeps 0.9 of the old value
+
+Captured = dict[str, Array]
+"""Filled by a forward pass on request: intermediate values by name."""
+
+
+def linear(
+  inputs: int,
+  outputs: int,
+  *,
+  rngs: nnx.Rngs,
+  dtype: Any = jnp.float32,
+  use_bias: bool = True,
+) -> nnx.Linear:
+  """A linear layer initialised as SPEC.md 2.7; parameters stay float32."""
+  return nnx.Linear(
+    inputs,
+    outputs,
+    use_bias=use_bias,
+    kernel_init=LINEAR_INIT,
+    bias_init=nnx.initializers.zeros,
+    dtype=dtype,
+    param_dtype=jnp.float32,
+    rngs=rngs,
+  )
+
+
+def layer_norm(size: int, *, rngs: nnx.Rngs, dtype: Any) -> nnx.LayerNorm:
+  """A layer norm with the original's epsilon; statistics in float32."""
+  return nnx.LayerNorm(
+    size,
+    epsilon=LAYER_NORM_EPS,
+    # E[x^2] - E[x]^2 loses digits where the mean is large against the spread.
+    use_fast_variance=False,
+    dtype=dtype,
+    param_dtype=jnp.float32,
+    rngs=rngs,
+  )
+
+
+class BatchNorm(nnx.Module):
+  """Batch normalisation over all but the last axis, as SPEC.md 2.4.
+
+  Own code because the running variance takes the *unbiased* batch variance
+  (n / (n - 1)); `nnx.BatchNorm` takes the biased one. Under `jax.jit` with the
+  batch sharded over devices the statistics are those of the global batch.
+  """
+
+  def __init__(self, size: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32):
+    del rngs  # Nothing here is drawn.
+    self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
+    self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
+    self.mean = nnx.BatchStat(jnp.zeros((size,), jnp.float32))
+    self.var = nnx.BatchStat(jnp.ones((size,), jnp.float32))
+    self.dtype = dtype
+
+  def __call__(
+    self, x: Float[Array, "*axes c"], *, train: bool
+  ) -> Float[Array, "*axes c"]:
+    if train:
+      wide = x.astype(jnp.float32)
+      axes = tuple(range(x.ndim - 1))
+      mean = wide.mean(axes)
+      var = jnp.square(wide - mean).mean(axes)
+      count = x.size // x.shape[-1]
+      keep, take = BATCH_NORM_MOMENTUM, 1 - BATCH_NORM_MOMENTUM
+      unbiased = var * (count / max(count - 1, 1))
+      self.mean[...] = keep * self.mean[...] + take * mean
+      self.var[...] = keep * self.var[...] + take * unbiased
+    else:
+      mean, var = self.mean[...], self.var[...]
+    gain = self.scale[...] * jax.lax.rsqrt(var + BATCH_NORM_EPS)
+    shift = self.bias[...] - mean * gain
+    return (x * gain + shift).astype(self.dtype)
+
+
+class ConvNorm(nnx.Module):
+  """Convolution without bias, then batch norm.
+
+  Pads half a kernel on all four sides, also with stride 2: "SAME" would pad
+  only right and below there (SPEC.md 2.4).
+  """
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    *,
+    kernel: int,
+    stride: int = 1,
+    rngs: nnx.Rngs,
+    dtype: Any = jnp.float32,
+  ):
+    self.conv = nnx.Conv(
+      inputs,
+      outputs,
+      kernel_size=(kernel, kernel),
+      strides=(stride, stride),
+      padding=((kernel // 2, kernel // 2),) * 2,
+      use_bias=False,
+      kernel_init=CONV_INIT,
+      dtype=dtype,
+      param_dtype=jnp.float32,
+      rngs=rngs,
+    )
+    self.norm = BatchNorm(outputs, rngs=rngs, dtype=dtype)
+
+  def __call__(
+    self, x: Float[Array, "b h w c"], *, train: bool
+  ) -> Float[Array, "b _h _w _c"]:
+    return self.norm(self.conv(x), train=train)
+
+
+class Attention(nnx.Module):
+  """Multi-head self-attention over all tokens (SPEC.md 2.4).
+
+  Attributes:
+    scale: what the logits are multiplied by. S uses width**-0.5, the others
+      (width / heads)**-0.5: "scale quirk" in SPEC.md 2.4.
+  """
+
+  def __init__(
+    self, dim: int, heads: int, scale: float, *, rngs: nnx.Rngs, dtype: Any
+  ):
+    self.heads = heads
+    self.scale = scale
+    self.dtype = dtype
+    self.to_qkv = linear(dim, 3 * dim, use_bias=False, rngs=rngs, dtype=dtype)
+    self.to_out = linear(dim, dim, rngs=rngs, dtype=dtype)
+
+  def __call__(
+    self,
+    x: Float[Array, "b n d"],
+    captured: Captured | None = None,
+    name: str = "",
+  ) -> Float[Array, "b n d"]:
+    b, n, d = x.shape
+    qkv = self.to_qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
+    q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    logits = jnp.einsum(
+      "bqhd,bkhd->bhqk",
+      q * self.scale,
+      k,
+      preferred_element_type=jnp.float32,
+    )
+    # The softmax in float32, its division after the product with v: (b, n, d)
+    # divisions instead of (b, heads, n, n).
+    peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+    weights = jnp.exp(logits - peak)
+    total = weights.sum(-1)
+    if captured is not None:
+      captured[f"attention.{name}"] = weights / total[..., None]
+    mixed = jnp.einsum(
+      "bhqk,bkhd->bqhd",
+      weights.astype(self.dtype),
+      v,
+      preferred_element_type=jnp.float32,
+    )
+    mixed = mixed / jnp.swapaxes(total, 1, 2)[..., None]
+    return self.to_out(mixed.reshape(b, n, d).astype(self.dtype))
+
+
+class Block(nnx.Module):
+  """A pre-norm Transformer block: x + Attn(LN(x)), then x + MLP(LN(x))."""
+
+  def __init__(
+    self,
+    dim: int,
+    heads: int,
+    scale: float,
+    mlp_dim: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: Any,
+  ):
+    self.norm1 = layer_norm(dim, rngs=rngs, dtype=dtype)
+    self.attention = Attention(dim, heads, scale, rngs=rngs, dtype=dtype)
+    self.norm2 = layer_norm(dim, rngs=rngs, dtype=dtype)
+    self.mlp_in = linear(dim, mlp_dim, rngs=rngs, dtype=dtype)
+    self.mlp_out = linear(mlp_dim, dim, rngs=rngs, dtype=dtype)
+
+  def __call__(
+    self,
+    x: Float[Array, "b n d"],
+    captured: Captured | None = None,
+    name: str = "",
+  ) -> Float[Array, "b n d"]:
+    x = x + self.attention(self.norm1(x), captured, name)
+    hidden = jax.nn.gelu(self.mlp_in(self.norm2(x)), approximate=False)
+    x = x + self.mlp_out(hidden)
+    if captured is not None:
+      captured[f"block.{name}"] = x
+    return x
+
+
+def check_choice(field: str, value: Any, allowed: Sequence[Any]) -> None:
+  """Raises a ValueError that names the field and what it may be."""
+  if value not in allowed:
+    raise ValueError(
+      f"model.{field} is {value!r}; allowed: {', '.join(map(str, allowed))}"
+    )

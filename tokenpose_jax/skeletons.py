@@ -1,0 +1,251 @@
+"""Skeletons: what a keypoint set is called, how it is joined and mirrored.
+
+Data only. Everything that depends on the keypoint set (model size,
+augmentation, OKS, drawing) asks a `Skeleton` and nothing else.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from tokenpose_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Skeleton:
+  """A named set of K keypoints.
+
+  Attributes:
+    name: what configs and checkpoints call it.
+    keypoints: K names, in the order of the annotations.
+    limbs: pairs of keypoint indices that are drawn as a line.
+    flip_pairs: pairs of indices that change places in a mirrored image.
+    upper_body: indices of the upper half, for half-body augmentation.
+    sigmas: K per-keypoint constants of OKS (the COCO site's sigma_i; k_i is
+      twice that), or None where OKS is not defined for the set.
+    colors: K RGB triples, 0 to 255.
+  """
+
+  name: str
+  keypoints: tuple[str, ...]
+  limbs: tuple[tuple[int, int], ...]
+  flip_pairs: tuple[tuple[int, int], ...]
+  upper_body: tuple[int, ...]
+  sigmas: tuple[float, ...] | None
+  colors: tuple[tuple[int, int, int], ...]
+
+  def __post_init__(self):
+    k = self.num_keypoints
+    if len(set(self.keypoints)) != k:
+      raise InputError(f"skeleton {self.name!r}: keypoint names repeat")
+    for field in ("limbs", "flip_pairs"):
+      for pair in getattr(self, field):
+        if len(pair) != 2 or not all(0 <= i < k for i in pair):
+          raise InputError(
+            f"skeleton {self.name!r}: {field} has {pair}; expected two"
+            f" indices from 0 to {k - 1}"
+          )
+    paired = [i for pair in self.flip_pairs for i in pair]
+    if len(set(paired)) != len(paired):
+      raise InputError(
+        f"skeleton {self.name!r}: flip_pairs names a keypoint twice"
+      )
+    if not all(0 <= i < k for i in self.upper_body):
+      raise InputError(f"skeleton {self.name!r}: upper_body is out of range")
+    for field in ("sigmas", "colors"):
+      values = getattr(self, field)
+      if values is not None and len(values) != k:
+        raise InputError(
+          f"skeleton {self.name!r}: {field} has {len(values)} entries,"
+          f" expected {k}"
+        )
+
+  @property
+  def num_keypoints(self) -> int:
+    return len(self.keypoints)
+
+  @property
+  def flip_permutation(self) -> np.ndarray:
+    """(K,) int32: the keypoint that each index becomes in a mirror image."""
+    order = np.arange(self.num_keypoints, dtype=np.int32)
+    for left, right in self.flip_pairs:
+      order[left], order[right] = right, left
+    return order
+
+  def to_dict(self) -> dict[str, Any]:
+    """The skeleton as JSON types, the inverse of `from_dict`."""
+    return json.loads(json.dumps(dataclasses.asdict(self)))
+
+  @classmethod
+  def from_dict(cls, fields: Mapping[str, Any]) -> "Skeleton":
+    """Builds a skeleton from JSON types.
+
+    Args:
+      fields: the attributes of this class; `keypoints` is required. `limbs`
+        and `flip_pairs` hold names or indices; `colors` defaults to a hue
+        circle, the others to nothing.
+
+    Raises:
+      InputError: naming the field that is unknown, missing or inconsistent.
+    """
+    known = {field.name for field in dataclasses.fields(cls)}
+    if unknown := sorted(set(fields) - known):
+      raise InputError(f"skeleton: unknown fields {unknown}; known: {known}")
+    if "keypoints" not in fields:
+      raise InputError("skeleton: the field 'keypoints' is missing")
+    keypoints = tuple(fields["keypoints"])
+    number = {name: i for i, name in enumerate(keypoints)}
+
+    def index(value: int | str) -> int:
+      if isinstance(value, str) and value not in number:
+        raise InputError(f"skeleton: {value!r} is no keypoint of {keypoints}")
+      return number[value] if isinstance(value, str) else int(value)
+
+    def pairs(field: str) -> tuple[tuple[int, int], ...]:
+      return tuple(
+        tuple(index(end) for end in pair)  # type: ignore[misc]
+        for pair in fields.get(field, ())
+      )
+
+    sigmas = fields.get("sigmas")
+    colors = fields.get("colors") or hue_circle(len(keypoints))
+    return cls(
+      name=fields.get("name", "custom"),
+      keypoints=keypoints,
+      limbs=pairs("limbs"),
+      flip_pairs=pairs("flip_pairs"),
+      upper_body=tuple(index(i) for i in fields.get("upper_body", ())),
+      sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
+      colors=tuple(tuple(int(c) for c in rgb) for rgb in colors),  # type: ignore[misc]
+    )
+
+
+def hue_circle(number: int) -> tuple[tuple[int, int, int], ...]:
+  """`number` well-separated RGB colours, 0 to 255."""
+  hue = np.arange(number)[:, None] / max(number, 1)
+  wave = np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
+  rgb = np.round(255 * (0.25 + 0.75 * np.clip(wave, 0, 1))).astype(int)
+  return tuple((int(r), int(g), int(b)) for r, g, b in rgb)
+
+
+def _sided(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+  """Pairs each `left_x` with its `right_x`."""
+  return tuple(
+    (i, names.index("right_" + name.removeprefix("left_")))
+    for i, name in enumerate(names)
+    if name.startswith("left_")
+  )
+
+
+def _sided_colors(names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+  """Left green, right orange, middle blue: sides can be told in a drawing."""
+  side = {"left": (60, 220, 90), "right": (255, 140, 30)}
+  return tuple(side.get(name.split("_")[0], (70, 150, 255)) for name in names)
+
+
+_COCO_NAMES = (
+  "nose",
+  "left_eye",
+  "right_eye",
+  "left_ear",
+  "right_ear",
+  "left_shoulder",
+  "right_shoulder",
+  "left_elbow",
+  "right_elbow",
+  "left_wrist",
+  "right_wrist",
+  "left_hip",
+  "right_hip",
+  "left_knee",
+  "right_knee",
+  "left_ankle",
+  "right_ankle",
+)
+
+# fmt: off
+_COCO_LIMBS = (
+  (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6),
+  (5, 7), (6, 8), (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4),
+  (3, 5), (4, 6),
+)
+# The COCO site's keypoint evaluation page; SPEC.md 5.4.
+_COCO_SIGMAS = (
+  .026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107,
+  .087, .087, .089, .089,
+)
+# fmt: on
+
+COCO_17 = Skeleton(
+  name="coco_17",
+  keypoints=_COCO_NAMES,
+  limbs=_COCO_LIMBS,
+  flip_pairs=_sided(_COCO_NAMES),
+  upper_body=tuple(range(11)),
+  sigmas=_COCO_SIGMAS,
+  colors=_sided_colors(_COCO_NAMES),
+)
+
+_MPII_NAMES = (
+  "right_ankle",
+  "right_knee",
+  "right_hip",
+  "left_hip",
+  "left_knee",
+  "left_ankle",
+  "pelvis",
+  "thorax",
+  "neck",
+  "head",
+  "right_wrist",
+  "right_elbow",
+  "right_shoulder",
+  "left_shoulder",
+  "left_elbow",
+  "left_wrist",
+)
+
+# fmt: off
+_MPII_LIMBS = (
+  (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9),
+  (10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15),
+)
+# fmt: on
+
+MPII_16 = Skeleton(
+  name="mpii_16",
+  keypoints=_MPII_NAMES,
+  limbs=_MPII_LIMBS,
+  flip_pairs=_sided(_MPII_NAMES),
+  upper_body=tuple(range(7, 16)),
+  sigmas=None,  # MPII is measured by PCKh, which has no per-joint constants.
+  colors=_sided_colors(_MPII_NAMES),
+)
+
+NAMED = {skeleton.name: skeleton for skeleton in (COCO_17, MPII_16)}
+
+
+def get(name_or_path: str) -> Skeleton:
+  """The skeleton of that name, or read from that JSON file.
+
+  Raises:
+    InputError: the name is unknown, or the file is missing or malformed.
+  """
+  if name_or_path in NAMED:
+    return NAMED[name_or_path]
+  if not name_or_path.endswith(".json"):
+    raise InputError(
+      f"unknown skeleton {name_or_path!r}; known: {', '.join(NAMED)},"
+      " or the path of a .json file"
+    )
+  try:
+    fields = json.loads(epath.Path(name_or_path).read_text())
+  except FileNotFoundError:
+    raise InputError(f"skeleton file {name_or_path} does not exist") from None
+  except json.JSONDecodeError as error:
+    raise InputError(f"skeleton file {name_or_path}: {error}") from None
+  return Skeleton.from_dict(fields)
