@@ -1,0 +1,1 @@
+"""What the networks are measured by: one module per benchmark."""

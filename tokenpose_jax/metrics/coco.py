@@ -1,0 +1,222 @@
+"""COCO keypoint evaluation: detections in, the ten AP and AR figures out.
+
+The figures come from hotcoco, a Rust port of pycocotools whose figures are
+bit for bit the same and take a fraction of the time. What it would pass over
+in silence (missing fields, keypoints of another skeleton) is an error here.
+"""
+
+import os
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import hotcoco
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics import coco_files, oks
+
+# In pycocotools' order.
+FIGURES = (
+  *("AP", "AP50", "AP75", "APM", "APL"),
+  *("AR", "AR50", "AR75", "ARM", "ARL"),
+)
+
+# Where the five AP, and the five AR, lie in pycocotools' tables: which of the
+# OKS thresholds .50, .55 ... .95, and which of all, medium and large people.
+_CELLS = (
+  (slice(None), 0),
+  (slice(0, 1), 0),
+  (slice(5, 6), 0),
+  (slice(None), 1),
+  (slice(None), 2),
+)
+
+
+def evaluate(
+  annotations: str | os.PathLike | Mapping[str, Any],
+  results: str | os.PathLike | Sequence[Mapping[str, Any]],
+  *,
+  sigmas: ArrayLike | None = None,
+  image_ids: Iterable[Hashable] | None = None,
+) -> dict[str, float]:
+  """The ten COCO keypoint figures, as pycocotools gives them (SPEC.md 5.5).
+
+  The results count as they are: no rescoring, no NMS. The 20 best detections
+  of an image are looked at. Crowds and people without labelled keypoints
+  neither help nor hurt; results of a category that the annotations do not
+  list are passed over.
+
+  Deliberately unlike pycocotools: annotation ids play no part, because it
+  takes a match with the id 0 for a miss and confuses ids that repeat; and
+  `num_keypoints` and `iscrowd` may be absent, to be counted and to be 0.
+
+  Args:
+    annotations: a COCO annotation file, or what it holds. Each annotation
+      has image_id, category_id, area (square pixels), bbox (x, y, w, h in
+      pixels) and keypoints (3K numbers: x, y, visibility).
+    results: a COCO results file, or the list that it holds. Each result has
+      image_id, category_id, score and keypoints (3K numbers: x, y, score).
+    sigmas: (K,) OKS constants, `Skeleton.sigmas`; None: COCO's 17.
+    image_ids: evaluate these images alone; None: all.
+
+  Returns:
+    Figures by the names in FIGURES, from 0 to 1; -1 where there is no ground
+    truth to measure by.
+
+  Raises:
+    InputError: a file is missing or no JSON, a field is missing, a number is
+      not finite, a keypoint count differs from K, or an image is unknown.
+  """
+  constants = _checked_sigmas(sigmas)
+  dataset, detections = coco_files.read(
+    annotations, results, len(constants), image_ids
+  )
+  ground_truth = hotcoco.COCO(dataset)
+  evaluation = hotcoco.COCOeval(
+    ground_truth, ground_truth.load_res(detections), "keypoints"
+  )
+  if sigmas is not None:
+    evaluation.params.kpt_oks_sigmas = constants.tolist()
+  evaluation.evaluate()
+  evaluation.accumulate()
+  tables = evaluation.eval
+  assert tables is not None  # accumulate() has just filled it.
+  return _figures(tables["precision"], tables["recall"])
+
+
+def detections_to_results(
+  image_ids: ArrayLike,
+  keypoints: ArrayLike,
+  keypoint_scores: ArrayLike,
+  box_scores: ArrayLike,
+  areas: ArrayLike,
+  sigmas: ArrayLike,
+  *,
+  visibility_threshold: float = 0.2,
+  oks_threshold: float | None = 0.9,
+  soft: bool = False,
+  category_id: int = 1,
+) -> list[dict[str, Any]]:
+  """Turns the network's detections into COCO results (SPEC.md 5.4, 5.5).
+
+  Rescores every detection, then applies OKS-NMS image by image.
+
+  Args:
+    image_ids: (N,) integers or strings, in any order.
+    keypoints: (N, K, 2) x, y in image pixels.
+    keypoint_scores: (N, K) heatmap maxima.
+    box_scores: (N,) the person detector's scores.
+    areas: (N,) of the enlarged boxes, square pixels (SPEC.md 5.4).
+    sigmas: (K,) OKS constants, `Skeleton.sigmas`.
+    visibility_threshold: keypoints that score higher count in the rescoring.
+    oks_threshold: of OKS-NMS; None, or 1 and above: no NMS.
+    soft: `soft_oks_nms`, which keeps 20 an image, in place of `oks_nms`.
+    category_id: what the results are called.
+
+  Returns:
+    Results that `json.dumps` takes. Images in order of first appearance, in
+    each image by falling score.
+
+  Raises:
+    ValueError: the shapes do not fit together, or a number is not finite.
+  """
+  ids = np.asarray(image_ids)
+  if len(ids) == 0:
+    return []
+  points = np.asarray(keypoints, np.float64)
+  point_scores = np.asarray(keypoint_scores, np.float64)
+  area = np.asarray(areas, np.float64)
+  if (
+    point_scores.shape[:1] != ids.shape
+    or points.shape != (*point_scores.shape, 2)
+    or area.shape != ids.shape
+  ):
+    raise ValueError(
+      f"image_ids {ids.shape}, keypoints {points.shape}, keypoint_scores"
+      f" {point_scores.shape} and areas {area.shape} do not fit; expected"
+      " (N,), (N, K, 2), (N, K) and (N,)"
+    )
+  scores = oks.rescore(box_scores, point_scores, visibility_threshold)
+  flat = np.concatenate([points, point_scores[..., None]], axis=2)
+  flat = flat.reshape(len(ids), -1)
+  finite = np.isfinite(flat).all(axis=1) & np.isfinite(scores + area)
+  if not finite.all():
+    index = int(np.argmin(finite))
+    raise ValueError(
+      f"detection {index} (image_id {ids[index]!r}) has NaN or infinite"
+      " keypoints, scores or area"
+    )
+
+  _, first, group = np.unique(ids, return_index=True, return_inverse=True)
+  appearance = first[group]
+  # By image, within it by falling score, among equals as given.
+  order = np.lexsort((-scores, appearance))
+  edges = np.flatnonzero(np.diff(appearance[order])) + 1
+  if oks_threshold is not None and oks_threshold < 1:
+    suppress = oks.soft_oks_nms if soft else oks.oks_nms
+    kept = []
+    for one in np.split(order, edges):
+      keep = suppress(
+        points[one], scores[one], area[one], sigmas, oks_threshold
+      )
+      # Soft NMS takes them in another order than that of their scores.
+      kept.append(one[np.sort(keep)])
+    order = np.concatenate(kept)
+  columns = (ids[order], flat[order], scores[order])
+  return [
+    {
+      "image_id": image_id,
+      "category_id": category_id,
+      "keypoints": row,
+      "score": score,
+    }
+    for image_id, row, score in zip(*(c.tolist() for c in columns), strict=True)
+  ]
+
+
+def format_table(figures: Mapping[str, float], title: str = "") -> str:
+  """The ten figures as a small table for terminals.
+
+  Args:
+    figures: what `evaluate` returns.
+    title: a first line; none if empty.
+
+  Returns:
+    Lines without a final newline: three decimals, "-" where nothing could be
+    measured.
+  """
+  cells = ["-" if figures[f] < 0 else f"{figures[f]:.3f}" for f in FIGURES]
+  rows = [
+    ("", "all", ".50", ".75", "medium", "large"),
+    ("AP", *cells[:5]),
+    ("AR", *cells[5:]),
+  ]
+  lines = [
+    f"{name:<4}" + "".join(f"{cell:>8}" for cell in row) for name, *row in rows
+  ]
+  return "\n".join([title, *lines] if title else lines)
+
+
+def _figures(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+  """pycocotools' summary of its tables [T, R, C, A, 1] and [T, C, A, 1]."""
+  values = []
+  for table in (precision, recall):
+    for thresholds, people in _CELLS:
+      cells = table[thresholds][..., people, 0]
+      cells = cells[cells > -1]
+      values.append(float(cells.mean()) if cells.size else -1.0)
+  return dict(zip(FIGURES, values, strict=True))
+
+
+def _checked_sigmas(sigmas: ArrayLike | None) -> np.ndarray:
+  """(K,) float64, COCO's if None."""
+  if sigmas is None:
+    sigmas = skeletons.COCO_17.sigmas
+  constants = np.asarray(sigmas, np.float64)
+  if constants.ndim != 1 or not np.all((constants > 0) & (constants < np.inf)):
+    raise InputError(
+      f"sigmas: expected K positive numbers, got {constants.tolist()}"
+    )
+  return constants

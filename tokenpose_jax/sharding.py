@@ -1,0 +1,88 @@
+"""The device mesh, what is sharded over it, and multi-process set-up."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from tokenpose_jax.errors import InputError
+
+
+def initialize() -> None:
+  """Joins the processes of a multi-host run; a no-op on a single host.
+
+  On Cloud TPU pods and under SLURM or MPI JAX finds the others by itself;
+  elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+  """
+  address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+  if address:
+    jax.distributed.initialize(
+      address,
+      int(os.environ["JAX_NUM_PROCESSES"]),
+      int(os.environ["JAX_PROCESS_ID"]),
+    )
+  elif len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
+    jax.distributed.initialize()
+
+
+def create_mesh() -> Mesh:
+  """All devices on one axis, `data`."""
+  return jax.make_mesh(
+    (jax.device_count(),), ("data",), axis_types=(AxisType.Auto,)
+  )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The whole array on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def by_batch(mesh: Mesh) -> NamedSharding:
+  """The leading axis split over the devices."""
+  return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def local_slots(mesh: Mesh, batch_size: int, field: str) -> np.ndarray:
+  """The slots of a global batch that this process loads, ascending.
+
+  Args:
+    field: the config field of the batch size, for the error.
+
+  Raises:
+    InputError: the batch does not divide over the devices.
+  """
+  if batch_size % mesh.size:
+    raise InputError(
+      f"{field} is {batch_size}; it must be a multiple of the number of"
+      f" devices, {mesh.size}"
+    )
+  indices = by_batch(mesh).addressable_devices_indices_map((batch_size,))
+  slots = [np.arange(batch_size)[index] for index in indices.values()]
+  return np.unique(np.concatenate(slots))
+
+
+def put_batch(
+  mesh: Mesh, batch: Mapping[str, np.ndarray]
+) -> dict[str, jax.Array]:
+  """This process's part of a batch, as global arrays on the devices."""
+  place = by_batch(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(place, value)
+    for name, value in batch.items()
+  }
+
+
+def put_replicated(mesh: Mesh, tree: Any) -> Any:
+  """Values that every process holds, on all devices."""
+  place = replicated(mesh)
+
+  def put(leaf):
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(
+      value.shape, place, lambda index: value[index]
+    )
+
+  return jax.tree.map(put, tree)
