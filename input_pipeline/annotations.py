@@ -58,6 +58,12 @@ class People:
   def __len__(self) -> int:
     return len(self.image)
 
+  def first_images(self, count: int) -> "People":
+    """Those of the first `count` images of the annotation file."""
+    keep = self.image < count
+    fields = dataclasses.fields(self)
+    return People(**{f.name: getattr(self, f.name)[keep] for f in fields})
+
   @property
   def area(self) -> np.ndarray:
     return np.prod(self.scale.astype(np.float64) * geometry.SCALE_UNIT, axis=-1)

@@ -111,6 +111,7 @@ def half_body(
   under the same condition; else the upper one, if it has 2 (SPEC.md 4.5).
   """
   is_upper = np.isin(np.arange(len(visible)), skeleton.upper_body)
+  keypoints = keypoints.astype(np.float32)  # as in the original
   upper = keypoints[(visible > 0) & is_upper]
   lower = keypoints[(visible > 0) & ~is_upper]
   if want_upper and len(upper) > 2:

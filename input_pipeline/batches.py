@@ -120,7 +120,7 @@ def train_batches(
       "mask": np.float32(good),
     }
 
-  steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+  steps = (first_step, np.iinfo(np.int64).max)
   return _batches(example, steps, config.train.batch_size, slots, config)
 
 
@@ -154,19 +154,23 @@ def eval_batches(
     }
 
   batch_size = config.eval.batch_size
-  steps = tf.data.Dataset.range(-(-len(people) // batch_size))
+  steps = (0, -(-len(people) // batch_size))
   return _batches(example, steps, batch_size, slots, config)
 
 
 def _batches(
   example: Callable[[int], Batch],
-  steps: tf.data.Dataset,
+  steps: tuple[int, int],
   batch_size: int,
   slots: np.ndarray,
   config: Any,
 ) -> Iterator[Batch]:
-  """Positions -> examples in parallel -> batches, in order."""
-  sample = example(0)
+  """Positions -> examples in parallel -> batches, in order.
+
+  Args:
+    steps: the first and one past the last.
+  """
+  sample = example(steps[0] * batch_size + int(slots[0]))
   names = list(sample)
 
   def call(position: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -181,7 +185,11 @@ def _batches(
     return dict(zip(names, tensors, strict=True))
 
   slots = tf.constant(slots, tf.int64)
-  positions = steps.map(lambda step: step * batch_size + slots).unbatch()
+  positions = (
+    tf.data.Dataset.range(*steps)
+    .map(lambda step: step * batch_size + slots)
+    .unbatch()
+  )
   examples = positions.map(
     call,
     num_parallel_calls=config.data.workers or tf.data.AUTOTUNE,

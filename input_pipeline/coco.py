@@ -7,10 +7,12 @@ access, which TFRecord has not by itself and which, unlike ArrayRecord's, works
 on every file system of TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,12 +126,7 @@ class ImageStore:
     self.names = [image["file_name"] for image in images]
     self.path = str(builder.data_path)
     if not builder.is_prepared():
-      _require_files(builder.builder_config.folder, self.names)
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(
-        try_download_gcs=False, verify_ssl=False
-      )
-    )
+      _prepare(builder, self.names)
     self._files = [str(file) for file in builder.info.splits[SPLIT].filepaths]
     index = os.path.join(self.path, INDEX)
     if not tf.io.gfile.exists(index):
@@ -160,6 +157,18 @@ def _image_folder(folder: str, split: str) -> str:
     if tf.io.gfile.isdir(os.path.join(folder, candidate)):
       return candidate
   return candidates[0]
+
+
+def _prepare(builder: CocoKeypoints, names: list[str]) -> None:
+  _require_files(builder.builder_config.folder, names)
+  logging.info("copying %d images to %s", len(names), builder.data_path)
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
+  # TFDS prints to standard output what the line above says.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
 
 
 def _require_files(folder: str, names: list[str]) -> None:

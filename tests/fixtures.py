@@ -1,10 +1,12 @@
 """Where the tests find reference fixtures, and the rules that make weights."""
 
+import functools
 import json
 import os
 import pathlib
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 
@@ -61,7 +63,7 @@ def state_dict(fixture: dict, pos_embedding: np.ndarray) -> dict:
     if name.endswith("num_batches_tracked"):
       state[name] = np.zeros(shape, np.int64)
     elif name.endswith("pos_embedding"):
-      state[name] = pos_embedding.reshape(shape)
+      state[name] = np.broadcast_to(pos_embedding, shape)
     else:
       state[name] = weight(name, shape)
   return state
@@ -108,3 +110,109 @@ def model_fields(config: dict) -> dict:
 def model_stems() -> list[str]:
   """Every model fixture of the directory, without its ending."""
   return sorted(path.stem for path in PARITY.glob("model_*.json"))
+
+
+@functools.cache
+def expected() -> dict:
+  """What the original made of the images and annotations (SPEC.md 4)."""
+  return json.loads(require(PARITY / "data" / "expected.json").read_text())
+
+
+@functools.cache
+def case_names() -> tuple[str, ...]:
+  """The people of `expected`; one stand-in, to skip loudly, without it."""
+  path = PARITY / "data" / "expected.json"
+  if not path.exists():
+    return ("missing",)
+  return tuple(case["name"] for case in expected()["cases"])
+
+
+def case(name: str) -> dict:
+  """The person of that name, with the settings of its dataset."""
+  (found,) = (c for c in expected()["cases"] if c["name"] == name)
+  settings = expected()[f"{found['dataset']}_settings"]
+  return {**found, "settings": settings}
+
+
+def smooth_image(height: int, width: int, color: tuple[int, int, int]):
+  """(height, width, 3) uint8 RGB: a gentle gradient around a colour."""
+  y, x = np.mgrid[:height, :width]
+  wave = 20 * (x / width - 0.5) + 20 * (y / height - 0.5)
+  return np.clip(np.array(color) + wave[..., None], 0, 255).astype(np.uint8)
+
+
+def encode(image: np.ndarray, suffix: str = ".jpg") -> bytes:
+  """An RGB or grey image in the format of that file ending."""
+  image = image[..., ::-1] if image.ndim == 3 else image
+  return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def person(image_id: int, box: tuple[float, ...], **fields) -> dict:
+  """A COCO annotation: 17 labelled keypoints on the box's diagonal."""
+  x, y, w, h = box
+  along = np.linspace(0.1, 0.9, 17)
+  points = np.stack([x + along * w, y + along * h, np.full(17, 2)], 1)
+  annotation = {
+    "image_id": image_id,
+    "bbox": list(box),
+    "area": w * h,
+    "iscrowd": 0,
+    "category_id": 1,
+    "num_keypoints": 17,
+    "keypoints": points.round(2).ravel().tolist(),
+  }
+  return {**annotation, **fields}
+
+
+def coco_folder(
+  path: pathlib.Path,
+  images: dict[str, bytes],
+  sizes: dict[str, tuple[int, int]],
+  annotations: list[dict] | None = None,
+  split: str = "train",
+) -> dict:
+  """Writes a COCO keypoint folder.
+
+  Args:
+    path: of the folder.
+    images: the files' bytes; the n-th image's id is 100 - n.
+    sizes: (height, width) by file name.
+    annotations: of people; by default one box in the middle of each image.
+
+  Returns:
+    the content of the annotation file.
+  """
+  ids = {name: 100 - number for number, name in enumerate(images)}
+  if annotations is None:
+    annotations = []
+    for name, (height, width) in sizes.items():
+      box = (width * 0.25, height * 0.25, width * 0.5, height * 0.5)
+      annotations.append(person(ids[name], box))
+  content = {
+    "images": [
+      {
+        "id": number,
+        "file_name": name,
+        "height": sizes[name][0],
+        "width": sizes[name][1],
+      }
+      for name, number in ids.items()
+    ],
+    "annotations": [
+      {"id": number, **annotation}
+      for number, annotation in enumerate(annotations, 1)
+    ],
+    "categories": [{"id": 1, "name": "person"}],
+  }
+  (path / "annotations").mkdir(parents=True, exist_ok=True)
+  (path / split).mkdir(exist_ok=True)
+  for name, encoded in images.items():
+    (path / split / name).write_bytes(encoded)
+  file = path / "annotations" / f"person_keypoints_{split}.json"
+  file.write_text(json.dumps(content))
+  return content
+
+
+def train_stems() -> list[str]:
+  """Every training fixture of the directory, without its ending."""
+  return sorted(path.stem for path in PARITY.glob("train_*.json"))

@@ -1,8 +1,8 @@
 """TokenPose: keypoint tokens for human pose estimation, in JAX and Flax.
 
-    import tokenpose_jax as tp
-    model = tp.create_model(config.model, rngs=nnx.Rngs(0))
-    heatmaps = tp.apply(config.model, params, model_state, images)
+import tokenpose_jax as tp
+model = tp.create_model(config.model, rngs=nnx.Rngs(0))
+heatmaps = tp.apply(config.model, params, model_state, images)
 """
 
 from tokenpose_jax.convert import export_torch, import_torch

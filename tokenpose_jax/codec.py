@@ -72,11 +72,11 @@ def encode(
   reach = 3 * sigma
   # The original's int() truncates towards zero.
   low, high = jnp.trunc(centers - reach), jnp.trunc(centers + reach + 1)
-  outside = (low >= jnp.array([width, height])) | (high < 0)
-  weights = jnp.where(outside.any(-1), 0.0, visible)
+  outside = (low[..., 0] >= width) | (low[..., 1] >= height)
+  weights = jnp.where(outside | (high < 0).any(-1), 0.0, visible)
 
   def gauss(size: int, center: Float[Array, "b k"]) -> Float[Array, "b k s"]:
-    distance = jnp.arange(size, dtype=jnp.float32) - center[..., None]
+    distance = jnp.arange(size)[None, None] - center[..., None]
     return jnp.exp(-jnp.square(distance) / (2 * sigma**2))
 
   across, down = gauss(width, centers[..., 0]), gauss(height, centers[..., 1])

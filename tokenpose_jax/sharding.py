@@ -1,11 +1,13 @@
 """The device mesh, what is sharded over it, and multi-process set-up."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tokenpose_jax.errors import InputError
@@ -28,10 +30,26 @@ def initialize() -> None:
     jax.distributed.initialize()
 
 
-def create_mesh() -> Mesh:
-  """All devices on one axis, `data`."""
+@contextlib.contextmanager
+def first_process_first(name: str) -> Iterator[None]:
+  """Lets process 0 through alone, the others after it.
+
+  For files that are written once and then found there by all.
+  """
+  if jax.process_index():
+    multihost_utils.sync_global_devices(name)
+  try:
+    yield
+  finally:
+    if jax.process_index() == 0 and jax.process_count() > 1:
+      multihost_utils.sync_global_devices(name)
+
+
+def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """All devices, or the given ones, on one axis, `data`."""
+  count = jax.device_count() if devices is None else len(devices)
   return jax.make_mesh(
-    (jax.device_count(),), ("data",), axis_types=(AxisType.Auto,)
+    (count,), ("data",), axis_types=(AxisType.Auto,), devices=devices
   )
 
 

@@ -25,7 +25,7 @@ def heatmap_accuracy(
   height, width = heatmaps.shape[-2:]
   found, _ = codec.maxima(heatmaps)
   truth, _ = codec.maxima(targets)
-  unit = jnp.array([width, height], jnp.float32) / 10
+  unit = jnp.array([[[width, height]]], jnp.float32) / 10
   distance = jnp.linalg.norm((found - truth) / unit, axis=-1)
   labelled = weights > 0
   right = (distance < THRESHOLD) & labelled

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, UInt8
 
 from tokenpose_jax.models.tokenpose import TokenPose
 
@@ -16,3 +18,15 @@ def create_model(model: Mapping[str, Any], *, rngs: nnx.Rngs) -> TokenPose:
     rngs: source of the initial weights.
   """
   return TokenPose(**dict(model), rngs=rngs)
+
+
+# Of the images that HRNet was trained on; SPEC.md 4.4.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def normalize(images: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+  """8-bit RGB crops as the networks take them."""
+  mean = jnp.array(IMAGE_MEAN).reshape(1, 1, 1, 3)
+  std = jnp.array(IMAGE_STD).reshape(1, 1, 1, 3)
+  return (images.astype(jnp.float32) / 255 - mean) / std

@@ -196,17 +196,17 @@ class TokenPose(nnx.Module):
     heatmaps = self.head(tokens).astype(jnp.float32)
     return heatmaps.reshape(*heatmaps.shape[:2], *self.heatmap_hw)
 
-  def _position(self) -> Float[Array, "n d"] | None:
+  def _position(self) -> Float[Array, "1 n d"] | None:
     """What is added to the token sequence, or None."""
     if self.position == "none":
       return None
     if self.position_table is not None:
-      return self.position_table[...].astype(self.dtype)
+      return self.position_table[...].astype(self.dtype)[None]
     # A constant of the compiled step, not a parameter. Keypoint tokens receive
     # no position code.
     dim = self.keypoint_tokens.shape[-1]
     table = jnp.asarray(positions.sine_table(*self.grid_hw, dim), self.dtype)
-    return jnp.pad(table, ((self.num_keypoints, 0), (0, 0)))
+    return jnp.pad(table, ((self.num_keypoints, 0), (0, 0)))[None]
 
 
 class Head(nnx.Module):

@@ -1,0 +1,41 @@
+# Two doors that need nothing but Python 3.11 or newer: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.run
+	$(RUN) main.py --config=configs/demo.py --workdir=runs/demo
+	@echo
+	@echo "Pictures: runs/demo/eval/*/gt_people.png; curves: $(VENV)/bin/tensorboard --logdir=runs/demo"
+	@echo "Next, the same model with the boxes of a (simulated) detector:"
+	@echo "  $(RUN) main.py --config=configs/demo.py --workdir=runs/demo --mode=evaluate --config.eval.boxes=data/synthetic/person_detection_results/detections_test.json"
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.dev
+	@for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; give another: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.txt constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

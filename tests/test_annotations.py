@@ -1,0 +1,427 @@
+"""COCO annotation files: records (SPEC.md 4.1) and what may be wrong."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from configs import default
+from input_pipeline import annotations as annotations_lib
+from input_pipeline.annotations import Annotations
+from tests import fixtures
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError
+
+COCO = skeletons.COCO_17
+MODEL = default.get_config().model
+PADDING = default.get_config().data.padding
+SIZES = {"b.jpg": (100, 120), "a.jpg": (200, 90)}  # ids 100 and 99
+
+
+@pytest.fixture
+def original(tmp_path):
+  """The fixtures' annotations, read from a COCO folder."""
+  source = fixtures.require(fixtures.PARITY / "data" / "coco_annotations.json")
+  (tmp_path / "annotations").mkdir()
+  path = tmp_path / "annotations" / "person_keypoints_val2017.json"
+  path.write_bytes(source.read_bytes())
+  return annotations_lib.read(str(tmp_path), "val2017", COCO)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  path = tmp_path / "data"
+  fixtures.coco_folder(path, dict.fromkeys(SIZES, b""), SIZES)
+  return path
+
+
+def file_of(folder):
+  return folder / "annotations" / "person_keypoints_train.json"
+
+
+def edit(folder, change):
+  """Applies `change` to the content of the annotation file."""
+  content = json.loads(file_of(folder).read_text())
+  change(content)
+  file_of(folder).write_text(json.dumps(content))
+
+
+def people_of(*persons):
+  """The people of a file with two images and these annotations."""
+  images = [
+    {"id": 100 - n, "file_name": name, "height": h, "width": w}
+    for n, (name, (h, w)) in enumerate(SIZES.items())
+  ]
+  content = {"images": images, "annotations": list(persons)}
+  return annotations_lib.annotated_people(
+    Annotations("here.json", "", content), COCO, MODEL, PADDING
+  )
+
+
+def refused(call, *parts):
+  """`call` raises an InputError of one line that holds all the parts."""
+  with pytest.raises(InputError) as error:
+    call()
+  message = str(error.value)
+  assert "\n" not in message
+  for part in parts:
+    assert str(part) in message
+
+
+# Records.
+
+
+def test_people_are_the_originals(original):
+  people = annotations_lib.annotated_people(original, COCO, MODEL, PADDING)
+  cases = [
+    fixtures.case(name)
+    for name in fixtures.case_names()
+    if name.startswith("coco") and name.endswith("eval")
+  ]
+  assert len(people) == len(cases) == 13
+  names = [i["file_name"] for i in original.content["images"]]
+  ids = [i["id"] for i in original.content["images"]]
+  for number, case in enumerate(cases):
+    place = names.index(case["image"])
+    assert people.image[number] == place
+    assert people.image_id[number] == ids[place]
+    np.testing.assert_allclose(
+      people.center[number], case["record_center"], rtol=1e-7
+    )
+    np.testing.assert_allclose(
+      people.scale[number], case["record_scale"], rtol=3e-7
+    )
+    visible = np.array(case["record_joints_vis"])
+    np.testing.assert_array_equal(people.visible[number], visible)
+    np.testing.assert_array_equal(
+      people.keypoints[number], case["record_joints_xy"]
+    )
+  assert people.center.dtype == people.scale.dtype == np.float32
+  np.testing.assert_array_equal(people.score, np.ones(13))
+
+
+def test_people_come_in_the_originals_order(original):
+  """Found again by their keypoints."""
+  wanted = fixtures.expected()["coco_annotation_ids_in_order"]
+  people = annotations_lib.annotated_people(original, COCO, MODEL, PADDING)
+  entries = {e["id"]: e for e in original.content["annotations"]}
+  assert len(people) == len(wanted)
+  for number, identity in enumerate(wanted):
+    entry = entries[identity]
+    points = np.array(entry["keypoints"]).reshape(-1, 3)
+    assert people.image_id[number] == entry["image_id"]
+    np.testing.assert_array_equal(people.keypoints[number], points[:, :2])
+
+
+def test_boxes_are_the_originals(original):
+  """Clean boxes, from centre and scale; the longer side of the two."""
+  facts = fixtures.expected()
+  people = annotations_lib.annotated_people(original, COCO, MODEL, PADDING)
+  for number, name in enumerate(facts["coco_annotation_ids_in_order"]):
+    x, y, w, h = facts["coco_clean_bbox"][str(name)]
+    center = [x + (w - 1) / 2, y + (h - 1) / 2]
+    size = np.array([max(w, h * 0.75), max(h, w / 0.75)])
+    np.testing.assert_allclose(people.center[number], center, rtol=1e-6)
+    np.testing.assert_allclose(
+      people.scale[number], size / 200 * 1.25, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+      people.area[number], np.prod(size * 1.25), rtol=1e-6
+    )
+
+
+def test_detections_are_the_originals(original):
+  path = fixtures.PARITY / "data" / "coco_detections.json"
+  names = [i["file_name"] for i in original.content["images"]]
+  records = fixtures.expected()["coco_detection_records"]
+  assert len(records) == 2
+  for key, wanted in records.items():
+    people = annotations_lib.detected_people(
+      str(path), original, COCO, MODEL, PADDING, float(key.split("_")[-1])
+    )
+    assert len(people) == len(wanted)
+    for number, record in enumerate(wanted):
+      assert names[people.image[number]] == record["image"]
+      assert people.score[number] == record["score"]
+      np.testing.assert_allclose(
+        people.center[number], record["center"], rtol=1e-6
+      )
+      np.testing.assert_allclose(
+        people.scale[number], record["scale"], rtol=1e-6
+      )
+    assert people.keypoints.shape == (len(wanted), 17, 2)
+    assert not people.visible.any()
+
+
+def test_people_follow_the_images_of_the_file():
+  box = (10, 10, 50, 60)
+  people = people_of(
+    fixtures.person(99, box),
+    fixtures.person(100, box),
+    fixtures.person(99, box),
+  )
+  np.testing.assert_array_equal(people.image, [0, 1, 1])
+  np.testing.assert_array_equal(people.image_id, [100, 99, 99])
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"iscrowd": 1},
+    {"area": 0},
+    {"keypoints": [0] * 51},
+    {"bbox": [120, 10, 30, 30]},  # beyond the right edge
+    {"bbox": [10, 100, 30, 30]},  # below the image
+  ],
+)
+def test_who_is_left_out(changes):
+  box = (10, 10, 50, 60)
+  other = fixtures.person(100, box, **changes)
+  assert len(people_of(fixtures.person(100, box), other)) == 1
+  assert (
+    len(
+      people_of(
+        fixtures.person(100, box), {**other, **fixtures.person(100, box)}
+      )
+    )
+    == 2
+  )
+
+
+def test_boxes_are_clipped_to_the_image():
+  people = people_of(fixtures.person(100, (-20, -10, 60, 200)))
+  # x 0..59, y 0..99: the width is not shortened by what was cut off left.
+  np.testing.assert_allclose(people.center, [[29.5, 49.5]])
+  np.testing.assert_allclose(people.scale * 160, [[75, 100]], rtol=1e-6)
+
+
+def test_visible_and_occluded_are_both_labelled():
+  keypoints = np.zeros((17, 3))
+  keypoints[:3] = [[1, 2, 2], [3, 4, 1], [5, 6, 0]]
+  person = fixtures.person(100, (0, 0, 20, 20), keypoints=keypoints.ravel())
+  people = people_of({**person, "keypoints": keypoints.ravel().tolist()})
+  np.testing.assert_array_equal(people.visible[0, :4], [1, 1, 0, 0])
+  assert people.visible.dtype == np.float32
+
+
+def test_identity_is_the_hash_of_the_bytes(folder):
+  read = annotations_lib.read(str(folder), "train", COCO)
+  raw = file_of(folder).read_bytes()
+  assert read.sha256 == hashlib.sha256(raw).hexdigest()
+  assert read.path == str(file_of(folder))
+  file_of(folder).write_bytes(raw + b" ")
+  again = annotations_lib.read(str(folder), "train", COCO)
+  assert again.sha256 != read.sha256
+  assert again.content == read.content
+
+
+# Errors.
+
+
+def test_missing_folder(tmp_path):
+  path = tmp_path / "nowhere"
+  refused(
+    lambda: annotations_lib.read(str(path), "train", COCO),
+    path,
+    "does not exist",
+    "--config.data.dir",
+  )
+
+
+def test_empty_folder(tmp_path):
+  refused(
+    lambda: annotations_lib.read(str(tmp_path), "train", COCO),
+    tmp_path,
+    "empty",
+    "annotations/person_keypoints_SPLIT.json",
+  )
+
+
+def test_file_in_place_of_the_folder(tmp_path):
+  path = tmp_path / "file"
+  path.write_text("text")
+  refused(
+    lambda: annotations_lib.read(str(path), "train", COCO),
+    path,
+    "is not a folder",
+  )
+
+
+def test_missing_split(folder):
+  fixtures.coco_folder(
+    folder, dict.fromkeys(SIZES, b""), SIZES, split="minival"
+  )
+  refused(
+    lambda: annotations_lib.read(str(folder), "val2017", COCO),
+    folder / "annotations" / "person_keypoints_val2017.json",
+    "minival, train",
+    "--config.data.eval_split",
+  )
+
+
+def test_folder_without_annotations(folder):
+  file_of(folder).unlink()
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    "annotations/person_keypoints_SPLIT.json",
+  )
+
+
+@pytest.mark.parametrize("raw", [b"{'images': []}", b"", b"\xff\xfe\x00", b"{"])
+def test_not_json(folder, raw):
+  file_of(folder).write_bytes(raw)
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    "is not JSON",
+  )
+
+
+@pytest.mark.parametrize(
+  ("content", "part"),
+  [
+    ([], "not a JSON object"),
+    ({}, "'images'"),
+    ({"images": []}, "'annotations'"),
+    ({"images": {}, "annotations": []}, "'images'"),
+  ],
+)
+def test_no_coco_file(folder, content, part):
+  file_of(folder).write_text(json.dumps(content))
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    part,
+  )
+
+
+@pytest.mark.parametrize("field", ["file_name", "width", "height"])
+def test_image_without_a_field(folder, field):
+  edit(folder, lambda content: content["images"][1].pop(field))
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    "99",
+    repr(field),
+  )
+
+
+def test_repeated_image_ids(folder):
+  edit(folder, lambda content: content["images"][1].update(id=100))
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    "image ids repeat",
+  )
+
+
+@pytest.mark.parametrize("field", ["keypoints", "bbox"])
+def test_annotation_without_a_field(folder, field):
+  edit(folder, lambda content: content["annotations"][1].pop(field))
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    "annotation 2",
+    repr(field),
+  )
+
+
+@pytest.mark.parametrize("image", [7, None])
+def test_annotation_of_an_unknown_image(folder, image):
+  edit(folder, lambda content: content["annotations"][1].update(image_id=image))
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    "annotation 2",
+    f"image {image}",
+  )
+
+
+def test_wrong_keypoint_count(folder):
+  edit(folder, lambda content: content["annotations"][1]["keypoints"].pop())
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", COCO),
+    file_of(folder),
+    "50 keypoint numbers, expected 51",
+    "--config.data.skeleton",
+  )
+  edit(
+    folder,
+    lambda content: content["annotations"][1]["keypoints"].append(2),
+  )
+  annotations_lib.read(str(folder), "train", COCO)
+  refused(
+    lambda: annotations_lib.read(str(folder), "train", skeletons.MPII_16),
+    "51 keypoint numbers, expected 48",
+    "mpii_16",
+  )
+
+
+@pytest.mark.parametrize(
+  "persons", [[], [fixtures.person(100, (1, 1, 9, 9), iscrowd=1)]]
+)
+def test_nobody_is_labelled(persons):
+  refused(lambda: people_of(*persons), "here.json", "no person")
+
+
+BOX = {"image_id": 99, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}
+
+
+def detected(folder, content, min_score=0.0):
+  path = folder / "boxes.json"
+  path.write_text(content if isinstance(content, str) else json.dumps(content))
+  read = annotations_lib.read(str(folder), "train", COCO)
+  return annotations_lib.detected_people(
+    str(path), read, COCO, MODEL, PADDING, min_score
+  )
+
+
+def test_detections_below_the_threshold_and_of_others_are_left_out(folder):
+  boxes = [BOX, {**BOX, "score": 0.4}, {**BOX, "category_id": 2}]
+  assert len(detected(folder, boxes)) == 2
+  people = detected(folder, boxes, 0.5)
+  np.testing.assert_array_equal(people.score, [0.5])
+  np.testing.assert_array_equal(people.image, [1])
+  np.testing.assert_array_equal(people.image_id, [99])
+
+
+def test_detections_are_not_clipped(folder):
+  people = detected(folder, [{**BOX, "bbox": [-20, -10, 61, 81]}])
+  np.testing.assert_allclose(people.center, [[10, 30]])
+
+
+@pytest.mark.parametrize(
+  ("content", "parts"),
+  [
+    ("{", ["is not JSON"]),
+    ({"boxes": []}, ["list of boxes", "dict"]),
+    ([BOX, {**BOX, "image_id": 5}], ["number 1", "image 5", "another split"]),
+    ([{k: v for k, v in BOX.items() if k != "score"}], ["number 0", "'score'"]),
+    ([BOX, 3], ["number 1", "'image_id'"]),
+    ([{**BOX, "bbox": [1, 2, 3]}], ["number 0", "x, y, w, h"]),
+    (
+      '[{"image_id": 99, "category_id": 1, "bbox": [1, 2, 3, NaN],'
+      ' "score": 1}]',
+      ["number 0", "x, y, w, h"],
+    ),
+    ([], ["no box", "eval.box_score"]),
+    ([{**BOX, "category_id": 2}], ["no box of category 1"]),
+  ],
+)
+def test_bad_detector_file(folder, content, parts):
+  refused(lambda: detected(folder, content), folder / "boxes.json", *parts)
+
+
+def test_missing_detector_file(folder):
+  read = annotations_lib.read(str(folder), "train", COCO)
+  for path in (folder / "no.json", folder):
+    refused(
+      lambda p=path: annotations_lib.detected_people(
+        str(p), read, COCO, MODEL, PADDING, 0.0
+      ),
+      path,
+      "eval.boxes",
+      "does not exist",
+    )

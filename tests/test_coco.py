@@ -1,0 +1,191 @@
+"""The TFDS builder of COCO folders, and random access to its images."""
+
+import glob
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from input_pipeline import annotations as annotations_lib
+from input_pipeline import coco
+from tests import fixtures
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError
+
+# Neither in the order of names, nor of ids (100, 99, ...).
+COLORS = {
+  "c.jpg": (200, 100, 50),
+  "a.jpg": (30, 160, 220),
+  "d.jpg": (120, 120, 40),
+  "b.jpg": (60, 60, 180),
+  "e.jpg": (240, 20, 120),
+}
+SIZES = {name: (30 + n, 40 + 2 * n) for n, name in enumerate(COLORS)}
+IMAGES = {
+  name: fixtures.encode(fixtures.smooth_image(*SIZES[name], color))
+  for name, color in COLORS.items()
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+  path = tmp_path / "data"
+  fixtures.coco_folder(path, IMAGES, SIZES)
+  return path
+
+
+def builder_of(folder, split="train"):
+  annotations = annotations_lib.read(str(folder), split, skeletons.COCO_17)
+  prepared = str(folder.parent / "prepared")
+  return coco.CocoKeypoints(str(folder), split, annotations, prepared)
+
+
+def records(folder):
+  """The prepared TFRecord files of all configs, with their times."""
+  pattern = str(folder.parent / "prepared" / "**" / "*tfrecord*")
+  return {
+    path: os.stat(path).st_mtime_ns
+    for path in glob.glob(pattern, recursive=True)
+  }
+
+
+def change_annotations(folder):
+  path = folder / "annotations" / "person_keypoints_train.json"
+  content = json.loads(path.read_text())
+  content["annotations"][0]["bbox"][0] += 1
+  path.write_text(json.dumps(content))
+
+
+def test_reads_the_files_exact_bytes_in_the_files_order(folder):
+  store = coco.ImageStore(builder_of(folder))
+  assert store.names == list(IMAGES)
+  for number, name in enumerate(IMAGES):
+    assert store.read(number) == IMAGES[name]
+  assert store.read(0) == IMAGES["c.jpg"]  # again, backwards
+
+
+def test_any_bytes_are_kept(folder):
+  """What is in a file is looked at when it is read, not before."""
+  odd = {
+    "c.jpg": b"",
+    "a.jpg": b"text",
+    "d.jpg": fixtures.encode(np.zeros((4, 4, 3), np.uint8), ".png"),
+    "b.jpg": os.urandom(100_000),
+    "e.jpg": IMAGES["e.jpg"][:50],
+  }
+  fixtures.coco_folder(folder, odd, SIZES)
+  store = coco.ImageStore(builder_of(folder))
+  assert [store.read(n) for n in range(5)] == list(odd.values())
+
+
+def test_is_an_ordinary_tfds_dataset(folder):
+  builder = builder_of(folder)
+  builder.download_and_prepare()
+  assert builder.info.splits["images"].num_examples == 5
+  found = list(tfds.as_numpy(builder.as_dataset(split="images")))
+  assert [f["file_name"].decode() for f in found] == list(IMAGES)
+  assert [f["image_id"] for f in found] == [100, 99, 98, 97, 96]
+  for example, (name, color) in zip(found, COLORS.items(), strict=True):
+    wanted = fixtures.smooth_image(*SIZES[name], color)
+    assert example["image"].shape == wanted.shape
+    assert np.abs(example["image"].astype(int) - wanted).max() <= 8
+  some = builder.as_dataset(split="images[1:3]", shuffle_files=False)
+  assert [f["image_id"] for f in tfds.as_numpy(some)] == [99, 98]
+
+
+def test_prepared_data_is_used_again(folder):
+  first = coco.ImageStore(builder_of(folder))
+  before = records(folder)
+  assert len(before) == 1
+  shutil.rmtree(folder / "train")  # Nobody reads the images now.
+  second = coco.ImageStore(builder_of(folder))
+  assert records(folder) == before
+  assert second.path == first.path
+  assert [second.read(n) for n in range(5)] == list(IMAGES.values())
+
+
+def test_changed_annotations_are_prepared_anew_beside(folder):
+  first = coco.ImageStore(builder_of(folder))
+  before = records(folder)
+  change_annotations(folder)
+  second = coco.ImageStore(builder_of(folder))
+  assert second.path != first.path
+  after = records(folder)
+  assert len(after) == 2
+  assert before.items() <= after.items()
+  assert second.read(1) == IMAGES["a.jpg"]
+
+
+def test_splits_are_kept_apart(folder):
+  flipped = dict(zip(IMAGES, reversed(IMAGES.values()), strict=True))
+  fixtures.coco_folder(folder, flipped, SIZES, split="val")
+  train = coco.ImageStore(builder_of(folder))
+  val = coco.ImageStore(builder_of(folder, "val"))
+  assert train.read(0) == val.read(4) == IMAGES["c.jpg"]
+  assert train.path != val.path
+
+
+def test_images_may_lie_in_an_images_folder(folder):
+  (folder / "images").mkdir()
+  (folder / "train").rename(folder / "images" / "train")
+  store = coco.ImageStore(builder_of(folder))
+  assert store.read(3) == IMAGES["b.jpg"]
+
+
+def test_several_files_of_records(folder):
+  """As large splits have; the order stays the annotation file's."""
+  builder = builder_of(folder)
+  builder.download_and_prepare(
+    download_config=tfds.download.DownloadConfig(num_shards=3)
+  )
+  assert len(records(folder)) == 3
+  store = coco.ImageStore(builder)
+  assert [store.read(n) for n in range(5)] == list(IMAGES.values())
+
+
+def test_a_lost_index_is_written_again(folder):
+  store = coco.ImageStore(builder_of(folder))
+  index = os.path.join(store.path, coco.INDEX)
+  os.remove(index)
+  store = coco.ImageStore(builder_of(folder))
+  assert os.path.exists(index)
+  assert store.read(2) == IMAGES["d.jpg"]
+
+
+def test_an_index_of_other_data_is_refused(folder):
+  store = coco.ImageStore(builder_of(folder))
+  np.save(os.path.join(store.path, coco.INDEX), np.zeros((3, 3), np.int64))
+  with pytest.raises(InputError, match=r"holds 3 images.* 5; delete") as error:
+    coco.ImageStore(builder_of(folder))
+  assert store.path in str(error.value)
+
+
+def test_missing_images_are_named_before_anything_is_prepared(folder):
+  (folder / "train" / "b.jpg").unlink()
+  (folder / "train" / "e.jpg").unlink()
+  message = r"data/train lacks 2 of the 5 images .* first b\.jpg"
+  with pytest.raises(InputError, match=message) as error:
+    coco.ImageStore(builder_of(folder))
+  assert "\n" not in str(error.value)
+  assert not records(folder)
+
+
+def test_a_missing_image_folder_is_named(folder):
+  shutil.rmtree(folder / "train")
+  message = r"data/train does not exist \(nor images/"
+  with pytest.raises(InputError, match=message):
+    coco.ImageStore(builder_of(folder))
+
+
+def test_records_match_tensorflows_own_reader(folder):
+  """The index against TFRecordDataset, example by example."""
+  store = coco.ImageStore(builder_of(folder))
+  (path,) = records(folder)
+  for number, record in enumerate(tf.data.TFRecordDataset(path)):
+    example = tf.train.Example.FromString(record.numpy())
+    image = example.features.feature["image"].bytes_list.value[0]
+    assert image == store.read(number)

@@ -1,0 +1,220 @@
+"""Every Orbax call: saving, the best and the latest, resuming, checking.
+
+A checkpoint holds the training state and, as JSON, what is needed to use it
+years later: the whole config, the skeleton, the identity of the data, and a
+checksum of every array, because Orbax's own files carry none: a flipped bit
+would be restored as if nothing had happened.
+"""
+
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from tokenpose_jax import config as config_lib
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.train_state import TrainState
+
+METRIC = "AP"
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+  """The checkpoints of a work directory."""
+
+  def __init__(self, workdir: str, *, keep: int = 2):
+    """Opens them; the folder is made with the first save.
+
+    Args:
+      keep: how many of the latest stay; the best one stays beside them.
+    """
+    self.path = epath.Path(workdir).absolute() / FOLDER
+    policy = checkpoint_managers.AnyPreservationPolicy(
+      [
+        checkpoint_managers.LatestN(keep),
+        checkpoint_managers.BestN(
+          get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False
+        ),
+      ]
+    )
+    self._manager = ocp.CheckpointManager(
+      self.path,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy,
+        best_fn=_metric,
+        best_mode="max",
+        create=True,
+      ),
+    )
+
+  def steps(self) -> list[int]:
+    """The steps saved, ascending."""
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self,
+    state: TrainState,
+    meta: dict[str, Any],
+    metrics: dict[str, float] | None = None,
+  ) -> None:
+    """Saves in the background.
+
+    Args:
+      state: its arrays may be donated once this returns.
+      meta: JSON types (`describe`).
+      metrics: of an evaluation at this step; `METRIC` decides what is best.
+    """
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(_plain(state)),
+        meta=ocp.args.JsonSave({**meta, "checksums": _checksums(state)}),
+      ),
+      metrics=metrics,
+      force=True,
+    )
+
+  def choose(self, which: str) -> int:
+    """The step that `config.eval.checkpoint` means.
+
+    Raises:
+      InputError: there is no such checkpoint.
+    """
+    steps = self.steps()
+    if not steps:
+      raise InputError(
+        f"--workdir: {self.path} holds no checkpoint; train first, or give the"
+        " work directory of a training run"
+      )
+    if which == "latest":
+      return steps[-1]
+    if which == "best":
+      best = self._manager.best_step()
+      return steps[-1] if best is None else best
+    if which.isdigit() and int(which) in steps:
+      return int(which)
+    raise InputError(
+      f"eval.checkpoint is {which!r}; allowed: best, latest or one of {steps}"
+    )
+
+  def read_meta(self, step: int) -> dict[str, Any]:
+    """What was saved beside the state: config, skeleton, data."""
+    try:
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+      )
+      return restored["meta"]
+    except Exception as error:
+      raise self._damaged(step, error) from None
+
+  def restore(
+    self, step: int, template: TrainState, meta: dict[str, Any]
+  ) -> TrainState:
+    """Reads a state and checks it against its checksums.
+
+    Args:
+      template: a state of the same shapes, types and shardings.
+      meta: of `read_meta`.
+
+    Raises:
+      InputError: the checkpoint is damaged, or of another network.
+    """
+    shapes = jax.tree.map(
+      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
+      _plain(template),
+    )
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes)),
+      )["state"]
+    except Exception as error:
+      raise self._damaged(step, error) from None
+    state = template.replace(**restored)
+    wrong = config_lib.differences(meta["checksums"], _checksums(state))
+    if wrong:
+      names = [line.split(":")[0] for line in wrong]
+      raise self._damaged(
+        step, f"{len(names)} arrays differ from their checksums, as {names[0]}"
+      )
+    return state
+
+  def _damaged(self, step: int, reason: object) -> InputError:
+    older = [s for s in self.steps() if s < step]
+    message = " ".join(str(reason).split())[:200] or type(reason).__name__
+    return InputError(
+      f"the checkpoint {self.path / str(step)} is damaged: {message}. Nothing"
+      " was changed; "
+      + (f"step {older[-1]} is there too: to go" if older else "to go")
+      + " on, move that folder away"
+      + (" and start again" if older else "; training then starts anew")
+    )
+
+  def close(self) -> None:
+    """Waits for saves under way."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def describe(
+  config: ConfigDict, skeleton: dict[str, Any], data: dict[str, Any]
+) -> dict[str, Any]:
+  """The meta of a checkpoint.
+
+  Args:
+    skeleton: `Skeleton.to_dict`.
+    data: what identifies the training data, JSON types.
+  """
+  return {
+    "config": config_lib.to_dict(config),
+    "skeleton": skeleton,
+    "data": data,
+  }
+
+
+def mismatches(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+  """How a run differs from a checkpoint in what must not change unasked.
+
+  Returns:
+    a line per difference in network, skeleton or data.
+  """
+  pairs = [
+    ("model.", saved["config"]["model"], now["config"]["model"]),
+    ("skeleton.", saved["skeleton"], now["skeleton"]),
+    ("data.", saved["data"], now["data"]),
+  ]
+  return [
+    line
+    for prefix, one, other in pairs
+    for line in config_lib.differences(one, other, prefix)
+  ]
+
+
+def _metric(metrics: Any) -> float:
+  return metrics[METRIC]
+
+
+def _plain(state: TrainState) -> dict[str, Any]:
+  return {
+    "step": state.step,
+    "params": state.params,
+    "model_state": state.model_state,
+    "opt_state": state.opt_state,
+  }
+
+
+def _checksums(state: TrainState) -> dict[str, str]:
+  """CRC-32 of every array, by its path. Every process holds the whole state."""
+  sums = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(_plain(state)):
+    value = np.asarray(leaf.addressable_data(0))
+    sums[jax.tree_util.keystr(path)] = f"{zlib.crc32(value.tobytes()):08x}"
+  return sums

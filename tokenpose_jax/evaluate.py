@@ -1,0 +1,274 @@
+"""Evaluation: predict on every box, rescore, suppress, measure, write down."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from tokenpose_jax import (
+  checkpoint,
+  codec,
+  models,
+  optim,
+  report,
+  sharding,
+  train_state,
+  visualize,
+)
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics import coco
+from tokenpose_jax.report import Batch
+from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.train_state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalData:
+  """What an evaluation reads.
+
+  Attributes:
+    batches: makes one pass over the boxes: image (b, H, W, 3) uint8,
+      crop_to_image (b, 2, 3) float32, index (b,) int32 of the box, mask (b,)
+      float32, 0 for padding and unreadable images.
+    image_id: (N,) of each box, score: (N,) of the detector (1 for annotated
+      boxes), area: (N,) of the padded box, square pixels.
+    annotations: COCO's dict, for the metrics.
+    image_ids: the images that count; None: all of the annotations.
+    boxes: "gt" or the name of the detector-box file.
+  """
+
+  batches: Callable[[], Iterable[Batch]]
+  image_id: np.ndarray
+  score: np.ndarray
+  area: np.ndarray
+  annotations: dict[str, Any]
+  image_ids: list[int] | None
+  boxes: str
+
+
+@dataclasses.dataclass
+class Predictions:
+  """Of N boxes: keypoints (N, K, 2) image pixels, scores (N, K), valid (N,).
+
+  Also a few crops with their keypoints in crop pixels, for a picture.
+  """
+
+  keypoints: np.ndarray
+  scores: np.ndarray
+  valid: np.ndarray
+  crops: list[np.ndarray]
+  crop_keypoints: list[np.ndarray]
+  crop_scores: list[np.ndarray]
+
+
+def create_eval_step(
+  config: ConfigDict, skeleton: Skeleton, mesh: Mesh
+) -> Callable:
+  """The jitted step: (params, model_state, batch) -> keypoints and scores.
+
+  Everything from uint8 crops to keypoints in image pixels is on the device;
+  results are gathered to every process.
+  """
+  model = config.model.to_dict()
+  order = skeleton.flip_permutation
+
+  def step(params, model_state, batch):
+    images = models.normalize(batch["image"])
+    heatmaps = train_state.apply(model, params, model_state, images)
+    if config.eval.flip:
+      mirrored = train_state.apply(
+        model, params, model_state, images[:, :, ::-1]
+      )
+      heatmaps = (heatmaps + codec.flip(mirrored, order)) / 2
+    points, scores = codec.decode(heatmaps)
+    crop = codec.heatmap_to_crop(points, model["input_hw"], model["heatmap_hw"])
+    affine = batch["crop_to_image"]
+    image = (
+      jnp.einsum(
+        "bkj,bij->bki",
+        crop,
+        affine[:, :, :2],
+        precision=jax.lax.Precision.HIGHEST,
+      )
+      + affine[:, None, :, 2]
+    )
+    return {
+      "keypoints": image,
+      "crop_keypoints": crop,
+      "scores": scores,
+      "index": batch["index"],
+      "mask": batch["mask"],
+    }
+
+  everywhere, by_batch = sharding.replicated(mesh), sharding.by_batch(mesh)
+  return jax.jit(
+    step,
+    in_shardings=(everywhere, everywhere, by_batch),
+    out_shardings=everywhere,
+  )
+
+
+def predict(
+  eval_step: Callable,
+  state: TrainState,
+  data: EvalData,
+  mesh: Mesh,
+  *,
+  pictures: int = 0,
+) -> Predictions:
+  """Runs the network over all boxes."""
+  total = len(data.image_id)
+  k = None
+  wanted = set(visualize.grid_points(pictures, total)) if pictures else set()
+  found: Predictions | None = None
+  bar = report.bar(total, "evaluating", "people")
+  for batch in data.batches():
+    placed = sharding.put_batch(mesh, batch)
+    out = jax.device_get(eval_step(state.params, state.model_state, placed))
+    if found is None:
+      k = out["scores"].shape[1]
+      found = Predictions(
+        np.zeros((total, k, 2), np.float32),
+        np.zeros((total, k), np.float32),
+        np.zeros(total, bool),
+        [],
+        [],
+        [],
+      )
+    good = out["mask"] > 0
+    index = out["index"][good]
+    found.keypoints[index] = out["keypoints"][good]
+    found.scores[index] = out["scores"][good]
+    found.valid[index] = True
+    # This process holds the pixels of its own slots only.
+    for image, number in zip(batch["image"], batch["index"], strict=True):
+      if int(number) in wanted and found.valid[number]:
+        wanted.discard(int(number))
+        place = int(np.flatnonzero(out["index"] == number)[0])
+        found.crops.append(image)
+        found.crop_keypoints.append(out["crop_keypoints"][place])
+        found.crop_scores.append(out["scores"][place])
+    bar.update(int(good.sum()))
+  bar.close()
+  assert found is not None, "an evaluation has at least one batch"
+  return found
+
+
+def evaluate(
+  config: ConfigDict,
+  skeleton: Skeleton,
+  eval_step: Callable,
+  state: TrainState,
+  data: EvalData,
+  mesh: Mesh,
+  workdir: str,
+) -> tuple[dict[str, float], np.ndarray | None]:
+  """One evaluation, its files in WORKDIR/eval/STEP/.
+
+  Writes BOXES_results.json (COCO results), BOXES_metrics.json (the figures and
+  how they were made) and BOXES_people.png, where BOXES is "gt" or the name of
+  the detector-box file.
+
+  Returns:
+    the ten figures by name, and the contact sheet.
+  """
+  start = time.monotonic()
+  pictures = config.eval.pictures if jax.process_index() == 0 else 0
+  found = predict(eval_step, state, data, mesh, pictures=pictures)
+  settings = config.eval
+  results = coco.detections_to_results(
+    data.image_id[found.valid],
+    found.keypoints[found.valid],
+    found.scores[found.valid],
+    data.score[found.valid],
+    data.area[found.valid],
+    skeleton.sigmas,
+    visibility_threshold=settings.keypoint_score,
+    oks_threshold=settings.nms_oks,
+  )
+  figures = coco.evaluate(
+    data.annotations,
+    results,
+    sigmas=skeleton.sigmas,
+    image_ids=data.image_ids,
+  )
+  step = int(state.step)
+  skipped = int((~found.valid).sum())
+  sheet = None
+  if found.crops:
+    sheet = visualize.contact_sheet(
+      np.stack(found.crops),
+      np.stack(found.crop_keypoints),
+      np.stack(found.crop_scores) > settings.keypoint_score,
+      skeleton,
+    )
+  if jax.process_index() == 0:
+    made = {
+      "figures": figures,
+      "step": step,
+      "boxes": data.boxes,
+      "people": len(data.image_id),
+      "people_skipped": skipped,
+      "images": len(data.image_ids or data.annotations["images"]),
+      "eval": settings.to_dict(),
+      "seconds": round(time.monotonic() - start, 1),
+    }
+    folder = epath.Path(workdir) / "eval" / str(step)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = epath.Path(data.boxes).stem
+    (folder / f"{name}_results.json").write_text(json.dumps(results))
+    (folder / f"{name}_metrics.json").write_text(json.dumps(made, indent=2))
+    if sheet is not None:
+      png = visualize.encode_png(sheet)
+      (folder / f"{name}_people.png").write_bytes(png)
+    title = f"step {step}, boxes: {data.boxes}, {len(data.image_id)} people"
+    if skipped:
+      title += f", {skipped} skipped (unreadable images)"
+    logging.info("%s\n%s", title, coco.format_table(figures))
+    logging.info("results and pictures: %s", folder)
+  return figures, sheet
+
+
+def evaluate_checkpoint(
+  config: ConfigDict,
+  skeleton: Skeleton,
+  workdir: str,
+  *,
+  mesh: Mesh,
+  data: EvalData,
+) -> dict[str, float]:
+  """Evaluates the checkpoint that `config.eval.checkpoint` means.
+
+  Raises:
+    InputError: there is none, it is damaged, or of another network.
+  """
+  checkpoints = checkpoint.Checkpoints(workdir)
+  step = checkpoints.choose(config.eval.checkpoint)
+  saved = checkpoints.read_meta(step)
+  now = checkpoint.describe(config, skeleton.to_dict(), saved["data"])
+  changed = checkpoint.mismatches(saved, now)
+  if changed and not config.checkpoint.accept_mismatch:
+    raise InputError(
+      f"{checkpoints.path / str(step)} is of another network:"
+      f" {'; '.join(changed)}; give its config, or"
+      " --config.checkpoint.accept_mismatch=True to use it all the same"
+    )
+  # The schedule does not change the shape of the optimiser's state.
+  optimizer = optim.create_optimizer(
+    config.optim, optim.create_schedule(config.optim, 1, 1)
+  )
+  template = train_state.create(config.model, optimizer, config.seed)
+  template = sharding.put_replicated(mesh, template)
+  state = checkpoints.restore(step, template, saved)
+  checkpoints.close()
+  eval_step = create_eval_step(config, skeleton, mesh)
+  return evaluate(config, skeleton, eval_step, state, data, mesh, workdir)[0]

@@ -1,0 +1,82 @@
+"""Drawings: skeletons on crops, contact sheets."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from tokenpose_jax.skeletons import Skeleton
+
+SHOWN_HEIGHT = 256  # crops are enlarged to this before drawing, pixels
+_SHIFT = 4  # OpenCV's fixed-point bits: drawn to 1/16 pixel
+
+
+def draw_pose(
+  image: UInt8[np.ndarray, "h w 3"],
+  keypoints: Float[np.ndarray, "k 2"],
+  shown: np.ndarray,
+  skeleton: Skeleton,
+) -> UInt8[np.ndarray, "h w 3"]:
+  """A copy of an RGB image with a skeleton on it.
+
+  Args:
+    keypoints: (K, 2) pixels of the image.
+    shown: (K,) bool; limbs are drawn between shown keypoints.
+  """
+  image = image.copy()
+  size = max(1, round(image.shape[0] / 128))
+  places = np.round(keypoints * 2**_SHIFT).astype(int)
+
+  def draw(pen, *args, color, width):
+    pen(image, *args, color, width, cv2.LINE_AA, _SHIFT)
+
+  for a, b in skeleton.limbs:
+    if shown[a] and shown[b]:
+      ends = tuple(places[a].tolist()), tuple(places[b].tolist())
+      mixed = np.add(skeleton.colors[a], skeleton.colors[b]) // 2
+      draw(cv2.line, *ends, color=mixed.tolist(), width=size)
+  for place, color, visible in zip(places, skeleton.colors, shown, strict=True):
+    if visible:
+      center, radius = tuple(place.tolist()), (size + 1) << _SHIFT
+      draw(cv2.circle, center, radius, color=(0, 0, 0), width=-1)
+      draw(cv2.circle, center, size << _SHIFT, color=color, width=-1)
+  return image
+
+
+def contact_sheet(
+  crops: UInt8[np.ndarray, "n h w 3"],
+  keypoints: Float[np.ndarray, "n k 2"],
+  shown: np.ndarray,
+  skeleton: Skeleton,
+  columns: int = 8,
+) -> UInt8[np.ndarray, "hh ww 3"]:
+  """Crops with their skeletons, in rows.
+
+  Args:
+    crops: (n, H, W, 3) RGB; enlarged to `SHOWN_HEIGHT`.
+    keypoints: (n, K, 2) crop pixels.
+    shown: (n, K) bool.
+  """
+  factor = max(1, round(SHOWN_HEIGHT / crops.shape[1]))
+  tiles = []
+  for crop, points, visible in zip(crops, keypoints, shown, strict=True):
+    size = (crop.shape[1] * factor, crop.shape[0] * factor)
+    large = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
+    # Pixel centres are at integers, also after the enlargement.
+    points = (points + 0.5) * factor - 0.5
+    tiles.append(draw_pose(large, points, visible, skeleton))
+  tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+  rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+  return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
+def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+  """An RGB image as PNG."""
+  _, encoded = cv2.imencode(".png", image[..., ::-1])
+  return encoded.tobytes()
+
+
+def grid_points(number: int, total: int) -> Sequence[int]:
+  """`number` places spread evenly over `total`."""
+  return np.unique(np.linspace(0, total - 1, min(number, total)).astype(int))
