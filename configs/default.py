@@ -73,6 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
   optim.eps = 1e-8  # added after the square root (SPEC.md 3)
 
   train = config.train = ml_collections.ConfigDict()
+  train.init = "original"  # original: SPEC.md 2.7 | fan_in: short trainings
   train.batch_size = 128  # people in a step, over all devices
   train.epochs = 300
   train.steps = 0  # > 0: stop there; the schedule still follows epochs

@@ -259,6 +259,10 @@ def _check(content: Any, path: str, skeleton: Skeleton) -> None:
   for field in ("images", "annotations"):
     if not isinstance(content.get(field), list):
       raise InputError(f"{path} is no COCO annotation file: no {field!r} list")
+  for field in ("images", "annotations"):
+    for number, entry in enumerate(content[field]):
+      if not isinstance(entry, dict):
+        raise InputError(f"{path}: {field}[{number}] is not a JSON object")
   ids = set()
   for image in content["images"]:
     for field in ("id", "file_name", "width", "height"):

@@ -5,6 +5,7 @@ augmentation -> crop -> batch.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,11 @@ class Split:
 
   annotations: Annotations
   store: ImageStore
+
+  @functools.cached_property
+  def reader(self) -> CropReader:
+    """One for all passes, so that a bad image is named once."""
+    return CropReader(self.store)
 
 
 def prepare(config: Any, split: str) -> Split:
@@ -96,7 +102,6 @@ def train_batches(
   skeleton = skeletons.get(config.data.skeleton)
   input_hw = tuple(config.model.input_hw)
   widths = [i["width"] for i in split.annotations.content["images"]]
-  reader = CropReader(split.store)
 
   def example(position: int) -> Batch:
     person = order.person_at(config.seed, position, len(people))
@@ -112,7 +117,7 @@ def train_batches(
       settings=config.augment,
       skeleton=skeleton,
     )
-    pixels, good = reader.read(image, crop.affine, input_hw)
+    pixels, good = split.reader.read(image, crop.affine, input_hw)
     return {
       "image": pixels,
       "keypoints": crop.keypoints,
@@ -135,7 +140,6 @@ def eval_batches(
     could not be read.
   """
   input_hw = tuple(config.model.input_hw)
-  reader = CropReader(split.store)
 
   def example(position: int) -> Batch:
     person = min(position, len(people) - 1)
@@ -143,7 +147,9 @@ def eval_batches(
       people.center[person], people.scale[person], 0.0, input_hw
     )
     if position < len(people):
-      pixels, good = reader.read(int(people.image[person]), affine, input_hw)
+      pixels, good = split.reader.read(
+        int(people.image[person]), affine, input_hw
+      )
     else:
       pixels, good = np.zeros((*input_hw, 3), np.uint8), False
     return {

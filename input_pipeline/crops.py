@@ -1,5 +1,6 @@
 """Encoded image to crop: decode only what the crop needs, warp it once."""
 
+import re
 import threading
 
 import cv2
@@ -49,7 +50,9 @@ class CropReader:
       new = number not in self._bad
       self._bad.add(number)
     if new:
-      reason = str(getattr(error, "message", error)).splitlines()[0]
+      # Without the names of TensorFlow's internal operations.
+      text = str(getattr(error, "message", error)).splitlines()[0]
+      reason = re.sub(r"\{\{.*?\}\} *| *\[Op:.*?\]", "", text)
       logging.warning(
         "cannot read the image %s, its people are skipped: %s (after"
         " repairing it, delete the prepared data in %s)",

@@ -94,7 +94,9 @@ class Skeleton:
     """
     known = {field.name for field in dataclasses.fields(cls)}
     if unknown := sorted(set(fields) - known):
-      raise InputError(f"skeleton: unknown fields {unknown}; known: {known}")
+      raise InputError(
+        f"skeleton: unknown fields {unknown}; known: {sorted(known)}"
+      )
     if "keypoints" not in fields:
       raise InputError("skeleton: the field 'keypoints' is missing")
     keypoints = tuple(fields["keypoints"])
@@ -248,4 +250,9 @@ def get(name_or_path: str) -> Skeleton:
     raise InputError(f"skeleton file {name_or_path} does not exist") from None
   except json.JSONDecodeError as error:
     raise InputError(f"skeleton file {name_or_path}: {error}") from None
-  return Skeleton.from_dict(fields)
+  try:
+    return Skeleton.from_dict(fields)
+  except (TypeError, AttributeError) as error:
+    raise InputError(
+      f"skeleton file {name_or_path} is malformed: {error}"
+    ) from None

@@ -141,7 +141,9 @@ def train_and_evaluate(
   optimizer = optim.create_optimizer(config.optim, schedule)
 
   # --- The state: fresh, or from the last checkpoint --------------------------
-  fresh = train_state.create(config.model, optimizer, config.seed)
+  fresh = train_state.create(
+    config.model, optimizer, config.seed, config.train.init
+  )
   state = sharding.put_replicated(mesh, fresh)
   count = train_state.count_parameters(state.params)
   meta = checkpoint.describe(config, skeleton.to_dict(), train_data.identity)

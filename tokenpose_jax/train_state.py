@@ -16,7 +16,8 @@ import optax
 from flax import nnx, struct
 from jaxtyping import Array, Float, Int
 
-from tokenpose_jax.models import TokenPose, create_model
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.models import TokenPose, create_model, layers
 
 Tree = dict[str, Any]
 """A plain nested dict of arrays."""
@@ -39,26 +40,57 @@ class TrainState:
   opt_state: optax.OptState
 
 
-def init(model: Mapping[str, Any], seed: int) -> tuple[Tree, Tree]:
+INITS = ("original", "fan_in")
+
+
+def init(
+  model: Mapping[str, Any], seed: int, scheme: str = "original"
+) -> tuple[Tree, Tree]:
   """Fresh (params, model_state) of the network that `config.model` describes.
 
-  Initialisation: SPEC.md 2.7.
+  Args:
+    scheme: "original": SPEC.md 2.7; "fan_in": the same draws, scaled so that
+      each layer keeps the variance of its input. For short trainings from
+      scratch: under the original's tiny weights narrow networks see little of
+      the image for thousands of steps.
   """
-  module = create_model(model, rngs=nnx.Rngs(seed))
-  return _split(module)
+  if scheme not in INITS:
+    raise InputError(f"train.init is {scheme!r}; allowed: {', '.join(INITS)}")
+  params, model_state = _split(create_model(model, rngs=nnx.Rngs(seed)))
+  if scheme == "fan_in":
+    params = jax.tree_util.tree_map_with_path(_fan_in, params)
+  return params, model_state
 
 
 def create(
-  model: Mapping[str, Any], optimizer: optax.GradientTransformation, seed: int
+  model: Mapping[str, Any],
+  optimizer: optax.GradientTransformation,
+  seed: int,
+  scheme: str = "original",
 ) -> TrainState:
   """A state at step 0, on the default device."""
-  params, model_state = init(model, seed)
+  params, model_state = init(model, seed, scheme)
   return TrainState(
     step=jax.numpy.zeros((), jax.numpy.int32),
     params=params,
     model_state=model_state,
     opt_state=optimizer.init(params),
   )
+
+
+def _fan_in(path: tuple[Any, ...], leaf: Array) -> Array:
+  """One parameter, its original deviation replaced."""
+  name = jax.tree_util.keystr(path, simple=True, separator="/")
+  if name == "position_table":  # as large as the sine table's entries
+    return leaf / layers.LINEAR_STD
+  if not name.endswith("kernel"):
+    return leaf
+  if name.startswith("head/linear2"):
+    return leaf * 0.05  # heatmaps begin near 0
+  fan_in = np.prod(leaf.shape[:-1])
+  if leaf.ndim == 4:  # convolutions, before a ReLU (He et al., 2015)
+    return leaf / layers.CONV_STD * np.sqrt(2 / fan_in)
+  return leaf / layers.LINEAR_STD / np.sqrt(fan_in)
 
 
 def apply(

@@ -115,7 +115,8 @@ def sample_body(rng: np.random.Generator) -> Body:
   """Draws one person: proportions, pose and clothes."""
   build, pose = _Builder(rng), pose_lib.sample_pose(rng)
   skin = Fabric(*2 * (_skin(rng),))
-  shirt, lower = sample_fabric(rng), sample_fabric(rng, plain=0.75)
+  shirt = sample_fabric(rng, plain=0.7)
+  lower = sample_fabric(rng, plain=0.85, brightness=0.6)
   shoes = Fabric(*2 * (_cloth_color(rng),))
   sleeve = rng.choice([0.25, 1.2, 2.0], p=[0.15, 0.45, 0.4])
   leg_cover = rng.choice([0.75, 2.0], p=[0.3, 0.7])
@@ -320,9 +321,14 @@ def _cloth_color(rng) -> np.ndarray:
   return value * (1 - saturation * (1 - wave))
 
 
-def sample_fabric(rng: np.random.Generator, plain: float = 0.5) -> Fabric:
+def sample_fabric(
+  rng: np.random.Generator, plain: float = 0.5, brightness: float = 1.0
+) -> Fabric:
   """A cloth that is plain with probability `plain`, else patterned."""
   pattern = PATTERNS[0] if rng.random() < plain else rng.choice(PATTERNS[1:])
   return Fabric(
-    _cloth_color(rng), _cloth_color(rng), pattern, rng.uniform(0.035, 0.08)
+    brightness * _cloth_color(rng),
+    brightness * _cloth_color(rng),
+    pattern,
+    rng.uniform(0.035, 0.08),
   )

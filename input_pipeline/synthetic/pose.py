@@ -22,10 +22,10 @@ ARM_MODES = {
   "behind": ((-32, 14, 20, 24), (8, 5, 15, 14)),
 }
 # fmt: off
-ARM_WEIGHTS = (0.26, 0.11, 0.14, 0.1, 0.09, 0.12, 0.06, 0.08, 0.04)
+ARM_WEIGHTS = (0.40, 0.13, 0.12, 0.09, 0.07, 0.09, 0.03, 0.04, 0.03)
 # fmt: on
 STANCES = ("stand", "walk", "run", "sit", "crouch", "bend", "star", "kick")
-STANCE_WEIGHTS = (0.3, 0.2, 0.12, 0.1, 0.06, 0.06, 0.1, 0.06)
+STANCE_WEIGHTS = (0.4, 0.26, 0.08, 0.06, 0.02, 0.03, 0.1, 0.05)
 
 
 def turn(axis: int, degrees: float) -> np.ndarray:

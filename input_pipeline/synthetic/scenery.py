@@ -35,7 +35,7 @@ def background(rng, height: int, width: int) -> np.ndarray:
     wave = np.sin(line * rng.uniform(0.1, 0.8)) * rng.uniform(5, 22)
     wave = wave[None, :, None] if len(line) == width else wave[:, None, None]
     image += wave.astype(np.float32)
-  for _ in range(rng.integers(2, 12)):
+  for _ in range(rng.integers(1, 7)):
     _distractor(rng, image, height, width)
   return np.clip(image, 5, 250, out=image)
 

@@ -14,8 +14,10 @@ from jaxtyping import Array, Float
 
 # SPEC.md 2.7: linear weights and tokens have deviation 0.02. The original cuts
 # them at +-2 absolute (100 deviations), which never bites.
-LINEAR_INIT = nnx.initializers.normal(0.02)
-CONV_INIT = nnx.initializers.normal(0.001)
+LINEAR_STD = 0.02
+CONV_STD = 0.001
+LINEAR_INIT = nnx.initializers.normal(LINEAR_STD)
+CONV_INIT = nnx.initializers.normal(CONV_STD)
 
 LAYER_NORM_EPS = 1e-5  # SPEC.md 2.4; Flax's default is 1e-6.
 BATCH_NORM_EPS = 1e-5  # SPEC.md 2.4

@@ -1,0 +1,130 @@
+"""Checkpoints: what they hold, which is best, and what damage does."""
+
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from tokenpose_jax import InputError, checkpoint, skeletons
+
+
+def make(tmp_path, settings=None, metrics=None):
+  """A work directory with a checkpoint per entry of `metrics`."""
+  settings = settings or tiny.config()
+  state, _, _ = tiny.training(settings, jax.devices()[:1])
+  meta = checkpoint.describe(
+    settings, skeletons.COCO_17.to_dict(), {"annotations_sha256": "abc"}
+  )
+  saved = checkpoint.Checkpoints(str(tmp_path), keep=2)
+  for value in metrics or [None]:
+    state = state.replace(step=state.step + 1)
+    saved.save(state, meta, value and {"AP": value})
+  saved.close()
+  return state, meta
+
+
+def files(folder: pathlib.Path) -> dict[str, bytes]:
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob("*")
+    if path.is_file()
+  }
+
+
+def test_state_and_meta_come_back(tmp_path):
+  state, meta = make(tmp_path)
+  opened = checkpoint.Checkpoints(str(tmp_path))
+  saved = opened.read_meta(1)
+  assert {name: saved[name] for name in meta} == meta
+  assert saved["config"]["model"]["dim"] == 32
+  template = jax.tree.map(lambda a: a * 0, state)
+  restored = opened.restore(1, template, saved)
+  for one, other in zip(
+    jax.tree.leaves(restored), jax.tree.leaves(state), strict=True
+  ):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_latest_two_and_the_best_stay(tmp_path):
+  make(tmp_path, metrics=[0.1, 0.5, 0.2, None, 0.3])
+  opened = checkpoint.Checkpoints(str(tmp_path))
+  assert opened.steps() == [2, 4, 5]
+  assert opened.choose("best") == 2
+  assert opened.choose("latest") == 5
+  assert opened.choose("4") == 4
+  with pytest.raises(InputError, match=r"best, latest or one of \[2, 4, 5\]"):
+    opened.choose("3")
+
+
+def test_no_checkpoint_is_named(tmp_path):
+  with pytest.raises(InputError, match="holds no checkpoint"):
+    checkpoint.Checkpoints(str(tmp_path)).choose("best")
+
+
+def _truncate(step: pathlib.Path):
+  largest = max(
+    (p for p in (step / "state").rglob("*") if p.is_file()),
+    key=lambda p: p.stat().st_size,
+  )
+  largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def _flip_bits(step: pathlib.Path):
+  """Flips bits until one is found that Orbax itself does not notice."""
+  largest = max(
+    (p for p in (step / "state").rglob("*") if p.is_file()),
+    key=lambda p: p.stat().st_size,
+  )
+  raw = bytearray(largest.read_bytes())
+  raw[len(raw) // 2] ^= 1
+  largest.write_bytes(bytes(raw))
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    _truncate,
+    _flip_bits,
+    lambda step: shutil.rmtree(step / "state"),
+    lambda step: (step / "state" / "_METADATA").unlink(),
+    lambda step: (step / "meta" / "metadata").write_text("{"),
+    lambda step: shutil.rmtree(step / "meta"),
+  ],
+  ids=["truncated", "bit", "no state", "no metadata", "bad meta", "no meta"],
+)
+def test_damage_is_said_and_nothing_changes(tmp_path, damage):
+  state, _ = make(tmp_path, metrics=[None, None])
+  step = tmp_path / checkpoint.FOLDER / "2"
+  damage(step)
+  before = files(tmp_path)
+  opened = checkpoint.Checkpoints(str(tmp_path))
+  if opened.steps()[-1] != 2:
+    # Orbax no longer counts it as a checkpoint: the one before is the latest.
+    assert opened.choose("latest") == 1
+    return
+
+  def resume():
+    opened.restore(2, state, opened.read_meta(2))
+
+  with pytest.raises(InputError, match=r"checkpoints/2 is damaged") as error:
+    resume()
+  assert "\n" not in str(error.value)
+  assert "step 1 is there too" in str(error.value)
+  assert files(tmp_path) == before
+
+
+def test_mismatches_name_the_fields(tmp_path):
+  _, meta = make(tmp_path)
+  other = checkpoint.describe(
+    tiny.config(model__depth=3),
+    skeletons.COCO_17.to_dict(),
+    {"annotations_sha256": "abd"},
+  )
+  assert checkpoint.mismatches(meta, other) == [
+    "model.depth: 2 -> 3",
+    "data.annotations_sha256: abc -> abd",
+  ]
+  assert checkpoint.mismatches(meta, meta) == []

@@ -1,0 +1,253 @@
+"""The command line: whole runs, kills, and one clear line for bad input."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import fixtures, tiny
+
+TINY = [
+  f"--config.{name}={value}"
+  for name, value in tiny.FLAGS.items()
+  if not name.startswith("data.synthetic")
+]
+
+
+def command(*arguments) -> list[str]:
+  return [sys.executable, str(fixtures.ROOT / "main.py"), *arguments]
+
+
+def environment(**extra) -> dict[str, str]:
+  """One device, so that the batch sizes of any test divide."""
+  return os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | extra
+
+
+def call(*arguments, **extra) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    command(*arguments),
+    cwd=fixtures.ROOT,
+    env=environment(**extra),
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+  """A small COCO folder of drawn people."""
+  from input_pipeline.synthetic.folder import write_coco_folder
+
+  path = tmp_path_factory.mktemp("data") / "coco"
+  write_coco_folder(str(path), train_people=40, test_people=12)
+  return path
+
+
+def demo(folder, workdir, *more) -> list[str]:
+  return [
+    "--config=configs/demo.py",
+    f"--workdir={workdir}",
+    "--config.data.name=coco",
+    f"--config.data.dir={folder}",
+    f"--config.data.prepared_dir={folder.parent / 'prepared'}",
+    *TINY,
+    *more,
+  ]
+
+
+def check_one_line(done: subprocess.CompletedProcess, *parts: str) -> None:
+  """Exit code 1, and a single line on standard error that names all parts."""
+  lines = [line for line in done.stderr.splitlines() if line.strip()]
+  assert done.returncode == 1, done.stderr
+  assert len(lines) == 1, done.stderr
+  assert lines[0].startswith("error: ")
+  for part in parts:
+    assert part in lines[0]
+
+
+def _break(folder: pathlib.Path, kind: str) -> None:
+  annotations = folder / "annotations"
+  path = annotations / "person_keypoints_train.json"
+  if kind == "missing":
+    shutil.rmtree(folder)
+  elif kind == "empty":
+    shutil.rmtree(folder)
+    folder.mkdir()
+  elif kind == "no split":
+    path.unlink()
+  elif kind == "no annotations":
+    shutil.rmtree(annotations)
+  elif kind == "not json":
+    path.write_text("images: [")
+  elif kind == "no keypoints":
+    content = json.loads(path.read_text())
+    for entry in content["annotations"]:
+      del entry["keypoints"]
+    path.write_text(json.dumps(content))
+  elif kind == "no images":
+    shutil.rmtree(folder / "train")
+
+
+@pytest.mark.parametrize(
+  ("kind", "parts"),
+  [
+    ("missing", ("does not exist", "--config.data.dir")),
+    ("empty", ("empty", "annotations/person_keypoints_SPLIT.json")),
+    ("no split", ("train.json does not exist", "splits test", "train_split")),
+    ("no annotations", ("train.json does not exist",)),
+    ("not json", ("train.json is not JSON",)),
+    ("no keypoints", ("has no 'keypoints'", "person_keypoints")),
+    ("no images", ("train does not exist",)),
+  ],
+)
+def test_bad_data_is_one_line(folder, tmp_path, kind, parts):
+  broken = tmp_path / "broken"
+  shutil.copytree(folder, broken)
+  _break(broken, kind)
+  check_one_line(call(*demo(broken, tmp_path / "run")), *parts)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "parts"),
+  [
+    ((), ("--config is missing", "python main.py --config=")),
+    (("--config=configs/demo.py",), ("--workdir is missing",)),
+    (("--config=configs/nope.py", "--workdir=x"), ("nope.py",)),
+    (("--config=configs/demo.py", "--workdir=x", "--mode=fly"), ("mode",)),
+    (
+      ("--config=configs/demo.py", "--workdir=x", "--config.optim.lr=1"),
+      ("optim.lr",),
+    ),
+    (
+      (
+        "--config=configs/demo.py",
+        "--workdir=x",
+        "--config.model.patch_hw=(5, 3)",
+      ),
+      ("model.patch_hw", "must divide"),
+    ),
+    (
+      ("--config=configs/demo.py", "--workdir=x", "--config.train.epochs=ten"),
+      ("train.epochs",),
+    ),
+  ],
+)
+def test_bad_flags_are_one_line(arguments, parts):
+  check_one_line(call(*arguments), *parts)
+
+
+def test_a_run_from_data_to_figures(folder, tmp_path):
+  """Trains, evaluates, and names a broken image once."""
+  data = tmp_path / "coco"
+  shutil.copytree(folder, data)
+  broken = sorted((data / "train").iterdir())[0]
+  broken.write_bytes(broken.read_bytes()[:900])
+  work = tmp_path / "run"
+  done = call(
+    *demo(data, work, "--config.train.steps=12", "--config.train.log_every=4")
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr.count(broken.name) == 1
+  assert " unreadable" in done.stderr
+  assert "Traceback" not in done.stderr
+  made = json.loads((work / "eval/12/gt_metrics.json").read_text())
+  assert made["people"] >= 12
+  assert made["boxes"] == "gt"
+  results = json.loads((work / "eval/12/gt_results.json").read_text())
+  assert len(results) <= made["people"]
+  assert (work / "eval/12/gt_people.png").stat().st_size > 1000
+  assert list(work.glob("events.out.tfevents*"))
+  _check_with_pycocotools(data, results, made["figures"])
+
+  boxes = data / "person_detection_results/detections_test.json"
+  done = call(
+    *demo(data, work, "--mode=evaluate", f"--config.eval.boxes={boxes}")
+  )
+  assert done.returncode == 0, done.stderr
+  assert (work / "eval/12/detections_test_results.json").exists()
+  assert "boxes: " in done.stderr
+
+
+def _check_with_pycocotools(data, results, figures):
+  from pycocotools.coco import COCO
+  from pycocotools.cocoeval import COCOeval
+
+  truth = COCO(str(data / "annotations/person_keypoints_test.json"))
+  judge = COCOeval(truth, truth.loadRes(results), "keypoints")
+  judge.evaluate()
+  judge.accumulate()
+  judge.summarize()
+  np.testing.assert_allclose(list(figures.values()), judge.stats, atol=1e-9)
+
+
+def _weights(work: pathlib.Path, step: int) -> dict[str, str]:
+  """The checksums of a checkpoint's arrays."""
+  path = work / f"checkpoints/{step}/meta/metadata"
+  return json.loads(path.read_text())["checksums"]
+
+
+def test_a_killed_run_ends_with_the_same_weights(folder, tmp_path):
+  more = ("--config.train.steps=40", "--config.checkpoint.every_steps=5")
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  assert call(*demo(folder, whole, *more)).returncode == 0
+  process = subprocess.Popen(
+    command(*demo(folder, killed, *more)),
+    cwd=fixtures.ROOT,
+    env=environment(),
+    stderr=subprocess.DEVNULL,
+  )
+  deadline = time.monotonic() + 200
+  # Killed as soon as the second checkpoint is on its way.
+  while not list(killed.glob("checkpoints/10*")):
+    assert process.poll() is None, "ended before it was killed"
+    assert time.monotonic() < deadline
+    time.sleep(0.005)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not (killed / "eval").exists()
+  done = call(*demo(folder, killed, *more))
+  assert done.returncode == 0, done.stderr
+  assert "resuming from step" in done.stderr
+  assert _weights(killed, 40) == _weights(whole, 40)
+
+
+def test_tensorflow_is_imported_in_two_places_only():
+  import_lines = ("import tensorflow", "from tensorflow")
+  found = {
+    path.relative_to(fixtures.ROOT).parts[0]
+    for path in fixtures.ROOT.glob("**/*.py")
+    if not any(part.startswith(".") for part in path.parts)
+    and any(
+      line.strip().startswith(import_lines)
+      for line in path.read_text().splitlines()
+    )
+  }
+  assert found - {"tests", "benchmarks"} == {"input_pipeline", "main.py"}
+
+
+def test_the_package_works_without_tensorflow():
+  """Also through others: no module of TensorFlow may be loaded."""
+  program = (
+    "import sys; sys.modules['tensorflow'] = None;"
+    "import tokenpose_jax as tp, tokenpose_jax.train, tokenpose_jax.evaluate;"
+    "from configs import tokenpose_t; from flax import nnx;"
+    "tp.create_model(tokenpose_t.get_config().model, rngs=nnx.Rngs(0))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=fixtures.ROOT,
+    env=environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr

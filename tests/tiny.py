@@ -1,0 +1,56 @@
+"""A network and a run small enough for tests, of the same code."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import demo
+from tokenpose_jax import config as config_lib
+from tokenpose_jax import optim, sharding, train, train_state
+
+FLAGS = {
+  "model.input_hw": (64, 48),
+  "model.heatmap_hw": (16, 12),
+  "model.stem_channels": 4,
+  "model.patch_hw": (4, 3),
+  "model.dim": 32,
+  "model.depth": 2,
+  "model.heads": 2,
+  "model.head_dim": 32,
+  "train.batch_size": 16,
+  "eval.batch_size": 8,
+  "data.synthetic_train_people": 40,
+  "data.synthetic_test_people": 12,
+}
+
+
+def config(**changes) -> ConfigDict:
+  """The demo's config, tiny; `section__field=value` changes a field."""
+  result = demo.get_config()
+  fields = FLAGS | {k.replace("__", "."): v for k, v in changes.items()}
+  for name, value in fields.items():
+    result.update_from_flattened_dict({name: value})
+  config_lib.resolve(result)
+  return result
+
+
+def batch(settings: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
+  """A training batch of noise with points inside the crop."""
+  rng = np.random.default_rng(seed)
+  b, (h, w) = settings.train.batch_size, settings.model.input_hw
+  k = settings.model.num_keypoints
+  return {
+    "image": rng.integers(0, 256, (b, h, w, 3), np.uint8),
+    "keypoints": (rng.random((b, k, 2)) * [w, h]).astype(np.float32),
+    "visible": (rng.random((b, k)) < 0.8).astype(np.float32),
+    "mask": np.ones(b, np.float32),
+  }
+
+
+def training(settings: ConfigDict, devices):
+  """(state, jitted step, mesh) on the given devices."""
+  mesh = sharding.create_mesh(devices)
+  schedule = optim.create_schedule(settings.optim, 10, 5)
+  optimizer = optim.create_optimizer(settings.optim, schedule)
+  state = train_state.create(settings.model, optimizer, settings.seed)
+  step = train.create_train_step(settings, optimizer, schedule, mesh)
+  return sharding.put_replicated(mesh, state), step, mesh
