@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint clean
 
+# XLA's fast preset compiles about three times faster on CPU.
 demo: $(VENV)/.run
+	XLA_FLAGS="--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE $(XLA_FLAGS)" \
 	$(RUN) main.py --config=configs/demo.py --workdir=runs/demo
 	@echo
 	@echo "Pictures: runs/demo/eval/*/gt_people.png; curves: $(VENV)/bin/tensorboard --logdir=runs/demo"
@@ -20,9 +22,6 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-
-bench: $(VENV)/.dev
-	@for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

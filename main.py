@@ -44,7 +44,7 @@ def run() -> None:
   Raises:
     InputError: something given cannot be used.
   """
-  config, workdir = _CONFIG.value, _WORKDIR.value
+  config, workdir = _CONFIG.value, _WORKDIR.value or ""
   skeleton = config_lib.resolve(config)
   # TensorFlow only reads images here; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")

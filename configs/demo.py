@@ -33,14 +33,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.augment.scale = 0.1
   config.augment.half_body_probability = 0.0
   config.optim.schedule = "cosine"
-  config.optim.learning_rate = 2e-3
+  config.optim.learning_rate = 1.2e-3
   config.optim.warmup_epochs = 0.5
   config.optim.b2 = 0.98
   config.train.init = "fan_in"
-  config.train.batch_size = 32
-  config.train.epochs = 20
-  config.train.log_every = 50
-  config.train.pictures_every = 500
+  config.train.batch_size = 16
+  config.train.epochs = 25
+  config.train.log_every = 150
+  config.train.pictures_every = 1500
   config.train.eval_every_epochs = 0
-  config.checkpoint.every_steps = 500
+  config.checkpoint.every_steps = 1500
   return config

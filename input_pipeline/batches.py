@@ -122,7 +122,7 @@ def train_batches(
       "image": pixels,
       "keypoints": crop.keypoints,
       "visible": crop.visible,
-      "mask": np.float32(good),
+      "mask": np.asarray(good, np.float32),
     }
 
   steps = (first_step, np.iinfo(np.int64).max)
@@ -155,8 +155,8 @@ def eval_batches(
     return {
       "image": pixels,
       "crop_to_image": geometry.invert(affine).astype(np.float32),
-      "index": np.int32(person),
-      "mask": np.float32(good),
+      "index": np.asarray(person, np.int32),
+      "mask": np.asarray(good, np.float32),
     }
 
   batch_size = config.eval.batch_size

@@ -6,6 +6,7 @@ checksum of every array, because Orbax's own files carry none: a flipped bit
 would be restored as if nothing had happened.
 """
 
+import dataclasses
 import zlib
 from typing import Any
 
@@ -138,7 +139,7 @@ class Checkpoints:
       )["state"]
     except Exception as error:
       raise self._damaged(step, error) from None
-    state = template.replace(**restored)
+    state = dataclasses.replace(template, **restored)
     wrong = config_lib.differences(meta["checksums"], _checksums(state))
     if wrong:
       names = [line.split(":")[0] for line in wrong]

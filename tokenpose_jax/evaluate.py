@@ -78,6 +78,7 @@ def create_eval_step(
   Everything from uint8 crops to keypoints in image pixels is on the device;
   results are gathered to every process.
   """
+  _sigmas(skeleton)  # Known before a training of days, not after.
   model = config.model.to_dict()
   order = skeleton.flip_permutation
 
@@ -181,6 +182,7 @@ def evaluate(
   Returns:
     the ten figures by name, and the contact sheet.
   """
+  sigmas = _sigmas(skeleton)
   start = time.monotonic()
   pictures = config.eval.pictures if jax.process_index() == 0 else 0
   found = predict(eval_step, state, data, mesh, pictures=pictures)
@@ -191,14 +193,14 @@ def evaluate(
     found.scores[found.valid],
     data.score[found.valid],
     data.area[found.valid],
-    skeleton.sigmas,
+    sigmas,
     visibility_threshold=settings.keypoint_score,
     oks_threshold=settings.nms_oks,
   )
   figures = coco.evaluate(
     data.annotations,
     results,
-    sigmas=skeleton.sigmas,
+    sigmas=sigmas,
     image_ids=data.image_ids,
   )
   step = int(state.step)
@@ -236,6 +238,15 @@ def evaluate(
     logging.info("%s\n%s", title, coco.format_table(figures))
     logging.info("results and pictures: %s", folder)
   return figures, sheet
+
+
+def _sigmas(skeleton: Skeleton) -> tuple[float, ...]:
+  if skeleton.sigmas is None:
+    raise InputError(
+      f"data.skeleton: {skeleton.name} has no OKS constants ('sigmas'), so AP"
+      " is not defined; add them to its JSON file"
+    )
+  return skeleton.sigmas
 
 
 def evaluate_checkpoint(

@@ -164,7 +164,8 @@ def train_and_evaluate(
 
   # --- The loop ---------------------------------------------------------------
   train_step = create_train_step(config, optimizer, schedule, mesh)
-  eval_step = evaluate.create_eval_step(config, skeleton, mesh)
+  if eval_data is not None:
+    eval_step = evaluate.create_eval_step(config, skeleton, mesh)
   reporter = report.Report(config, writer, skeleton, first, total)
   batches = train_data.batches(first) if first < total else iter(())
   for step in range(first, total):

@@ -166,7 +166,8 @@ def _graph(key: str) -> nnx.GraphDef:
 
 
 def _split(module: nnx.Module) -> tuple[Tree, Tree]:
-  _, params, rest = nnx.split(module, nnx.Param, ...)
+  parts: Any = nnx.split(module, nnx.Param, ...)
+  _, params, rest = parts
   plain = nnx.to_pure_dict
   return _with_strings(plain(params)), _with_strings(plain(rest))
 

@@ -1,7 +1,5 @@
 """Drawings: skeletons on crops, contact sheets."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -77,6 +75,7 @@ def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
   return encoded.tobytes()
 
 
-def grid_points(number: int, total: int) -> Sequence[int]:
+def grid_points(number: int, total: int) -> list[int]:
   """`number` places spread evenly over `total`."""
-  return np.unique(np.linspace(0, total - 1, min(number, total)).astype(int))
+  places = np.linspace(0, total - 1, min(number, total))
+  return np.unique(places.astype(int)).tolist()

@@ -25,12 +25,11 @@ class Bottleneck(nnx.Module):
     self.conv1 = ConvNorm(inputs, channels, kernel=1, rngs=rngs, dtype=dtype)
     self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
     self.conv3 = ConvNorm(channels, outputs, kernel=1, rngs=rngs, dtype=dtype)
-    if inputs != outputs:
-      self.downsample = ConvNorm(
-        inputs, outputs, kernel=1, rngs=rngs, dtype=dtype
-      )
-    else:
-      self.downsample = None
+    self.downsample = (
+      ConvNorm(inputs, outputs, kernel=1, rngs=rngs, dtype=dtype)
+      if inputs != outputs
+      else None
+    )
 
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: bool

@@ -188,7 +188,7 @@ class TokenPose(nnx.Module):
       for i, block in enumerate(stack):
         # SPEC.md 2.4 "position re-add": before every block except the first
         # of each stack.
-        if i > 0 and self.position == "sine-full":
+        if i > 0 and position is not None and self.position == "sine-full":
           x = x + position
         x = block(x, captured, f"{s}.{i}")
       per_stack.append(x[:, : self.num_keypoints])
