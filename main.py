@@ -137,10 +137,27 @@ def _quiet() -> None:
   logging.get_absl_handler().addFilter(keep)
 
 
+def _parse(argv: list[str]) -> None:
+  """Parses the flags; every mistake in them is an InputError."""
+  try:
+    flags.FLAGS(argv)
+    if _CONFIG.value is not None:
+      # A file that cannot be loaded shows only when a field is read.
+      _ = _CONFIG.value.seed
+  except AttributeError as error:  # of ml_collections: no such field
+    fields = [a.split("=")[0] for a in argv if a.startswith("--config.")]
+    raise InputError(
+      f"the config has no field {error} (given: {' '.join(fields)});"
+      " configs/default.py lists them all"
+    ) from None
+  except (flags.Error, OSError, TypeError, ValueError) as error:
+    raise InputError(" ".join(str(error).split())) from None
+
+
 def main(argv: list[str]) -> None:
   """Parses the flags; turns bad input into one line and exit code 1."""
   try:
-    flags.FLAGS(argv)
+    _parse(argv)
     for flag in (_CONFIG, _WORKDIR):
       if not flag.value:
         raise InputError(
@@ -150,7 +167,7 @@ def main(argv: list[str]) -> None:
     logging.use_absl_handler()
     _quiet()
     run()
-  except (InputError, flags.Error) as error:
+  except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)
 

@@ -44,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
   data.skeleton = "coco_17"  # coco_17 | mpii_16 | a JSON file
   data.padding = 1.25  # crop over box (SPEC.md 4.1)
   data.synthetic_seed = 0
-  data.synthetic_train_people = 2400
+  data.synthetic_train_people = 5000
   data.synthetic_test_people = 240
   data.workers = 0  # threads that read and crop; 0: as many as tf.data likes
 

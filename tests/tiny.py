@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import demo
+from configs import default
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import optim, sharding, train, train_state
 
@@ -18,14 +18,17 @@ FLAGS = {
   "model.head_dim": 32,
   "train.batch_size": 16,
   "eval.batch_size": 8,
+  "model.position": "sine-full",
+  "optim.learning_rate": 1e-3,
+  "train.init": "original",
   "data.synthetic_train_people": 40,
   "data.synthetic_test_people": 12,
 }
 
 
 def config(**changes) -> ConfigDict:
-  """The demo's config, tiny; `section__field=value` changes a field."""
-  result = demo.get_config()
+  """The default config, tiny; `section__field=value` changes a field."""
+  result = default.get_config()
   fields = FLAGS | {k.replace("__", "."): v for k, v in changes.items()}
   for name, value in fields.items():
     result.update_from_flattened_dict({name: value})
