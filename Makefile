@@ -6,9 +6,14 @@ RUN := $(VENV)/bin/python
 
 .PHONY: demo test lint clean
 
-# XLA's fast preset compiles about three times faster on CPU.
+# For steps on a CPU: XLA's fast preset compiles about three times faster, and
+# huge pages spare it 20,000 page faults a step, a quarter of the demo's time
+# (glibc 2.35 or newer; elsewhere the variable does nothing).
+ON_CPU := XLA_FLAGS="--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE $(XLA_FLAGS)" \
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+
 demo: $(VENV)/.run
-	XLA_FLAGS="--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE $(XLA_FLAGS)" \
+	$(ON_CPU) \
 	$(RUN) main.py --config=configs/demo.py --workdir=runs/demo
 	@echo
 	@echo "Pictures: runs/demo/eval/*/gt_people.png; curves: $(VENV)/bin/tensorboard --logdir=runs/demo"

@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
   model.input_hw = (256, 192)
   model.heatmap_hw = (64, 48)
   model.num_keypoints = 17  # follows data.skeleton; never set by hand
-  model.backbone = "stem"  # none | stem
+  model.backbone = "stem"  # none | stem | hrnet_w32 | hrnet_w48
   model.stem_channels = 64
   model.patch_hw = (4, 3)  # on the backbone's map
   model.dim = 192
@@ -34,6 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
   model.position = "sine-full"  # none | learnable | sine | sine-full
   model.head_dim = 384  # 0: one linear layer
   model.dtype = "float32"  # compute type: float32 | bfloat16
+  # Not of the network itself: a file of backbone weights (.pth, .safetensors;
+  # HRNet on ImageNet, official or timm) that a training starts from.
+  model.init_backbone = ""
 
   data = config.data = ml_collections.ConfigDict()
   data.name = "coco"  # coco: any COCO folder | synthetic: drawn people
@@ -74,6 +77,9 @@ def get_config() -> ml_collections.ConfigDict:
 
   train = config.train = ml_collections.ConfigDict()
   train.init = "original"  # original: SPEC.md 2.7 | fan_in: short trainings
+  # Weights to start from: a work directory (its best checkpoint), or a file
+  # of TokenPose weights (.pth, .safetensors). Keypoint tokens go by name.
+  train.init_from = ""
   train.batch_size = 128  # people in a step, over all devices
   train.epochs = 300
   train.steps = 0  # > 0: stop there; the schedule still follows epochs

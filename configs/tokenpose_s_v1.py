@@ -2,7 +2,8 @@
 
     python main.py --config=configs/tokenpose_s_v1.py --workdir=runs/s_v1
 
-Paper: 72.5 AP on COCO val2017 with detector boxes of 56.4 AP; 6.6 M parameters.
+Paper: 72.5 AP on COCO val2017 with detector boxes of 56.4 AP; 6,620,736
+parameters.
 """
 
 import ml_collections

@@ -2,7 +2,8 @@
 
     python main.py --config=configs/tokenpose_t.py --workdir=runs/tokenpose_t
 
-Paper: 65.6 AP on COCO val2017 with detector boxes of 56.4 AP; 5.8 M parameters.
+Paper: 65.6 AP on COCO val2017 with detector boxes of 56.4 AP; 5,816,448
+parameters.
 """
 
 import ml_collections

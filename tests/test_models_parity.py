@@ -79,7 +79,5 @@ def test_export_is_the_inverse_of_import(stem):
   assert set(again) == set(state)
   for name, value in state.items():
     assert again[name].shape == value.shape, name
-    if name.endswith("pos_embedding"):
-      np.testing.assert_allclose(again[name], value, atol=1e-6)
-    else:
-      assert again[name].tobytes() == value.tobytes(), name
+    assert again[name].dtype == value.dtype, name
+    assert again[name].tobytes() == value.tobytes(), name

@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from tokenpose_jax import config as config_lib
+from tokenpose_jax import models, train_state
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.train_state import TrainState
+from tokenpose_jax.train_state import TrainState, Tree
 
 METRIC = "AP"
 FOLDER = "checkpoints"
@@ -28,11 +29,12 @@ FOLDER = "checkpoints"
 class Checkpoints:
   """The checkpoints of a work directory."""
 
-  def __init__(self, workdir: str, *, keep: int = 2):
-    """Opens them; the folder is made with the first save.
+  def __init__(self, workdir: str, *, keep: int = 2, read_only: bool = False):
+    """Opens them.
 
     Args:
       keep: how many of the latest stay; the best one stays beside them.
+      read_only: makes no folder and deletes nothing.
     """
     self.path = epath.Path(workdir).absolute() / FOLDER
     policy = checkpoint_managers.AnyPreservationPolicy(
@@ -49,7 +51,8 @@ class Checkpoints:
         preservation_policy=policy,
         best_fn=_metric,
         best_mode="max",
-        create=True,
+        create=not read_only,
+        read_only=read_only,
       ),
     )
 
@@ -77,7 +80,9 @@ class Checkpoints:
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(_plain(state)),
-        meta=ocp.args.JsonSave({**meta, "checksums": _checksums(state)}),
+        meta=ocp.args.JsonSave(
+          {**meta, "checksums": _checksums(_plain(state))}
+        ),
       ),
       metrics=metrics,
       force=True,
@@ -139,14 +144,49 @@ class Checkpoints:
       )["state"]
     except Exception as error:
       raise self._damaged(step, error) from None
-    state = dataclasses.replace(template, **restored)
-    wrong = config_lib.differences(meta["checksums"], _checksums(state))
+    self._check(step, meta["checksums"], _checksums(restored))
+    return dataclasses.replace(template, **restored)
+
+  def restore_weights(
+    self, step: int, meta: dict[str, Any]
+  ) -> tuple[Tree, Tree]:
+    """Reads (params, model_state) alone, NumPy, and checks them.
+
+    Whatever the optimiser was: the checkpoint's own config says the network.
+
+    Raises:
+      InputError: the checkpoint is damaged.
+    """
+    params, model_state = train_state.abstract(meta["config"]["model"])
+    wanted = {"params": params, "model_state": model_state}
+    try:
+      with ocp.PyTreeCheckpointer() as reader:
+        restored = reader.restore(
+          self.path / str(step) / "state",
+          ocp.args.PyTreeRestore(
+            item=wanted,
+            restore_args=jax.tree.map(
+              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+            ),
+            partial_restore=True,
+          ),
+        )
+    except Exception as error:
+      raise self._damaged(step, error) from None
+    found = _checksums(restored)
+    saved = {name: meta["checksums"].get(name) for name in found}
+    self._check(step, saved, found)
+    return restored["params"], restored["model_state"]
+
+  def _check(
+    self, step: int, saved: dict[str, Any], found: dict[str, str]
+  ) -> None:
+    wrong = config_lib.differences(saved, found)
     if wrong:
       names = [line.split(":")[0] for line in wrong]
       raise self._damaged(
         step, f"{len(names)} arrays differ from their checksums, as {names[0]}"
       )
-    return state
 
   def _damaged(self, step: int, reason: object) -> InputError:
     older = [s for s in self.steps() if s < step]
@@ -187,15 +227,11 @@ def mismatches(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
   Returns:
     a line per difference in network, skeleton or data.
   """
-  pairs = [
-    ("model.", saved["config"]["model"], now["config"]["model"]),
-    ("skeleton.", saved["skeleton"], now["skeleton"]),
-    ("data.", saved["data"], now["data"]),
-  ]
+  networks = [models.network_fields(c["config"]["model"]) for c in (saved, now)]
   return [
-    line
-    for prefix, one, other in pairs
-    for line in config_lib.differences(one, other, prefix)
+    *config_lib.differences(networks[0], networks[1], "model."),
+    *config_lib.differences(saved["skeleton"], now["skeleton"], "skeleton."),
+    *config_lib.differences(saved["data"], now["data"], "data."),
   ]
 
 
@@ -212,10 +248,12 @@ def _plain(state: TrainState) -> dict[str, Any]:
   }
 
 
-def _checksums(state: TrainState) -> dict[str, str]:
+def _checksums(tree: dict[str, Any]) -> dict[str, str]:
   """CRC-32 of every array, by its path. Every process holds the whole state."""
   sums = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(_plain(state)):
-    value = np.asarray(leaf.addressable_data(0))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    value = leaf
+    if isinstance(leaf, jax.Array):
+      value = np.asarray(leaf.addressable_data(0))
     sums[jax.tree_util.keystr(path)] = f"{zlib.crc32(value.tobytes()):08x}"
   return sums

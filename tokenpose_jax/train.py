@@ -21,6 +21,7 @@ from tokenpose_jax import (
   report,
   sharding,
   train_state,
+  transfer,
 )
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.errors import InputError
@@ -140,15 +141,19 @@ def train_and_evaluate(
   )
   optimizer = optim.create_optimizer(config.optim, schedule)
 
-  # --- The state: fresh, or from the last checkpoint --------------------------
+  # --- The state: from the last checkpoint, other weights, or fresh -----------
   fresh = train_state.create(
     config.model, optimizer, config.seed, config.train.init
   )
-  state = sharding.put_replicated(mesh, fresh)
-  count = train_state.count_parameters(state.params)
+  count = train_state.count_parameters(fresh.params)
   meta = checkpoint.describe(config, skeleton.to_dict(), train_data.identity)
   checkpoints = checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
-  state = _resume(config, checkpoints, state, meta)
+  if checkpoints.steps():
+    state = sharding.put_replicated(mesh, fresh)
+    state = _resume(config, checkpoints, state, meta)
+  else:
+    fresh = transfer.warm_start(config, skeleton, fresh)
+    state = sharding.put_replicated(mesh, fresh)
   first = int(state.step)
   logging.info(
     "%d parameters, %d people, %.1f steps an epoch; steps %d to %d on %d %s"
@@ -212,11 +217,8 @@ def _resume(
   state: TrainState,
   meta: dict[str, Any],
 ) -> TrainState:
-  """The state of the last checkpoint, or `state` where there is none."""
-  steps = checkpoints.steps()
-  if not steps:
-    return state
-  step = steps[-1]
+  """The state of the last checkpoint."""
+  step = checkpoints.steps()[-1]
   saved = checkpoints.read_meta(step)
   changed = checkpoint.mismatches(saved, meta)
   if changed and not config.checkpoint.accept_mismatch:

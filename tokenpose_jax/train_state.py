@@ -7,7 +7,7 @@ optax and Orbax handle without further ado.
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import optax
 from flax import nnx, struct
 from jaxtyping import Array, Float, Int
 
+from tokenpose_jax import models
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models import TokenPose, create_model, layers
 
@@ -30,7 +31,8 @@ class TrainState:
   Attributes:
     step: () int32, the number of updates made.
     params: trainable parameters, float32.
-    model_state: running statistics of batch norm.
+    model_state: what the network holds beside: batch norm's running
+      statistics and the fixed position table.
     opt_state: of the optax chain.
   """
 
@@ -58,7 +60,7 @@ def init(
     raise InputError(f"train.init is {scheme!r}; allowed: {', '.join(INITS)}")
   params, model_state = _split(create_model(model, rngs=nnx.Rngs(seed)))
   if scheme == "fan_in":
-    params = jax.tree_util.tree_map_with_path(_fan_in, params)
+    params = map_paths(_fan_in, params)
   return params, model_state
 
 
@@ -78,9 +80,8 @@ def create(
   )
 
 
-def _fan_in(path: tuple[Any, ...], leaf: Array) -> Array:
+def _fan_in(name: str, leaf: Array) -> Array:
   """One parameter, its original deviation replaced."""
-  name = jax.tree_util.keystr(path, simple=True, separator="/")
   if name == "position_table":  # as large as the sine table's entries
     return leaf / layers.LINEAR_STD
   if not name.endswith("kernel"):
@@ -150,8 +151,30 @@ def abstract_module(model: Mapping[str, Any]) -> TokenPose:
   return _abstract_module(_key(model))
 
 
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+  """The leaves of a plain nested dict by their path, a/b/c."""
+  if not isinstance(tree, Mapping):
+    return {prefix: tree}
+  flat: dict[str, Any] = {}
+  for key, value in tree.items():
+    flat |= flatten(value, f"{prefix}/{key}" if prefix else key)
+  return flat
+
+
+def map_paths(
+  function: Callable[[str, Any], Any], tree: Any, prefix: str = ""
+) -> Any:
+  """The tree of function(path, leaf), paths as of `flatten`."""
+  if not isinstance(tree, Mapping):
+    return function(prefix, tree)
+  return {
+    key: map_paths(function, value, f"{prefix}/{key}" if prefix else key)
+    for key, value in tree.items()
+  }
+
+
 def _key(model: Mapping[str, Any]) -> str:
-  return json.dumps(dict(model), sort_keys=True)
+  return json.dumps(models.network_fields(model), sort_keys=True)
 
 
 @functools.lru_cache(maxsize=16)

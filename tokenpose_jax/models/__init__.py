@@ -14,10 +14,16 @@ def create_model(model: Mapping[str, Any], *, rngs: nnx.Rngs) -> TokenPose:
   """Builds the network that `config.model` describes, and nothing else.
 
   Args:
-    model: `config.model`: the keyword arguments of `TokenPose`.
+    model: `config.model`: the keyword arguments of `TokenPose`; its
+      `init_backbone` is for trainings and plays no part here.
     rngs: source of the initial weights.
   """
-  return TokenPose(**dict(model), rngs=rngs)
+  return TokenPose(**network_fields(model), rngs=rngs)
+
+
+def network_fields(model: Mapping[str, Any]) -> dict[str, Any]:
+  """`config.model` without what only says where weights come from."""
+  return {n: v for n, v in dict(model).items() if n != "init_backbone"}
 
 
 # Of the images that HRNet was trained on; SPEC.md 4.4.

@@ -19,6 +19,10 @@ ATTENTION_SCALES = ("head", "width")
 STRIDE = 4  # of every backbone's output against the image
 
 
+class Fixed(nnx.Variable):
+  """An array of the network that is not trained."""
+
+
 class TokenPose(nnx.Module):
   """Image crops in, one heatmap per keypoint out.
 
@@ -104,23 +108,13 @@ class TokenPose(nnx.Module):
           f" {self.input_hw}"
         )
     self.grid_hw = (map_hw[0] // patch_hw[0], map_hw[1] // patch_hw[1])
-    patches = self.grid_hw[0] * self.grid_hw[1]
-
     self.patch_embedding = layers.linear(
       patch_hw[0] * patch_hw[1] * channels, dim, rngs=rngs, dtype=kind
     )
     self.keypoint_tokens = nnx.Param(
       layers.LINEAR_INIT(rngs.params(), (num_keypoints, dim), jnp.float32)
     )
-    self.position_table = (
-      nnx.Param(
-        layers.LINEAR_INIT(
-          rngs.params(), (num_keypoints + patches, dim), jnp.float32
-        )
-      )
-      if position == "learnable"
-      else None
-    )
+    self.position_table = self._position_table(dim, rngs)
     scale = (dim if attention_scale == "width" else dim // heads) ** -0.5
     self.stacks = nnx.List(
       [
@@ -179,7 +173,7 @@ class TokenPose(nnx.Module):
       self.keypoint_tokens[...], (images.shape[0], *self.keypoint_tokens.shape)
     )
     x = jnp.concatenate([keypoints.astype(self.dtype), visual], axis=1)
-    position = self._position()
+    position = self._position_code()
     if position is not None:
       x = x + position
     keep["embed"] = x
@@ -196,17 +190,27 @@ class TokenPose(nnx.Module):
     heatmaps = self.head(tokens).astype(jnp.float32)
     return heatmaps.reshape(*heatmaps.shape[:2], *self.heatmap_hw)
 
-  def _position(self) -> Float[Array, "1 n d"] | None:
-    """What is added to the token sequence, or None."""
+  def _position_table(self, dim: int, rngs: nnx.Rngs) -> nnx.Variable | None:
+    """Trainable over all tokens, or fixed over the patches (SPEC.md 2.4)."""
     if self.position == "none":
       return None
-    if self.position_table is not None:
-      return self.position_table[...].astype(self.dtype)[None]
-    # A constant of the compiled step, not a parameter. Keypoint tokens receive
-    # no position code.
-    dim = self.keypoint_tokens.shape[-1]
-    table = jnp.asarray(positions.sine_table(*self.grid_hw, dim), self.dtype)
-    return jnp.pad(table, ((self.num_keypoints, 0), (0, 0)))[None]
+    if self.position == "learnable":
+      tokens = self.num_keypoints + self.grid_hw[0] * self.grid_hw[1]
+      return nnx.Param(
+        layers.LINEAR_INIT(rngs.params(), (tokens, dim), jnp.float32)
+      )
+    # A variable and no constant, because the original's files hold it: what
+    # they hold is used, and written back to the bit.
+    return Fixed(jnp.asarray(positions.sine_table(*self.grid_hw, dim)))
+
+  def _position_code(self) -> Float[Array, "1 n d"] | None:
+    """What is added to the token sequence, or None."""
+    if self.position_table is None:
+      return None
+    table = self.position_table[...].astype(self.dtype)
+    if self.position != "learnable":  # keypoint tokens receive no code
+      table = jnp.pad(table, ((self.num_keypoints, 0), (0, 0)))
+    return table[None]
 
 
 class Head(nnx.Module):

@@ -1,0 +1,31 @@
+"""TokenPose-L/D24 on MPII, 256x256.
+
+    python main.py --config=configs/tokenpose_l_d24_mpii.py \\
+        --workdir=runs/l_d24_mpii --config.data.dir=DIR \\
+        --config.model.init_backbone=hrnet_w48_imagenet.pth
+
+Paper: 90.2 PCKh@0.5 on MPII's validation part; 28,109,920 parameters.
+"""
+
+import ml_collections
+
+from configs import tokenpose_l_d24
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = tokenpose_l_d24.get_config()
+  config.model.input_hw = (256, 256)
+  config.model.heatmap_hw = (64, 64)
+  config.model.patch_hw = (4, 4)
+  config.model.num_keypoints = 16
+
+  config.data.name = "mpii"
+  config.data.dir = "data/mpii"
+  config.data.skeleton = "mpii_16"
+  config.data.train_split = "train"
+  config.data.eval_split = "valid"
+
+  config.augment.rotation_degrees = 30.0
+  config.augment.scale = 0.25
+  config.augment.half_body_probability = 0.0
+  return config

@@ -1,0 +1,187 @@
+"""Weights between skeletons, keypoint by keypoint."""
+
+import dataclasses
+import itertools
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from tests import tiny
+from tokenpose_jax import (
+  InputError,
+  convert,
+  skeletons,
+  train_state,
+  transfer,
+)
+from tokenpose_jax import config as config_lib
+from tokenpose_jax.skeletons import COCO_17, MPII_16, Skeleton
+
+
+@pytest.fixture(scope="module")
+def feet(tmp_path_factory) -> str:
+  """A 21-point skeleton as a JSON file: MPII's, feet and hands."""
+  limbs = [
+    [MPII_16.keypoints[a], MPII_16.keypoints[b]] for a, b in MPII_16.limbs
+  ]
+  pairs = [
+    [MPII_16.keypoints[a], MPII_16.keypoints[b]] for a, b in MPII_16.flip_pairs
+  ]
+  fields = {
+    "name": "feet_21",
+    "keypoints": [
+      *MPII_16.keypoints,
+      *("left_heel", "right_heel", "left_toe", "right_toe", "tail"),
+    ],
+    "limbs": [
+      *limbs,
+      ["left_ankle", "left_heel"],
+      ["left_heel", "left_toe"],
+      ["right_ankle", "right_heel"],
+      ["right_heel", "right_toe"],
+    ],
+    "flip_pairs": [
+      *pairs,
+      ["left_heel", "right_heel"],
+      ["left_toe", "right_toe"],
+    ],
+  }
+  path = tmp_path_factory.mktemp("skeleton") / "feet.json"
+  path.write_text(json.dumps(fields))
+  return str(path)
+
+
+def test_coco_to_mpii_by_name_and_by_what_lies_amid():
+  found = transfer.match_keypoints(COCO_17, MPII_16)
+  assert list(found) == list(MPII_16.keypoints)
+  for name, origin in found.items():
+    if name in COCO_17.keypoints:
+      assert origin == transfer.Origin((name,), "same name")
+  assert set(found["pelvis"].names) == {"left_hip", "right_hip"}
+  assert set(found["thorax"].names) == {"left_shoulder", "right_shoulder"}
+  assert "nose" in found["head"].names
+  assert str(found["pelvis"]) == "left_hip + right_hip (lies amid)"
+
+
+def test_new_points_take_neighbours_mirrors_or_all(feet):
+  target = skeletons.get(feet)
+  found = transfer.match_keypoints(MPII_16, target)
+  assert found["left_heel"].names == ("left_ankle",)
+  assert found["left_toe"].names == ("left_ankle",)  # two limbs away
+  assert found["left_toe"].rule == "neighbours"
+  assert found["tail"].names == MPII_16.keypoints
+  one_sided = dataclasses.replace(
+    MPII_16,
+    keypoints=tuple(
+      "other" if name == "left_wrist" else name for name in MPII_16.keypoints
+    ),
+  )
+  origin = transfer.match_keypoints(one_sided, MPII_16)["left_wrist"]
+  assert origin == transfer.Origin(("right_wrist",), "mirror image")
+
+
+def weights_of(skeleton: Skeleton, position: str = "sine-full", seed: int = 0):
+  settings = tiny.config(model__position=position)
+  fields = {**settings.model, "num_keypoints": skeleton.num_keypoints}
+  return fields, train_state.init(fields, seed)
+
+
+@pytest.mark.parametrize("position", ["sine-full", "learnable"])
+def test_coco_to_mpii_to_21_points(feet, position):
+  chain = [COCO_17, MPII_16, skeletons.get(feet)]
+  _, weights = weights_of(COCO_17, position)
+  first = weights[0]
+  for source, target in itertools.pairwise(chain):
+    fields, fresh = weights_of(target, position, seed=1)
+    weights = transfer.transfer(weights, source, fresh, target)
+    assert jax.tree.map(np.shape, weights) == jax.tree.map(np.shape, fresh)
+  tokens = {"keypoint_tokens"}
+  if position == "learnable":
+    tokens.add("position_table")
+  coco = {name: i for i, name in enumerate(COCO_17.keypoints)}
+  for path in tokens:
+    old, new = np.asarray(first[path]), weights[0][path]
+    for index, name in enumerate(chain[-1].keypoints):
+      if name in coco:
+        np.testing.assert_array_equal(new[index], old[coco[name]])
+    place = chain[-1].keypoints.index
+    hips = (old[coco["left_hip"]] + old[coco["right_hip"]]) / 2
+    np.testing.assert_allclose(new[place("pelvis")], hips, rtol=1e-6)
+    np.testing.assert_array_equal(
+      new[place("left_toe")], old[coco["left_ankle"]]
+    )
+    if path == "position_table":
+      np.testing.assert_array_equal(new[21:], old[17:])
+  # All else moves as it is.
+  np.testing.assert_array_equal(
+    weights[0]["head"]["linear1"]["kernel"], first["head"]["linear1"]["kernel"]
+  )
+  images = fixtures_images(fields)
+  heatmaps = train_state.apply(fields, *weights, images)
+  assert heatmaps.shape == (2, 21, *fields["heatmap_hw"])
+
+
+def fixtures_images(fields) -> np.ndarray:
+  return (
+    np.random.default_rng(0)
+    .normal(size=(2, *fields["input_hw"], 3))
+    .astype(np.float32)
+  )
+
+
+def test_networks_that_differ_in_more_are_refused():
+  _, weights = weights_of(COCO_17)
+  settings = tiny.config(model__dim=64)
+  other = train_state.init(settings.model, 0)
+  with pytest.raises(InputError, match="differ in more than their keypoints"):
+    transfer.transfer(weights, COCO_17, other, COCO_17)
+
+
+def start(settings, skeleton):
+  optimizer = optax.adam(1e-3)
+  fresh = train_state.create(settings.model, optimizer, 7)
+  return transfer.warm_start(settings, skeleton, fresh)
+
+
+def test_starting_from_a_file_of_another_skeleton(tmp_path, caplog):
+  fields, weights = weights_of(COCO_17)
+  path = str(tmp_path / "coco.safetensors")
+  convert.write_state_dict(path, convert.export_torch(fields, *weights))
+  settings = tiny.config(train__init_from=path)
+  settings.data.skeleton = "mpii_16"
+  skeleton = config_lib.resolve(settings)
+  with caplog.at_level("INFO"):
+    state = start(settings, skeleton)
+  assert "17 keypoints: coco_17" in caplog.text
+  assert "pelvis" in caplog.text
+  assert "left_hip + right_hip (lies amid)" in caplog.text
+  tokens = np.asarray(weights[0]["keypoint_tokens"])
+  place = MPII_16.keypoints.index("left_knee")
+  np.testing.assert_array_equal(
+    state.params["keypoint_tokens"][place],
+    tokens[COCO_17.keypoints.index("left_knee")],
+  )
+
+
+def test_starting_from_a_backbone(tmp_path):
+  fields, weights = weights_of(COCO_17, seed=3)
+  written = convert.export_torch(fields, *weights)
+  backbone = {
+    name.removeprefix("features."): value
+    for name, value in written.items()
+    if name.startswith(("features.conv", "features.bn", "features.layer1"))
+  }
+  path = str(tmp_path / "backbone.safetensors")
+  convert.write_state_dict(path, backbone)
+  settings = tiny.config(model__init_backbone=path)
+  state = start(settings, COCO_17)
+  np.testing.assert_array_equal(
+    state.params["backbone"]["conv1"]["conv"]["kernel"],
+    weights[0]["backbone"]["conv1"]["conv"]["kernel"],
+  )
+  settings.train.init_from = path
+  with pytest.raises(InputError, match="give one"):
+    start(settings, COCO_17)

@@ -1,0 +1,132 @@
+"""Which of the original's tensors is which of our parameters.
+
+One table (`RULES`) serves both directions; other layouts are renamed to the
+original's first (`canonical`).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# Our path of a module -> the original's name. `{b}` and `{t}` are the prefixes
+# of the backbone and of the tokens' half, `{s}` the name of a stack; they
+# differ by variant (SPEC.md 2.4 "Prefixes").
+RULES = (
+  (r"backbone/(?:stem/)?conv(\d)/conv", r"{b}conv\1"),
+  (r"backbone/(?:stem/)?conv(\d)/norm", r"{b}bn\1"),
+  (r"backbone/(?:stem/)?layer1/(\d+)/(.+)", r"{b}layer1.\1.<\2>"),
+  (r"backbone/transition1/0/(.+)", r"{b}transition1.0.[\1]"),
+  (r"backbone/transition(\d)/(\d)/(.+)", r"{b}transition\1.\2.0.[\3]"),
+  (r"backbone/(stage\d)/(\d)/branches/(\d)/(\d)/(.+)",
+   r"{b}\1.\2.branches.\3.\4.<\5>"),
+  (r"backbone/(stage\d)/(\d)/fuse/(\d)/(\d)/up/(.+)",
+   r"{b}\1.\2.fuse_layers.\3.\4.[\5]"),
+  (r"backbone/(stage\d)/(\d)/fuse/(\d)/(\d)/down/(\d)/(.+)",
+   r"{b}\1.\2.fuse_layers.\3.\4.\5.[\6]"),
+  (r"patch_embedding", r"{t}patch_to_embedding"),
+  (r"stacks/\d/(\d+)/norm1", r"{s}.layers.\1.0.fn.norm"),
+  (r"stacks/\d/(\d+)/attention/to_qkv", r"{s}.layers.\1.0.fn.fn.to_qkv"),
+  (r"stacks/\d/(\d+)/attention/to_out", r"{s}.layers.\1.0.fn.fn.to_out.0"),
+  (r"stacks/\d/(\d+)/norm2", r"{s}.layers.\1.1.fn.norm"),
+  (r"stacks/\d/(\d+)/mlp_in", r"{s}.layers.\1.1.fn.fn.net.0"),
+  (r"stacks/\d/(\d+)/mlp_out", r"{s}.layers.\1.1.fn.fn.net.3"),
+  (r"head/norm1", r"{t}mlp_head.0"),
+  (r"head/linear1", r"{t}mlp_head.1"),
+  (r"head/norm2", r"{t}mlp_head.2"),
+  (r"head/linear2", r"{t}mlp_head.3"),
+)  # fmt: skip
+
+# Convolution and norm inside a residual block <...>, and inside a pair [...].
+INNER = {
+  "<conv1/conv>": "conv1",
+  "<conv1/norm>": "bn1",
+  "<conv2/conv>": "conv2",
+  "<conv2/norm>": "bn2",
+  "<conv3/conv>": "conv3",
+  "<conv3/norm>": "bn3",
+  "<downsample/conv>": "downsample.0",
+  "<downsample/norm>": "downsample.1",
+  "[conv]": "0",
+  "[norm]": "1",
+}
+
+# Our parameters with a row for each keypoint, the first ones.
+PER_KEYPOINT = frozenset({"keypoint_tokens", "position_table"})
+
+# The last part of a name.
+LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+  "count": "num_batches_tracked",
+}
+
+# backbone -> prefixes of its layers and of the tokens' half.
+PREFIXES = {
+  "none": ("", "transformer."),
+  "stem": ("features.", "features."),
+  "hrnet_w32": ("pre_feature.", "transformer."),
+  "hrnet_w48": ("pre_feature.", "transformer."),
+}
+
+
+def official_name(model: Mapping[str, Any], path: str) -> str:
+  """The original's name of our parameter or statistic at `path` (a/b/c)."""
+  backbone, tokens = PREFIXES[model["backbone"]]
+  if path == "keypoint_tokens":
+    return f"{tokens}keypoint_token"
+  if path == "position_table":
+    return f"{tokens}pos_embedding"
+  module, _, leaf = path.rpartition("/")
+  for pattern, template in RULES:
+    if match := re.fullmatch(pattern, module):
+      name = match.expand(template)
+      name = re.sub(r"<.+>|\[.+\]", lambda inner: INNER[inner[0]], name)
+      stack = f"{tokens}transformer"
+      if model["stacks"] > 1 and module.startswith("stacks/"):
+        stack += str(int(module.split("/")[1]) + 1)
+      for key, value in (("{b}", backbone), ("{t}", tokens), ("{s}", stack)):
+        name = name.replace(key, value)
+      return f"{name}.{LEAVES[leaf]}"
+  raise KeyError(f"no rule for the parameter {path}")
+
+
+def canonical(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+  """Renames a TokenPose state dict's entries to the original's names.
+
+  Known layouts: "official", and "mmpose", that of TokenPose written for
+  mmpose 0.x, where the backbone and the head are modules of their own
+  (established from github.com/yshMars/DistilPose, its StemNet and HRNet_3stage
+  backbones). `module.` before every name, of PyTorch's parallel wrappers, is
+  dropped.
+
+  Returns:
+    the entries, and the layout's name.
+  """
+  entries = without_prefix(state_dict, "module.")
+  if not any(name.startswith(_MMPOSE_HEAD) for name in entries):
+    return entries, "official"
+  hrnet = any(name.startswith("backbone.stage") for name in entries)
+  backbone, tokens = PREFIXES["hrnet_w32" if hrnet else "stem"]
+  renamed = {}
+  for name, value in entries.items():
+    if name.startswith(_MMPOSE_HEAD):
+      name = tokens + name.removeprefix(_MMPOSE_HEAD)
+    elif name.startswith("backbone."):
+      name = backbone + name.removeprefix("backbone.")
+    renamed[name] = value
+  return renamed, "mmpose"
+
+
+_MMPOSE_HEAD = "keypoint_head.tokenpose."
+
+
+def without_prefix(
+  state_dict: Mapping[str, Any], prefix: str
+) -> dict[str, Any]:
+  """The entries without a prefix that all of them have."""
+  if all(name.startswith(prefix) for name in state_dict):
+    return {n.removeprefix(prefix): v for n, v in state_dict.items()}
+  return dict(state_dict)
