@@ -86,9 +86,12 @@ class TokenPose(nnx.Module):
       ("num_keypoints", num_keypoints),
       ("depth", depth),
       ("stacks", stacks),
+      ("mlp_ratio", mlp_ratio),
     ):
       if value < 1:
         raise ValueError(f"model.{field} is {value}; it must be at least 1")
+    if head_dim < 0:
+      raise ValueError(f"model.head_dim is {head_dim}; it must be at least 0")
     kind = jnp.dtype(dtype)
     self.dtype = kind
     self.input_hw = tuple(input_hw)
