@@ -137,7 +137,8 @@ class TokenPose(nnx.Module):
       head_dim,
       self.heatmap_hw[0] * self.heatmap_hw[1],
       rngs=rngs,
-      dtype=kind,
+      # 1 % of the work; sub-pixel maxima need more digits than bfloat16's 8.
+      dtype=jnp.float32,
     )
 
   def __call__(
@@ -175,7 +176,8 @@ class TokenPose(nnx.Module):
     keypoints = jnp.broadcast_to(
       self.keypoint_tokens[...], (images.shape[0], *self.keypoint_tokens.shape)
     )
-    x = jnp.concatenate([keypoints.astype(self.dtype), visual], axis=1)
+    # The residual stream stays float32: bfloat16 would round every sum anew.
+    x = jnp.concatenate([keypoints, visual.astype(jnp.float32)], axis=1)
     position = self._position_code()
     if position is not None:
       x = x + position
@@ -190,7 +192,7 @@ class TokenPose(nnx.Module):
         x = block(x, captured, f"{s}.{i}")
       per_stack.append(x[:, : self.num_keypoints])
     keep["head_in"] = tokens = jnp.concatenate(per_stack, axis=-1)
-    heatmaps = self.head(tokens).astype(jnp.float32)
+    heatmaps = self.head(tokens)
     return heatmaps.reshape(*heatmaps.shape[:2], *self.heatmap_hw)
 
   def _position_table(self, dim: int, rngs: nnx.Rngs) -> nnx.Variable | None:
@@ -210,7 +212,7 @@ class TokenPose(nnx.Module):
     """What is added to the token sequence, or None."""
     if self.position_table is None:
       return None
-    table = self.position_table[...].astype(self.dtype)
+    table = self.position_table[...]
     if self.position != "learnable":  # keypoint tokens receive no code
       table = jnp.pad(table, ((self.num_keypoints, 0), (0, 0)))
     return table[None]
