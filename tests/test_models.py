@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from configs import tokenpose_t
 from tests import tiny
 from tokenpose_jax import create_model, train_state
 from tokenpose_jax.models import network_fields, positions
@@ -57,6 +58,23 @@ def forward(model, weights, capture: bool = False):
     return train_state.apply(model, *weights, x, capture=capture)
 
   return jax.device_get(jax.jit(run)(weights, images(model)))
+
+
+def test_initialisation_of_the_original():
+  """SPEC.md 2.7: deviations, and those of a fresh network's heatmaps."""
+  model = network_fields(tokenpose_t.get_config().model) | {"depth": 1}
+  params, state = train_state.init(model, 0)
+  for path, leaf in train_state.flatten(params).items():
+    if path.endswith(("kernel", "keypoint_tokens")):
+      assert leaf.std() == pytest.approx(0.02, rel=0.05), path
+    else:
+      assert np.all(leaf == (1 if path.endswith("scale") else 0)), path
+  # The heads, which see normalised tokens: two layers (T, S, B) give 0.40, the
+  # single one of L 0.47.
+  assert forward(model, (params, state)).std() == pytest.approx(0.4, abs=0.02)
+  model |= {"stacks": 3, "head_dim": 0}
+  weights = train_state.init(model, 0)
+  assert forward(model, weights).std() == pytest.approx(0.47, abs=0.02)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
