@@ -3,48 +3,59 @@
 The one owner of the heatmap's coordinate system: a crop point (x, y) lies at
 (x r, (y - (H - 1) / 2) r + (h - 1) / 2) with r = (w - 1) / (W - 1), for a crop
 of H x W and a heatmap of h x w. This equals the original's separate affine map
-to the heatmap (SPEC.md 4.3); dividing by 4 does not.
+to the heatmap (SPEC.md 4.3); dividing by 4 does not. With `udp` the rows have
+their own ratio, (h - 1) / (H - 1): x r_x and y r_y (Huang et al., CVPR 2020:
+sizes are measured in units between pixels, and corners lie on corners). The
+two differ only in y, by up to 0.13 heatmap pixels at 256 x 192.
 """
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-# Of DARK: the original blurs with 11 x 11 at both input sizes (SPEC.md 5.1, 6).
-BLUR_KERNEL = 11
-LOG_FLOOR = 1e-10
+from tokenpose_jax import subpixel
+from tokenpose_jax.errors import InputError
+
+DECODERS = ("dark", "argmax", "quarter", "udp")
 
 
 def crop_to_heatmap(
   points: Float[Array, "*n 2"],
   input_hw: Sequence[int],
   heatmap_hw: Sequence[int],
+  *,
+  udp: bool = False,
 ) -> Float[Array, "*n 2"]:
   """Crop pixels to heatmap pixels."""
-  ratio, rows = _ratio(input_hw, heatmap_hw)
+  (rx, ry), (crop_y, map_y) = _ratios(input_hw, heatmap_hw, udp)
   x, y = points[..., 0], points[..., 1]
-  return jnp.stack([x * ratio, (y - rows[0]) * ratio + rows[1]], -1)
+  return jnp.stack([x * rx, (y - crop_y) * ry + map_y], -1)
 
 
 def heatmap_to_crop(
   points: Float[Array, "*n 2"],
   input_hw: Sequence[int],
   heatmap_hw: Sequence[int],
+  *,
+  udp: bool = False,
 ) -> Float[Array, "*n 2"]:
   """Heatmap pixels to crop pixels, the inverse of `crop_to_heatmap`."""
-  ratio, rows = _ratio(input_hw, heatmap_hw)
+  (rx, ry), (crop_y, map_y) = _ratios(input_hw, heatmap_hw, udp)
   x, y = points[..., 0], points[..., 1]
-  return jnp.stack([x / ratio, (y - rows[1]) / ratio + rows[0]], -1)
+  return jnp.stack([x / rx, (y - map_y) / ry + crop_y], -1)
 
 
-def _ratio(
-  input_hw: Sequence[int], heatmap_hw: Sequence[int]
-) -> tuple[float, tuple[float, float]]:
-  ratio = (heatmap_hw[1] - 1) / (input_hw[1] - 1)
-  return ratio, ((input_hw[0] - 1) / 2, (heatmap_hw[0] - 1) / 2)
+def _ratios(
+  input_hw: Sequence[int], heatmap_hw: Sequence[int], udp: bool
+) -> tuple[tuple[float, float], tuple[float, float]]:
+  """Heatmap over crop in x and y; the middle rows of crop and heatmap."""
+  ry, rx = (
+    (h - 1) / (c - 1) for h, c in zip(heatmap_hw, input_hw, strict=True)
+  )
+  middles = ((input_hw[0] - 1) / 2, (heatmap_hw[0] - 1) / 2)
+  return (rx, ry if udp else rx), middles
 
 
 def encode(
@@ -54,6 +65,7 @@ def encode(
   input_hw: Sequence[int],
   heatmap_hw: Sequence[int],
   sigma: float,
+  udp: bool = False,
 ) -> tuple[Float[Array, "b k h w"], Float[Array, "b k"]]:
   """Gaussian targets and their weights (SPEC.md 4.6).
 
@@ -62,13 +74,14 @@ def encode(
     visible: (B, K) 1 where labelled, else 0.
     input_hw, heatmap_hw: sizes of crop and heatmap.
     sigma: deviation, heatmap pixels.
+    udp: place them as UDP does (this module's docstring).
 
   Returns:
     targets (B, K, h, w), neither rounded nor cut off, and weights (B, K):
     `visible`, or 0 where the square of half-size 3 sigma lies outside.
   """
   height, width = heatmap_hw
-  centers = crop_to_heatmap(keypoints, input_hw, heatmap_hw)
+  centers = crop_to_heatmap(keypoints, input_hw, heatmap_hw, udp=udp)
   reach = 3 * sigma
   # The original's int() truncates towards zero.
   low, high = jnp.trunc(centers - reach), jnp.trunc(centers + reach + 1)
@@ -94,88 +107,60 @@ def maxima(
     points (B, K, 2) as x, y and values (B, K); a point is (0, 0) where the
     value is not positive.
   """
-  b, k, _, width = heatmaps.shape
-  flat = heatmaps.reshape(b, k, -1)
-  index = flat.argmax(-1)
-  values = jnp.take_along_axis(flat, index[..., None], -1)[..., 0]
-  points = jnp.stack([index % width, index // width], -1)
+  # The first highest row, then the first highest pixel in it: much quicker
+  # than one search over all pixels.
+  y = heatmaps.max(-1).argmax(-1)
+  row = jnp.take_along_axis(heatmaps, y[..., None, None], 2)[:, :, 0]
+  x, values = row.argmax(-1), row.max(-1)
+  points = jnp.stack([x, y], -1)
   return jnp.where((values > 0)[..., None], points, 0), values
 
 
 def decode(
-  heatmaps: Float[Array, "b k h w"],
+  heatmaps: Float[Array, "b k h w"], decoder: str = "dark"
 ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
-  """Sub-pixel maxima by DARK (Zhang et al., CVPR 2020; SPEC.md 5.1).
+  """The places of the maxima.
 
-  The map is blurred, its logarithm developed to second order about the
-  maximum, and the maximum of that parabola taken. Maxima in the two outer
-  pixels, and maps without a positive value, are not refined.
+  Args:
+    decoder: one of `DECODERS`. dark: sub-pixel, as the original (SPEC.md
+      5.1); argmax: whole pixels; quarter: moved by a quarter pixel towards
+      the higher neighbours; udp: UDP's form of DARK. See subpixel.py.
 
   Returns:
     points (B, K, 2) as x, y in heatmap pixels, and scores (B, K), the maxima.
+    (0, 0) where no value is positive.
   """
-  height, width = heatmaps.shape[-2:]
   points, scores = maxima(heatmaps)
-  blurred = _blur(heatmaps)
-  # Rescaled to the old maximum; this decides only what LOG_FLOOR cuts off.
-  peak = blurred.max((-2, -1), keepdims=True)
-  blurred = blurred * (scores[..., None, None] / jnp.where(peak > 0, peak, 1.0))
-  log = jnp.log(jnp.maximum(blurred, LOG_FLOOR))
-  x, y = points[..., 0], points[..., 1]
-  inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
-
-  def at(dx: int, dy: int) -> Float[Array, "b k"]:
-    row = jnp.clip(y + dy, 0, height - 1)
-    column = jnp.clip(x + dx, 0, width - 1)
-    flat = log.reshape(*log.shape[:2], -1)
-    index = (row * width + column)[..., None]
-    return jnp.take_along_axis(flat, index, -1)[..., 0]
-
-  gx = 0.5 * (at(1, 0) - at(-1, 0))
-  gy = 0.5 * (at(0, 1) - at(0, -1))
-  hxx = 0.25 * (at(2, 0) - 2 * at(0, 0) + at(-2, 0))
-  hyy = 0.25 * (at(0, 2) - 2 * at(0, 0) + at(0, -2))
-  hxy = 0.25 * (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1))
-  det = hxx * hyy - hxy * hxy
-  refine = inside & (det != 0) & (scores > 0)
-  det = jnp.where(refine, det, 1.0)
-  offset = jnp.stack([hxy * gy - hyy * gx, hxy * gx - hxx * gy], -1)
-  offset = offset / det[..., None]
-  points = points.astype(jnp.float32)
-  return points + jnp.where(refine[..., None], offset, 0.0), scores
+  if decoder == "argmax":
+    return points.astype(jnp.float32), scores
+  if decoder == "quarter":
+    moved = subpixel.quarter(heatmaps, points)
+    return jnp.where((scores > 0)[..., None], moved, 0.0), scores
+  if decoder == "dark":
+    return subpixel.dark(heatmaps, points, scores), scores
+  if decoder == "udp":
+    return subpixel.udp(heatmaps, points, scores), scores
+  raise InputError(
+    f"eval.decoder is {decoder!r}; allowed: {', '.join(DECODERS)}"
+  )
 
 
 def flip(
-  heatmaps: Float[Array, "b k h w"], permutation: Sequence[int] | np.ndarray
+  heatmaps: Float[Array, "b k h w"],
+  permutation: Sequence[int] | np.ndarray,
+  *,
+  shift: bool = False,
 ) -> Float[Array, "b k h w"]:
   """Maps of a mirrored image, as maps of the image: for the flip test.
 
   Args:
     permutation: (K,) the keypoint that each becomes in a mirror
       (`Skeleton.flip_permutation`).
+    shift: move them one pixel to the right, the first column staying, as
+      networks with unaligned heatmaps need it (SHIFT_HEATMAP of HRNet).
+      TokenPose's are aligned: the original does not shift (SPEC.md 5.2).
   """
-  return heatmaps[:, np.asarray(permutation), :, ::-1]
-
-
-def _blur(heatmaps: Float[Array, "b k h w"]) -> Float[Array, "b k h w"]:
-  """Separable Gaussian blur, zeros outside: two small matrix products."""
-  rows, columns = (_blur_matrix(size) for size in heatmaps.shape[-2:])
-  return jnp.einsum(
-    "yi,bkij,xj->bkyx",
-    rows,
-    heatmaps,
-    columns,
-    # A reduced precision (TPU's default) would move sub-pixel maxima.
-    precision=jax.lax.Precision.HIGHEST,
-  )
-
-
-def _blur_matrix(size: int) -> Float[np.ndarray, "s s"]:
-  """The one-dimensional blur of `BLUR_KERNEL` as a banded matrix."""
-  # The deviation that goes with this kernel size: 2.0 (SPEC.md 5.1).
-  sigma = 0.3 * ((BLUR_KERNEL - 1) * 0.5 - 1) + 0.8
-  offset = np.subtract.outer(np.arange(size), np.arange(size))
-  half = BLUR_KERNEL // 2
-  norm = np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * sigma**2)).sum()
-  band = np.exp(-(offset**2) / (2 * sigma**2)) / norm
-  return np.where(np.abs(offset) <= half, band, 0.0).astype(np.float32)
+  back = heatmaps[:, np.asarray(permutation), :, ::-1]
+  if not shift:
+    return back
+  return jnp.concatenate([back[..., :1], back[..., :-1]], axis=-1)
