@@ -167,10 +167,11 @@ def _blurred_neighbours(
   patches = jax.vmap(jax.vmap(cut))(heatmaps, top, left)
   down = _patch_taps(points[..., 1], top, rows, height)
   across = _patch_taps(points[..., 0], left, columns, width)
-  # Sums, not matrix products: exact float32 on every device, and quicker for
-  # so many so small ones.
-  half = (patches[..., None, :, :] * across[..., :, None, :]).sum(-1)
-  return (down[..., :, None, :] * half[..., None, :, :]).sum(-1)
+  # Sums over a middle axis, not matrix products: exact float32 on every device,
+  # and measured quicker for so many so small ones.
+  half = (patches[..., None, :, :] * down[..., :, :, None]).sum(-2)
+  across = jnp.swapaxes(across, -1, -2)
+  return (half[..., :, :, None] * across[..., None, :, :]).sum(-2)
 
 
 def _patch_taps(
