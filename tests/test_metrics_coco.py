@@ -1,4 +1,4 @@
-"""metrics/coco.py, coco_files.py and oks.py: against pycocotools and fixtures.
+"""metrics/coco.py, coco_files.py, oks.py, nms.py, against the fixtures.
 
 pycocotools is the judge: every figure has to equal its own to 1e-9.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tokenpose_jax import skeletons
-from tokenpose_jax.metrics import coco, oks
+from tokenpose_jax.metrics import coco, nms, oks
 
 SIGMAS = np.array(skeletons.COCO_17.sigmas)
 SHARED = pathlib.Path(__file__).resolve().parents[1] / ".." / "shared"
@@ -506,9 +506,9 @@ def test_oks_nms_fixture(case):
     # The original subtracts coordinates in float32.
     np.testing.assert_allclose(matrix, arrays[name], atol=1e-7)
   rules = {
-    "keep": (oks.oks_nms, None),
-    "keep_in_vis": (oks.oks_nms, seen),
-    "soft_keep": (oks.soft_oks_nms, None),
+    "keep": (nms.oks_nms, None),
+    "keep_in_vis": (nms.oks_nms, seen),
+    "soft_keep": (nms.soft_oks_nms, None),
   }
   for name, (rule, visible) in rules.items():
     assert expected[name]
@@ -520,22 +520,22 @@ def test_oks_nms_fixture(case):
 def test_nms_takes_the_first_of_equal_scores_and_the_bound_is_exclusive():
   keypoints, areas = np.zeros((3, 17, 2)), np.full(3, 1000.0)
   keypoints[2] += 500
-  keep = oks.oks_nms(keypoints, [0.5, 0.5, 0.9], areas, SIGMAS)
+  keep = nms.oks_nms(keypoints, [0.5, 0.5, 0.9], areas, SIGMAS)
   assert keep.tolist() == [2, 0]
-  keep = oks.oks_nms(keypoints, [0.5, 0.6, 0.9], areas, SIGMAS, threshold=1.0)
+  keep = nms.oks_nms(keypoints, [0.5, 0.6, 0.9], areas, SIGMAS, threshold=1.0)
   assert keep.tolist() == [2, 1, 0]
-  keep = oks.soft_oks_nms(keypoints, [0.9, 0.8, 0.5], areas, SIGMAS)
+  keep = nms.soft_oks_nms(keypoints, [0.9, 0.8, 0.5], areas, SIGMAS)
   assert keep.tolist() == [0, 2, 1]
 
 
 def test_soft_nms_stops_at_20_and_leaves_the_scores_alone():
   scores = np.linspace(1, 0.1, 30)
   keypoints, areas = np.zeros((30, 17, 2)), np.full(30, 1000.0)
-  assert len(oks.soft_oks_nms(keypoints, scores, areas, SIGMAS)) == 20
+  assert len(nms.soft_oks_nms(keypoints, scores, areas, SIGMAS)) == 20
   np.testing.assert_array_equal(scores, np.linspace(1, 0.1, 30))
 
 
-@pytest.mark.parametrize("rule", [oks.oks_nms, oks.soft_oks_nms])
+@pytest.mark.parametrize("rule", [nms.oks_nms, nms.soft_oks_nms])
 def test_nms_of_nothing_is_nothing(rule):
   assert rule(np.zeros((0, 17, 2)), [], [], SIGMAS).tolist() == []
 
@@ -543,9 +543,9 @@ def test_nms_of_nothing_is_nothing(rule):
 @pytest.mark.parametrize(
   ("call", "message"),
   [
-    (lambda k: oks.oks_nms(k, [1.0], [1.0, 1.0], SIGMAS), "scores has"),
-    (lambda k: oks.oks_nms(k, [1.0, 0.5], [1.0], SIGMAS), "areas has"),
-    (lambda k: oks.oks_nms(k, [1.0, 0.5], [1.0, 1.0], [0.1]), "sigmas has"),
+    (lambda k: nms.oks_nms(k, [1.0], [1.0, 1.0], SIGMAS), "scores has"),
+    (lambda k: nms.oks_nms(k, [1.0, 0.5], [1.0], SIGMAS), "areas has"),
+    (lambda k: nms.oks_nms(k, [1.0, 0.5], [1.0, 1.0], [0.1]), "sigmas has"),
     (lambda k: oks.oks_matrix(k[0], [1.0], SIGMAS), "keypoints has"),
     (lambda k: oks.oks_matrix(k, [1.0] * 2, SIGMAS, [True]), "visible has"),
     (lambda k: oks.rescore([1.0], k[..., 0]), "do not fit"),

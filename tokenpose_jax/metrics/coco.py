@@ -5,6 +5,7 @@ bit for bit the same and take a fraction of the time. What it would pass over
 in silence (missing fields, keypoints of another skeleton) is an error here.
 """
 
+import dataclasses
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.metrics import coco_files, oks
+from tokenpose_jax.metrics import coco_files, nms, oks
 
 # In pycocotools' order.
 FIGURES = (
@@ -69,6 +70,69 @@ def evaluate(
     InputError: a file is missing or no JSON, a field is missing, a number is
       not finite, a keypoint count differs from K, or an image is unknown.
   """
+  return match(annotations, results, sigmas=sigmas, image_ids=image_ids).figures
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched:
+  """An evaluation, and what it was made from.
+
+  Attributes:
+    figures: what `evaluate` returns.
+    dataset: the ground truth as it was read: images, categories, annotations
+      whose ids count from 1.
+    detections: as they were read; hotcoco's ids of them count from 1.
+    sigmas: (K,).
+    evaluation: hotcoco's, evaluated and accumulated.
+  """
+
+  figures: dict[str, float]
+  dataset: dict[str, Any]
+  detections: list[dict[str, Any]]
+  sigmas: np.ndarray
+  evaluation: hotcoco.COCOeval
+
+  def pairs(self, threshold: float) -> list[tuple[int, int]]:
+    """Who was matched with whom at another OKS threshold, as COCO matches.
+
+    Returns:
+      places of (detection, annotation); crowds and people without labelled
+      keypoints are left out.
+    """
+    again = hotcoco.COCOeval(
+      self.evaluation.coco_gt, self.evaluation.coco_dt, "keypoints"
+    )
+    again.params.kpt_oks_sigmas = self.sigmas.tolist()
+    again.params.iou_thrs = [threshold]
+    again.params.area_rng = again.params.area_rng[:1]
+    again.params.area_rng_lbl = again.params.area_rng_lbl[:1]
+    again.evaluate()
+    return [
+      (detection - 1, person - 1)
+      for image in again.eval_imgs
+      if image is not None
+      for detection, person, matched, ignored in zip(
+        image["dtIds"],
+        image["dtMatches"][0],
+        image["dtMatched"][0],
+        image["dtIgnore"][0],
+        strict=True,
+      )
+      if matched and not ignored
+    ]
+
+
+def match(
+  annotations: str | os.PathLike | Mapping[str, Any],
+  results: str | os.PathLike | Sequence[Mapping[str, Any]],
+  *,
+  sigmas: ArrayLike | None = None,
+  image_ids: Iterable[Hashable] | None = None,
+) -> Matched:
+  """`evaluate`, with the matches of detections and people.
+
+  Args, errors: as `evaluate`.
+  """
   constants = _checked_sigmas(sigmas)
   dataset, detections = coco_files.read(
     annotations, results, len(constants), image_ids
@@ -77,13 +141,13 @@ def evaluate(
   evaluation = hotcoco.COCOeval(
     ground_truth, ground_truth.load_res(detections), "keypoints"
   )
-  if sigmas is not None:
-    evaluation.params.kpt_oks_sigmas = constants.tolist()
+  evaluation.params.kpt_oks_sigmas = constants.tolist()
   evaluation.evaluate()
   evaluation.accumulate()
   tables = evaluation.eval
   assert tables is not None  # accumulate() has just filled it.
-  return _figures(tables["precision"], tables["recall"])
+  figures = summarize(tables["precision"], tables["recall"])
+  return Matched(figures, dataset, detections, constants, evaluation)
 
 
 def detections_to_results(
@@ -112,7 +176,7 @@ def detections_to_results(
     sigmas: (K,) OKS constants, `Skeleton.sigmas`.
     visibility_threshold: keypoints that score higher count in the rescoring.
     oks_threshold: of OKS-NMS; None, or 1 and above: no NMS.
-    soft: `soft_oks_nms`, which keeps 20 an image, in place of `oks_nms`.
+    soft: soft OKS-NMS, which keeps 20 an image (nms.py), not the hard one.
     category_id: what the results are called.
 
   Returns:
@@ -153,17 +217,10 @@ def detections_to_results(
   appearance = first[group]
   # By image, within it by falling score, among equals as given.
   order = np.lexsort((-scores, appearance))
-  edges = np.flatnonzero(np.diff(appearance[order])) + 1
   if oks_threshold is not None and oks_threshold < 1:
-    suppress = oks.soft_oks_nms if soft else oks.oks_nms
-    kept = []
-    for one in np.split(order, edges):
-      keep = suppress(
-        points[one], scores[one], area[one], sigmas, oks_threshold
-      )
-      # Soft NMS takes them in another order than that of their scores.
-      kept.append(one[np.sort(keep)])
-    order = np.concatenate(kept)
+    fields = (points, scores, area, sigmas, oks_threshold)
+    suppress = _soft_nms if soft else nms.oks_nms_by_image
+    order = order[suppress(appearance, *fields)[order]]
   columns = (ids[order], flat[order], scores[order])
   return [
     {
@@ -174,6 +231,24 @@ def detections_to_results(
     }
     for image_id, row, score in zip(*(c.tolist() for c in columns), strict=True)
   ]
+
+
+def _soft_nms(
+  images: np.ndarray,
+  points: np.ndarray,
+  scores: np.ndarray,
+  areas: np.ndarray,
+  sigmas: ArrayLike,
+  threshold: float,
+) -> np.ndarray:
+  """(N,) bool: what `nms.soft_oks_nms` keeps, image by image."""
+  order = np.argsort(images, kind="stable")
+  edges = np.flatnonzero(np.diff(images[order])) + 1
+  kept = np.zeros(len(images), bool)
+  for one in np.split(order, edges):
+    fields = (points[one], scores[one], areas[one], sigmas, threshold)
+    kept[one[nms.soft_oks_nms(*fields)]] = True
+  return kept
 
 
 def format_table(figures: Mapping[str, float], title: str = "") -> str:
@@ -199,7 +274,7 @@ def format_table(figures: Mapping[str, float], title: str = "") -> str:
   return "\n".join([title, *lines] if title else lines)
 
 
-def _figures(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+def summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
   """pycocotools' summary of its tables [T, R, C, A, 1] and [T, C, A, 1]."""
   values = []
   for table in (precision, recall):

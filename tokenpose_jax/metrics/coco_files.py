@@ -14,12 +14,16 @@ from etils import epath
 
 from tokenpose_jax.errors import InputError
 
+Shape = tuple[int, ...]  # of a field: () or (its length,)
+
 _NEEDED = {
   "images": ("id",),
   "categories": ("id",),
   "annotations": ("image_id", "category_id", "keypoints", "area", "bbox"),
   "results": ("image_id", "category_id", "keypoints", "score"),
 }
+_IDS = ("image_id", "category_id")
+_PLAIN = 2**53  # the largest id that is passed on as it is
 
 
 def read(
@@ -37,8 +41,9 @@ def read(
     image_ids: leave out all other images; None: none.
 
   Returns:
-    (dataset, detections) in COCO's layout, copies. Ids of images and
-    categories are their places among the sorted ids, from 1: between equal
+    (dataset, detections) in COCO's layout; the input's own entries where
+    they hold nothing else. Ids of images and categories that are no plain
+    numbers become their places among the sorted ids, from 1: between equal
     scores the lower image id goes first, whatever the type of the ids.
     Results of unknown categories are left out, as pycocotools does.
 
@@ -48,27 +53,46 @@ def read(
   truth = _load(annotations, "annotations")
   found = _load(results, "results")
   _check_structure(truth, found)
+  people, _ = _columns(
+    truth["annotations"],
+    "annotations",
+    {"keypoints": (3 * num_keypoints,), "area": (), "bbox": (4,)},
+  )
+  shapes: dict[str, Shape] = {"keypoints": (3 * num_keypoints,), "score": ()}
+  # As in pycocotools the first result decides whether the areas of all are
+  # those of their boxes or those of their keypoints' extents.
+  first = found[0] if len(found) else None
+  if isinstance(first, Mapping) and np.size(first.get("bbox", [])):
+    shapes["bbox"] = (4,)
+  detections, plain = _columns(found, "results", shapes)
+
   known = {image["id"] for image in truth["images"]}
   chosen = known if image_ids is None else set(image_ids)
+  found_in, found_of = (set(detections[name]) for name in _IDS)
   _check_images(chosen, known, "image_ids")
-  _check_images((result["image_id"] for result in found), known, "results")
+  _check_images(found_in, known, "results")
   images = _places(chosen, "images")
   categories = _places((c["id"] for c in truth["categories"]), "categories")
-  if found and not any(r["category_id"] in categories for r in found):
+  if found and not found_of & categories.keys():
     raise InputError(
       f"results: category_id {found[0]['category_id']!r} is not a category of"
       f" the annotations, which have {list(categories)}; neither is any other"
       " result's"
     )
+  people["num_keypoints"] = _labelled(truth["annotations"], people)
+  people["iscrowd"] = [
+    int(entry.get("iscrowd") or 0) for entry in truth["annotations"]
+  ]
+  people["id"] = range(1, len(people["iscrowd"]) + 1)
   dataset = {
     "images": [{"id": place} for place in images.values()],
     "categories": [{"id": i, "name": str(c)} for c, i in categories.items()],
-    "annotations": _renumbered(
-      _people(truth["annotations"], num_keypoints), images, categories
-    ),
+    "annotations": _entries(people, images, categories),
   }
-  detections = _detections(found, num_keypoints)
-  return dataset, _renumbered(detections, images, categories)
+  same_ids = all(key == place for key, place in (images | categories).items())
+  if plain and same_ids and found_in <= chosen and found_of <= {*categories}:
+    return dataset, list(found)
+  return dataset, _entries(detections, images, categories)
 
 
 def _load(source: Any, name: str) -> Any:
@@ -86,7 +110,7 @@ def _load(source: Any, name: str) -> Any:
 
 
 def _check_structure(truth: Any, found: Any) -> None:
-  """Are all the fields there that are going to be read?"""
+  """Are the lists there, and the images and categories sound?"""
   if not isinstance(truth, Mapping):
     raise InputError(
       "annotations: expected a dictionary with 'images', 'annotations' and"
@@ -96,25 +120,30 @@ def _check_structure(truth: Any, found: Any) -> None:
     raise InputError(
       f"results: expected a list of detections, got a {type(found).__name__}"
     )
-  for name, needed in _NEEDED.items():
-    entries = found if name == "results" else truth.get(name)
-    if entries is None:
+  for name in ("images", "categories", "annotations"):
+    if truth.get(name) is None:
       raise InputError(
         f"annotations: {name!r} is missing; found {sorted(truth)}. Give a"
         " COCO keypoint file, such as person_keypoints_val2017.json"
       )
-    for index, entry in enumerate(entries):
-      if not isinstance(entry, Mapping):
+  for name in ("images", "categories"):
+    _check_entries(truth[name], name)
+
+
+def _check_entries(entries: Sequence[Any], name: str) -> None:
+  """Is in every entry all that is going to be read?"""
+  for index, entry in enumerate(entries):
+    if not isinstance(entry, Mapping):
+      raise InputError(
+        f"{name}[{index}]: expected a dictionary, got {entry!r:.80}"
+      )
+    for field in _NEEDED[name]:
+      if field not in entry:
         raise InputError(
-          f"{name}[{index}]: expected a dictionary, got {entry!r:.80}"
+          f"{_where(name, index, entry)}: the field {field!r} is missing"
         )
-      for field in needed:
-        if field not in entry:
-          raise InputError(
-            f"{_where(name, index, entry)}: the field {field!r} is missing"
-          )
-        if field.endswith("id") and not isinstance(entry[field], Hashable):
-          raise InputError(f"{name}[{index}]: {field} is {entry[field]!r:.80}")
+      if field.endswith("id") and not isinstance(entry[field], Hashable):
+        raise InputError(f"{name}[{index}]: {field} is {entry[field]!r:.80}")
 
 
 def _check_images(
@@ -130,64 +159,74 @@ def _check_images(
 
 
 def _places(ids: Iterable[Any], name: str) -> dict[Hashable, int]:
-  """{id: its place among all, from 1}."""
+  """{id: itself if all are plain, else its place among all, from 1}."""
   try:
     ordered = sorted(set(ids))
   except TypeError:
     raise InputError(f"{name}: ids are partly text, partly numbers") from None
+  if all(type(key) is int and 0 <= key <= _PLAIN for key in ordered):
+    return {key: key for key in ordered}
   return {key: place for place, key in enumerate(ordered, start=1)}
 
 
-def _people(annotations: Sequence[Mapping], k: int) -> list[dict[str, Any]]:
-  """Annotations with what hotcoco reads and nothing else."""
-  people = _numeric(
-    annotations,
-    "annotations",
-    {"keypoints": (3 * k,), "area": (), "bbox": (4,)},
-  )
-  for number, (person, source) in enumerate(
-    zip(people, annotations, strict=True), start=1
-  ):
-    labelled = source.get("num_keypoints")
-    if labelled is None:
-      labelled = sum(v > 0 for v in person["keypoints"][2::3])
-    person["num_keypoints"] = int(labelled)
-    person["iscrowd"] = int(source.get("iscrowd") or 0)
-    person["id"] = number
-  return people
+def _columns(
+  entries: Sequence[Any], name: str, shapes: Mapping[str, Shape]
+) -> tuple[dict[str, Sequence[Any]], bool]:
+  """Fields of all entries: the ids, and these as finite numbers.
+
+  Quick where all are plain numbers and lists of them. Else the slow way reads
+  what can be read and names what cannot.
+
+  Returns:
+    the columns, and whether the entries are just that and could be passed on.
+  """
+  names = (*_IDS, *shapes)
+  columns: dict[str, Sequence[Any]] = {}
+  try:
+    columns |= {field: [entry[field] for entry in entries] for field in names}
+    plain = {*map(len, entries)} <= {len(names)}
+    odd = any({*map(type, columns[field])} - {int, str} for field in _IDS)
+  except (AttributeError, KeyError, IndexError, TypeError):
+    odd = True
+  if odd:
+    plain = False
+    _check_entries(entries, name)
+    columns |= {field: [entry[field] for entry in entries] for field in _IDS}
+  for field, shape in shapes.items():
+    if odd or not _sound(columns[field], shape):
+      plain = False
+      columns[field] = _column(entries, name, field, shape)
+  return columns, plain
 
 
-def _detections(results: Sequence[Mapping], k: int) -> list[dict[str, Any]]:
-  """Results with what hotcoco reads and nothing else."""
-  shapes: dict[str, tuple[int, ...]] = {"keypoints": (3 * k,), "score": ()}
-  # As in pycocotools the first result decides whether the areas of all are
-  # those of their boxes or those of their keypoints' extents.
-  if results and np.size(results[0].get("bbox", [])):
-    shapes["bbox"] = (4,)
-  return _numeric(results, "results", shapes)
+def _sound(values: Sequence[Any], shape: Shape) -> bool:
+  """Quick: are these finite numbers, or lists of that many of them?"""
+  try:
+    if shape:
+      if {*map(type, values)} - {list} or {*map(len, values)} - {*shape}:
+        return False
+      values = [*map(sum, values)]  # Finite only if all are.
+    if {*map(type, values)} - {int, float, np.float64}:
+      return False
+    return bool(np.isfinite(np.array(values, np.float64)).all())
+  except (OverflowError, TypeError):
+    return False
 
 
-def _numeric(
-  entries: Sequence[Mapping],
-  name: str,
-  shapes: Mapping[str, tuple[int, ...]],
-) -> list[dict[str, Any]]:
-  """Copies of the entries: the ids, and these fields as checked numbers."""
-  columns = [
-    _column(entries, name, field, shape) for field, shape in shapes.items()
-  ]
-  return [
-    {
-      "image_id": entry["image_id"],
-      "category_id": entry["category_id"],
-      **dict(zip(shapes, values, strict=True)),
-    }
-    for entry, *values in zip(entries, *columns, strict=True)
-  ]
+def _labelled(
+  annotations: Sequence[Mapping], people: Mapping[str, Sequence[Any]]
+) -> list[int]:
+  """`num_keypoints`, counted where it is absent."""
+  counts = [entry.get("num_keypoints") for entry in annotations]
+  for index, count in enumerate(counts):
+    if count is None:
+      seen = people["keypoints"][index][2::3]
+      counts[index] = sum(v > 0 for v in seen)
+  return [int(count or 0) for count in counts]
 
 
 def _column(
-  entries: Sequence[Mapping], name: str, field: str, shape: tuple[int, ...]
+  entries: Sequence[Mapping], name: str, field: str, shape: Shape
 ) -> list[Any]:
   """One field of all entries as floats, or the first that is wrong."""
   try:
@@ -216,19 +255,19 @@ def _column(
   return []
 
 
-def _renumbered(
-  entries: list[dict[str, Any]],
+def _entries(
+  columns: Mapping[str, Sequence[Any]],
   images: Mapping[Hashable, int],
   categories: Mapping[Hashable, int],
 ) -> list[dict[str, Any]]:
   """Those of the given images and categories, ids replaced by places."""
-  chosen = []
-  for entry in entries:
-    image = images.get(entry["image_id"])
-    category = categories.get(entry["category_id"])
-    if image is not None and category is not None:
-      chosen.append(entry | {"image_id": image, "category_id": category})
-  return chosen
+  rows = zip(*columns.values(), strict=True)
+  return [
+    dict(zip(columns, row, strict=True))
+    | {"image_id": images[row[0]], "category_id": categories[row[1]]}
+    for row in rows
+    if row[0] in images and row[1] in categories
+  ]
 
 
 def _where(name: str, index: int, entry: Mapping) -> str:

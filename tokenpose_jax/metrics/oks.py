@@ -1,4 +1,4 @@
-"""Object keypoint similarity (OKS): what it is, and what it weeds out.
+"""Object keypoint similarity (OKS), and the score of a detection.
 
 OKS says how far two people's keypoints agree, from 0 to 1. Here it compares
 detections with each other, to drop those that show the same person twice;
@@ -11,9 +11,6 @@ from numpy.typing import ArrayLike
 
 # Distances held in memory at a time, 8 bytes each and a few copies of them.
 _CHUNK = 2**20
-
-# Soft OKS-NMS keeps no more than COCO evaluates in an image.
-_SOFT_LIMIT = 20
 
 
 def oks(
@@ -76,7 +73,7 @@ def oks_matrix(
   Raises:
     ValueError: the shapes do not fit together.
   """
-  keypoints, areas, sigmas = _checked(keypoints, areas, sigmas)
+  keypoints, areas, sigmas = checked(keypoints, areas, sigmas)
   if visible is not None:
     visible = np.asarray(visible, bool)
     if visible.shape != keypoints.shape[:2]:
@@ -131,90 +128,7 @@ def rescore(
   return box_scores * total / np.maximum(visible.sum(axis=1), 1)
 
 
-def oks_nms(
-  keypoints: ArrayLike,
-  scores: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
-  threshold: float = 0.9,
-  visible: ArrayLike | None = None,
-) -> np.ndarray:
-  """Non-maximum suppression by OKS among one image's detections.
-
-  Greedy from the highest score: a detection whose OKS with a kept one is
-  above the threshold is dropped (SPEC.md 5.4). Among equal scores the first
-  goes first.
-
-  Args:
-    keypoints: (N, K, 2 or more) x, y in pixels; what follows is ignored.
-    scores: (N,).
-    areas: (N,) square pixels.
-    sigmas: (K,) per-keypoint constants.
-    threshold: OKS, 0 to 1.
-    visible: (N, K) bool, the keypoints by which a detection may be dropped;
-      None: all.
-
-  Returns:
-    (M,) int64 indices of the kept detections, in order of falling score.
-
-  Raises:
-    ValueError: the shapes do not fit together.
-  """
-  order = _falling(scores, len(np.asarray(keypoints)))
-  alike = oks_matrix(keypoints, areas, sigmas, visible) > threshold
-  dropped = np.zeros(len(order), bool)
-  kept = []
-  for index in order.tolist():
-    if not dropped[index]:
-      kept.append(index)
-      dropped |= alike[index]
-  return np.array(kept, np.int64)
-
-
-def soft_oks_nms(
-  keypoints: ArrayLike,
-  scores: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
-  threshold: float = 0.9,
-  visible: ArrayLike | None = None,
-) -> np.ndarray:
-  """Like `oks_nms`, but demotes instead of dropping (SPEC.md 5.4).
-
-  Takes the best detection, multiplies the scores of the others by
-  exp(-OKS^2 / threshold), and so on until 20 are taken. The new scores only
-  decide the order.
-
-  Args, errors: as `oks_nms`.
-
-  Returns:
-    (M,) int64 indices, M at most 20, in the order in which they were taken.
-  """
-  left = _falling(scores, len(np.asarray(keypoints)))
-  fading = np.array(scores, np.float64)
-  decay = np.exp(
-    -(oks_matrix(keypoints, areas, sigmas, visible) ** 2) / threshold
-  )
-  kept: list[int] = []
-  while len(left) and len(kept) < _SOFT_LIMIT:
-    best, left = left[0], left[1:]
-    kept.append(int(best))
-    fading[left] *= decay[best, left]
-    left = left[np.argsort(-fading[left], kind="stable")]
-  return np.array(kept, np.int64)
-
-
-def _falling(scores: ArrayLike, number: int) -> np.ndarray:
-  """(N,) indices by falling score; of equal ones the first comes first."""
-  scores = np.asarray(scores, np.float64)
-  if scores.shape != (number,):
-    raise ValueError(
-      f"scores has the shape {scores.shape}, expected ({number},)"
-    )
-  return np.argsort(-scores, kind="stable")
-
-
-def _checked(
+def checked(
   keypoints: ArrayLike, areas: ArrayLike, sigmas: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The three as float64, or a ValueError that says which does not fit."""

@@ -1,0 +1,204 @@
+"""MPII's measure, PCKh: keypoints found within a share of the head's length.
+
+As the original counts it (SPEC.md 5.6; Andriluka et al., CVPR 2014): the error
+over 0.6 times the head box's diagonal, at most 0.5; per joint over the people
+in whom it is annotated. The original's row `Mean@0.1` is taken at 0.11; here
+both bounds are reported under their own names.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.io
+from etils import epath
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError
+
+JOINTS = skeletons.MPII_16.keypoints
+HEAD_SHARE = 0.6  # of the head box's diagonal: its length
+
+# What a row of the table averages.
+_ROWS = {
+  "Head": ("head",),
+  **{
+    part.capitalize(): (f"left_{part}", f"right_{part}")
+    for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+  },
+}
+# Annotated without an independent judgement: they count in no mean.
+_NOT_SCORED = ("pelvis", "thorax")
+_SCORED = [i for i, name in enumerate(JOINTS) if name not in _NOT_SCORED]
+_FIELDS = ("keypoints", "visible", "head_boxes")
+
+FIGURES = (*_ROWS, "Mean", "Mean_plain", "Mean@0.1", "Mean@0.11")
+
+
+def pckh(
+  predictions: ArrayLike,
+  ground_truth: str | os.PathLike | Mapping[str, Any],
+  one_based: bool = False,
+) -> dict[str, float]:
+  """PCKh figures of MPII predictions, in percent (SPEC.md 5.6).
+
+  Args:
+    predictions: (N, 16, 2 or more) x, y in image pixels, 0-based; what follows
+      is ignored. In the ground truth's order.
+    ground_truth: the usual .mat file (pos_gt_src, jnt_missing, headboxes_src;
+      1-based), or prepared arrays: keypoints (N, 16, 2) image pixels, 0-based,
+      visible (N, 16), head_boxes (N, 4) x1, y1, x2, y2.
+    one_based: the predictions are 1-based, as MATLAB's.
+
+  Returns:
+    By the names in FIGURES, PCKh@0.5: Head to Ankle, left and right averaged;
+    Mean, over the 14 scored joints by how often they are annotated (as HRNet
+    and TokenPose report it); Mean_plain, their plain mean. Mean@0.1 and
+    Mean@0.11 are Mean at these bounds; the original prints the latter as
+    "Mean@0.1". -1 where nothing is annotated.
+
+  Raises:
+    InputError: the file or an array cannot be used, or they do not fit.
+  """
+  return figures(distances(predictions, ground_truth, one_based))
+
+
+def distances(
+  predictions: ArrayLike,
+  ground_truth: str | os.PathLike | Mapping[str, Any],
+  one_based: bool = False,
+) -> Float[np.ndarray, "n 16"]:
+  """Errors in head lengths, NaN where a joint is not annotated.
+
+  Args, errors: as `pckh`.
+  """
+  found = np.asarray(predictions)
+  if found.ndim != 3 or found.shape[1] != len(JOINTS) or found.shape[2] < 2:
+    raise InputError(
+      f"predictions have the shape {found.shape}, expected (N, 16, 2)"
+    )
+  if not np.issubdtype(found.dtype, np.number):
+    raise InputError(f"predictions are {found.dtype}, expected numbers")
+  found = found[..., :2]
+  if not np.issubdtype(found.dtype, np.floating):
+    found = found.astype(np.float64)
+  if not np.isfinite(found).all():
+    index = int(np.argmin(np.isfinite(found).all((1, 2))))
+    raise InputError(f"prediction {index} has NaN or infinite values")
+  if isinstance(ground_truth, Mapping):
+    truth, offset = _arrays(ground_truth), 1 if one_based else 0
+  else:
+    truth, offset = _read(ground_truth), 0 if one_based else -1
+  keypoints, visible, boxes = (truth[name] for name in _FIELDS)
+  if len(found) != len(keypoints):
+    raise InputError(
+      f"predictions of {len(found)} people, but the ground truth has"
+      f" {len(keypoints)}; they must be of the same split, in its order"
+    )
+  # Shifted in the predictions' own precision, as in the original.
+  error = np.linalg.norm((found - found.dtype.type(offset)) - keypoints, axis=2)
+  head = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1) * HEAD_SHARE
+  sized = (head > 0) | ~(visible > 0).any(axis=1)
+  if not sized.all():
+    raise InputError(f"ground truth: head box {int(np.argmin(sized))} is empty")
+  head = np.where(head > 0, head, 1.0)
+  return np.where(visible > 0, error / head[:, None], np.nan)
+
+
+def figures(
+  distance: Float[np.ndarray, "n 16"],
+  weights: Float[np.ndarray, "n"] | None = None,
+) -> dict[str, float]:
+  """The figures of `pckh` from `distances`.
+
+  Args:
+    weights: (N,) how often each person counts; None: once.
+  """
+  labelled = np.isfinite(distance)
+  counted = np.ones(len(distance)) if weights is None else weights
+  count = counted @ labelled
+  divisor = np.maximum(count, 1)
+
+  def right(bound: float) -> np.ndarray:
+    """(16,) percent right."""
+    return 100 * (counted @ (labelled & (distance <= bound))) / divisor
+
+  def mean(values: np.ndarray, weight: np.ndarray) -> float:
+    total = weight.sum()
+    return float((values * weight).sum() / total) if total else -1.0
+
+  half = right(0.5)
+  known = (count > 0).astype(float)
+  row = {}
+  for name, joints in _ROWS.items():
+    at = [JOINTS.index(joint) for joint in joints]
+    row[name] = mean(half[at], known[at])
+  scored = count[_SCORED]
+  return {
+    **row,
+    "Mean": mean(half[_SCORED], scored),
+    "Mean_plain": mean(half[_SCORED], known[_SCORED]),
+    "Mean@0.1": mean(right(0.1)[_SCORED], scored),
+    "Mean@0.11": mean(right(0.11)[_SCORED], scored),
+  }
+
+
+def format_table(values: Mapping[str, float], title: str = "") -> str:
+  """The figures as a small table for terminals."""
+  cells = [f"{v:.2f}" if v >= 0 else "-" for v in values.values()]
+  width = max(map(len, [*cells, *values])) + 2
+  lines = ["".join(f"{x:>{width}}" for x in row) for row in (values, cells)]
+  return "\n".join([title, *lines] if title else lines)
+
+
+def _arrays(truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  missing = [name for name in _FIELDS if name not in truth]
+  if missing:
+    raise InputError(
+      f"ground truth: {', '.join(missing)} missing; expected the arrays"
+      f" {', '.join(_FIELDS)}"
+    )
+  arrays = {name: np.asarray(truth[name], np.float64) for name in _FIELDS}
+  number = len(arrays["keypoints"])
+  shapes = ((number, 16, 2), (number, 16), (number, 4))
+  for (name, array), shape in zip(arrays.items(), shapes, strict=True):
+    if array.shape != shape:
+      raise InputError(
+        f"ground truth: {name} has the shape {array.shape}, expected {shape}"
+      )
+  known = arrays["visible"] > 0
+  if not np.isfinite(arrays["keypoints"][known]).all():
+    raise InputError("ground truth: an annotated joint is NaN or infinite")
+  return arrays
+
+
+def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """The arrays of the dataset's .mat file, as they are: 1-based."""
+  try:
+    with epath.Path(path).open("rb") as file:
+      content = scipy.io.loadmat(file)
+  except FileNotFoundError:
+    raise InputError(f"ground truth: {path} does not exist") from None
+  except (OSError, TypeError, ValueError, NotImplementedError) as error:
+    reason = " ".join(str(error).split())
+    raise InputError(f"ground truth: cannot read {path}: {reason}") from None
+  needed = ("pos_gt_src", "jnt_missing", "headboxes_src")
+  missing = [name for name in needed if name not in content]
+  if missing:
+    raise InputError(
+      f"ground truth: {path} has no {', '.join(missing)}; give the gt_valid.mat"
+      " of MPII's validation set"
+    )
+  return _arrays(
+    {
+      "keypoints": np.transpose(content["pos_gt_src"], (2, 0, 1)),
+      # Of unsigned integers in some files: 1 - 1 must not become 255.
+      "visible": np.transpose(content["jnt_missing"]) == 0,
+      "head_boxes": np.transpose(content["headboxes_src"], (2, 0, 1)).reshape(
+        content["headboxes_src"].shape[-1], -1
+      ),
+    }
+  )
