@@ -7,6 +7,7 @@ drawn as a whole, and only count as often as their image was drawn. Precision
 and recall are then sums of these weights over detections sorted once.
 """
 
+import concurrent.futures
 import dataclasses
 from collections.abc import Iterator, Mapping
 
@@ -18,7 +19,7 @@ from tokenpose_jax.metrics import coco, mpii
 REPLICATES = 1000
 LEVEL = 0.95
 
-_CHUNK = 4_000_000  # weights held at a time, of detections times replicates
+_CHUNK = 500_000  # weights held at a time, of detections times replicates
 
 
 def draws(
@@ -92,9 +93,12 @@ def coco_replicates(
   widest = max([len(cell.image) for cell in cells], default=1)
   step = max(1, _CHUNK // max(1, widest))
   figures: dict[str, list[float]] = {name: [] for name in coco.FIGURES}
-  for start in range(0, len(weights), step):
-    some = weights[start : start + step]
-    curves = [_curves(cell, some, recalls) for cell in cells]
+  parts = [weights[i : i + step] for i in range(0, len(weights), step)]
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    found_of = pool.map(
+      lambda some: [_curves(cell, some, recalls) for cell in cells], parts
+    )
+  for some, curves in zip(parts, found_of, strict=True):
     # As in pycocotools' tables: (T, R, K, A, 1) and (T, K, A, 1).
     for row in range(len(some)):
       precision = np.stack([p[row] for p, _ in curves], axis=-1)
@@ -156,6 +160,8 @@ def _cells(matched: coco.Matched) -> Iterator[_Cell]:
       yield _Cell(np.zeros(0, np.int64), empty, empty, people)
       continue
     order = np.argsort(-np.concatenate(scores), kind="stable")
+    # Those that are ignored at every threshold play no part.
+    order = order[~np.concatenate(ignored, axis=1).all(axis=0)[order]]
     match = np.concatenate(matches, axis=1)[:, order]
     counted = ~np.concatenate(ignored, axis=1)[:, order]
     yield _Cell(
@@ -171,12 +177,11 @@ def _curves(
 ) -> tuple[Float[np.ndarray, "r t q"], Float[np.ndarray, "r t"]]:
   """Precision at the recalls, and the last recall; -1 without people."""
   total = weights @ cell.people
-  weight = weights[:, cell.image]
   # Precision falls only where something wrong comes, so that its envelope is
-  # decided at the right detections. Wrong ones before them are those wrong at
-  # any threshold, summed once, less the few that are not wrong at this one.
-  ever = cell.wrong.any(axis=0)
-  wrong_before = np.cumsum(weight * ever, axis=1)
+  # decided at the right detections. What comes before them is summed once for
+  # all thresholds; the few that are ignored at this one are taken off.
+  weight = weights[:, cell.image]
+  seen = np.cumsum(weight, axis=1, dtype=np.int32)
   shape = (len(weights), len(cell.right))
   precision = np.zeros((*shape, len(recalls)))
   recall = np.zeros(shape)
@@ -184,12 +189,12 @@ def _curves(
     at = np.flatnonzero(right)
     if not len(at):
       continue
-    not_now = np.flatnonzero(ever & ~wrong)
-    excess = np.zeros((len(weights), len(not_now) + 1), np.int64)
-    np.cumsum(weight[:, not_now], axis=1, out=excess[:, 1:])
-    up_to = np.searchsorted(not_now, at, side="right")
-    false = wrong_before[:, at] - excess[:, up_to]
-    true = np.cumsum(weight[:, at], axis=1)
+    ignored = np.flatnonzero(~(right | wrong))
+    passed = np.zeros((len(weights), len(ignored) + 1), np.int32)
+    np.cumsum(weight[:, ignored], axis=1, out=passed[:, 1:])
+    before = np.searchsorted(ignored, at)
+    true = np.cumsum(weight[:, at], axis=1, dtype=np.int32)
+    false = seen[:, at] - passed[:, before] - true
     found = true / np.maximum(total, 1)[:, None]
     # The formulas of pycocotools, to its last digit.
     exact = true / (false + true + np.spacing(1))
