@@ -65,6 +65,9 @@ def get_config() -> ml_collections.ConfigDict:
 
   # Training targets and loss.
   config.sigma = 2.0  # of the Gaussian targets, heatmap pixels
+  # Rows of crop and heatmap correspond as in UDP (codec.py), in training and
+  # evaluation; False: as the original has it.
+  config.udp = False
 
   optim = config.optim = ml_collections.ConfigDict()
   optim.learning_rate = 1e-3
@@ -99,9 +102,13 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation.keypoint_score = 0.2  # counts in rescoring above (SPEC.md 5.4)
   evaluation.nms_oks = 0.9  # OKS-NMS; 1: none
   evaluation.flip = True  # average with the mirrored image
+  evaluation.flip_shift = False  # its heatmaps, moved by a pixel, as in HRNet
+  evaluation.decoder = "dark"  # dark | udp | quarter | argmax (SPEC.md 5.1)
   evaluation.batch_size = 32
   evaluation.max_images = 0  # > 0: only the first ones
   evaluation.checkpoint = "best"  # with --mode=evaluate: best | latest | STEP
   evaluation.pictures = 24  # people on the contact sheet
+  evaluation.best_and_worst = 12  # predictions drawn in the report, of each
+  evaluation.bootstrap = 1000  # replicates for intervals; 0: none
 
   return config

@@ -22,7 +22,8 @@ from tokenpose_jax import models, train_state
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.train_state import TrainState, Tree
 
-METRIC = "AP"
+# What makes a checkpoint the best: COCO's AP, or MPII's weighted mean PCKh.
+METRICS = ("AP", "Mean")
 FOLDER = "checkpoints"
 
 
@@ -71,7 +72,8 @@ class Checkpoints:
     Args:
       state: its arrays may be donated once this returns.
       meta: JSON types (`describe`).
-      metrics: of an evaluation at this step; `METRIC` decides what is best.
+      metrics: of an evaluation at this step; the first of `METRICS` that it
+        has decides what is best.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
@@ -236,7 +238,7 @@ def mismatches(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _metric(metrics: Any) -> float:
-  return metrics[METRIC]
+  return next(metrics[name] for name in METRICS if name in metrics)
 
 
 def _plain(state: TrainState) -> dict[str, Any]:

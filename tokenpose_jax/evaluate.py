@@ -1,7 +1,6 @@
 """Evaluation: predict on every box, rescore, suppress, measure, write down."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tokenpose_jax import (
   checkpoint,
   codec,
+  eval_report,
   models,
   optim,
   report,
@@ -25,7 +24,6 @@ from tokenpose_jax import (
   visualize,
 )
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.metrics import coco
 from tokenpose_jax.report import Batch
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
@@ -43,7 +41,10 @@ class EvalData:
       boxes), area: (N,) of the padded box, square pixels.
     annotations: COCO's dict, for the metrics.
     image_ids: the images that count; None: all of the annotations.
-    boxes: "gt" or the name of the detector-box file.
+    boxes: "gt" or the path of the detector-box file.
+    ground_truth: for MPII, in the order of the boxes: keypoints (N, 16, 2)
+      image pixels, visible (N, 16), head_boxes (N, 4) x1, y1, x2, y2. The
+      figures are then PCKh; None: COCO's, from the annotations.
   """
 
   batches: Callable[[], Iterable[Batch]]
@@ -53,6 +54,7 @@ class EvalData:
   annotations: dict[str, Any]
   image_ids: list[int] | None
   boxes: str
+  ground_truth: dict[str, np.ndarray] | None = None
 
 
 @dataclasses.dataclass
@@ -78,7 +80,6 @@ def create_eval_step(
   Everything from uint8 crops to keypoints in image pixels is on the device;
   results are gathered to every process.
   """
-  _sigmas(skeleton)  # Known before a training of days, not after.
   model = config.model.to_dict()
   order = skeleton.flip_permutation
 
@@ -89,9 +90,12 @@ def create_eval_step(
       mirrored = train_state.apply(
         model, params, model_state, images[:, :, ::-1]
       )
-      heatmaps = (heatmaps + codec.flip(mirrored, order)) / 2
-    points, scores = codec.decode(heatmaps)
-    crop = codec.heatmap_to_crop(points, model["input_hw"], model["heatmap_hw"])
+      flipped = codec.flip(mirrored, order, shift=config.eval.flip_shift)
+      heatmaps = (heatmaps + flipped) / 2
+    points, scores = codec.decode(heatmaps, config.eval.decoder)
+    crop = codec.heatmap_to_crop(
+      points, model["input_hw"], model["heatmap_hw"], udp=config.udp
+    )
     affine = batch["crop_to_image"]
     image = (
       jnp.einsum(
@@ -125,8 +129,14 @@ def predict(
   mesh: Mesh,
   *,
   pictures: int = 0,
+  gallery: eval_report.Gallery | None = None,
 ) -> Predictions:
-  """Runs the network over all boxes."""
+  """Runs the network over all boxes.
+
+  Args:
+    pictures: how many people, evenly spread, to keep the crops of.
+    gallery: is shown every prediction.
+  """
   total = len(data.image_id)
   k = None
   wanted = set(visualize.grid_points(pictures, total)) if pictures else set()
@@ -151,13 +161,25 @@ def predict(
     found.scores[index] = out["scores"][good]
     found.valid[index] = True
     # This process holds the pixels of its own slots only.
-    for image, number in zip(batch["image"], batch["index"], strict=True):
-      if int(number) in wanted and found.valid[number]:
-        wanted.discard(int(number))
-        place = int(np.flatnonzero(out["index"] == number)[0])
-        found.crops.append(image)
-        found.crop_keypoints.append(out["crop_keypoints"][place])
-        found.crop_scores.append(out["scores"][place])
+    place = {int(i): n for n, i in enumerate(out["index"]) if good[n]}
+    for slot, number in enumerate(batch["index"].tolist()):
+      if not batch["mask"][slot] > 0:
+        continue
+      at, crop = place[number], batch["image"][slot]
+      if gallery is not None:
+        gallery.add(
+          number,
+          crop,
+          batch["crop_to_image"][slot],
+          out["keypoints"][at],
+          out["crop_keypoints"][at],
+          out["scores"][at],
+        )
+      if number in wanted:
+        wanted.discard(number)
+        found.crops.append(crop)
+        found.crop_keypoints.append(out["crop_keypoints"][at])
+        found.crop_scores.append(out["scores"][at])
     bar.update(int(good.sum()))
   bar.close()
   assert found is not None, "an evaluation has at least one batch"
@@ -173,38 +195,27 @@ def evaluate(
   mesh: Mesh,
   workdir: str,
 ) -> tuple[dict[str, float], np.ndarray | None]:
-  """One evaluation, its files in WORKDIR/eval/STEP/.
-
-  Writes BOXES_results.json (COCO results), BOXES_metrics.json (the figures and
-  how they were made) and BOXES_people.png, where BOXES is "gt" or the name of
-  the detector-box file.
+  """One evaluation, its files in WORKDIR/eval/STEP/ (see eval_report).
 
   Returns:
-    the ten figures by name, and the contact sheet.
+    the figures by name (coco.FIGURES, or mpii.FIGURES), and a contact sheet.
   """
-  sigmas = _sigmas(skeleton)
+  check(skeleton, data)
   start = time.monotonic()
-  pictures = config.eval.pictures if jax.process_index() == 0 else 0
-  found = predict(eval_step, state, data, mesh, pictures=pictures)
   settings = config.eval
-  results = coco.detections_to_results(
-    data.image_id[found.valid],
-    found.keypoints[found.valid],
-    found.scores[found.valid],
-    data.score[found.valid],
-    data.area[found.valid],
-    sigmas,
-    visibility_threshold=settings.keypoint_score,
-    oks_threshold=settings.nms_oks,
+  first = jax.process_index() == 0
+  gallery = eval_report.Gallery(
+    data, skeleton, settings.best_and_worst if first else 0
   )
-  figures = coco.evaluate(
-    data.annotations,
-    results,
-    sigmas=sigmas,
-    image_ids=data.image_ids,
+  found = predict(
+    eval_step,
+    state,
+    data,
+    mesh,
+    pictures=settings.pictures if first else 0,
+    gallery=gallery,
   )
-  step = int(state.step)
-  skipped = int((~found.valid).sum())
+  measured = eval_report.measure(settings, skeleton, data, found, details=first)
   sheet = None
   if found.crops:
     sheet = visualize.contact_sheet(
@@ -213,40 +224,40 @@ def evaluate(
       np.stack(found.crop_scores) > settings.keypoint_score,
       skeleton,
     )
-  if jax.process_index() == 0:
-    made = {
-      "figures": figures,
-      "step": step,
-      "boxes": data.boxes,
-      "people": len(data.image_id),
-      "people_skipped": skipped,
-      "images": len(data.image_ids or data.annotations["images"]),
-      "eval": settings.to_dict(),
-      "seconds": round(time.monotonic() - start, 1),
-    }
-    folder = epath.Path(workdir) / "eval" / str(step)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = epath.Path(data.boxes).stem
-    (folder / f"{name}_results.json").write_text(json.dumps(results))
-    (folder / f"{name}_metrics.json").write_text(json.dumps(made, indent=2))
-    if sheet is not None:
-      png = visualize.encode_png(sheet)
-      (folder / f"{name}_people.png").write_bytes(png)
-    title = f"step {step}, boxes: {data.boxes}, {len(data.image_id)} people"
+  if first:
+    skipped = int((~found.valid).sum())
+    made = eval_report.how_made(config, data, state, workdir, skipped)
+    made["seconds"] = round(time.monotonic() - start, 1)
+    folder = eval_report.write(
+      workdir,
+      {"figures": measured.figures, **measured.details, "made": made},
+      measured.results,
+      gallery,
+      skeleton,
+      settings.keypoint_score,
+      sheet,
+    )
+    title = (
+      f"step {made['step']}, boxes: {data.boxes}, {len(found.valid)} people"
+    )
     if skipped:
       title += f", {skipped} skipped (unreadable images)"
-    logging.info("%s\n%s", title, coco.format_table(figures))
-    logging.info("results and pictures: %s", folder)
-  return figures, sheet
+    logging.info("%s\n%s", title, measured.table)
+    logging.info("report: %s", folder / eval_report.REPORT)
+  return measured.figures, sheet
 
 
-def _sigmas(skeleton: Skeleton) -> tuple[float, ...]:
-  if skeleton.sigmas is None:
+def check(skeleton: Skeleton, data: EvalData) -> None:
+  """Can this be measured? To be known before a training of days, not after.
+
+  Raises:
+    InputError: COCO's figures need OKS constants that the skeleton lacks.
+  """
+  if data.ground_truth is None and skeleton.sigmas is None:
     raise InputError(
       f"data.skeleton: {skeleton.name} has no OKS constants ('sigmas'), so AP"
       " is not defined; add them to its JSON file"
     )
-  return skeleton.sigmas
 
 
 def evaluate_checkpoint(
@@ -262,6 +273,7 @@ def evaluate_checkpoint(
   Raises:
     InputError: there is none, it is damaged, or of another network.
   """
+  check(skeleton, data)
   checkpoints = checkpoint.Checkpoints(workdir)
   step = checkpoints.choose(config.eval.checkpoint)
   saved = checkpoints.read_meta(step)

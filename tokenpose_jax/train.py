@@ -59,7 +59,11 @@ def create_train_step(
 ) -> Callable:
   """The jitted step: (state, batch) -> (state, metrics). Donates the state."""
   model = config.model.to_dict()
-  sizes = dict(input_hw=model["input_hw"], heatmap_hw=model["heatmap_hw"])
+  sizes = dict(
+    input_hw=model["input_hw"],
+    heatmap_hw=model["heatmap_hw"],
+    udp=config.udp,
+  )
 
   def step(
     state: TrainState, batch: dict[str, jax.Array]
@@ -170,6 +174,7 @@ def train_and_evaluate(
   # --- The loop ---------------------------------------------------------------
   train_step = create_train_step(config, optimizer, schedule, mesh)
   if eval_data is not None:
+    evaluate.check(skeleton, eval_data)
     eval_step = evaluate.create_eval_step(config, skeleton, mesh)
   reporter = report.Report(config, writer, skeleton, first, total)
   batches = train_data.batches(first) if first < total else iter(())

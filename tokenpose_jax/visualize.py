@@ -15,15 +15,19 @@ def draw_pose(
   keypoints: Float[np.ndarray, "k 2"],
   shown: np.ndarray,
   skeleton: Skeleton,
+  *,
+  color: tuple[int, int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
   """A copy of an RGB image with a skeleton on it.
 
   Args:
     keypoints: (K, 2) pixels of the image.
     shown: (K,) bool; limbs are drawn between shown keypoints.
+    color: RGB of all of it, thinner; None: the skeleton's colours.
   """
   image = image.copy()
-  size = max(1, round(image.shape[0] / 128))
+  size = max(1, round(image.shape[0] / (128 if color is None else 256)))
+  colors = skeleton.colors if color is None else (color,) * len(shown)
   places = np.round(keypoints * 2**_SHIFT).astype(int)
 
   def draw(pen, *args, color, width):
@@ -32,14 +36,34 @@ def draw_pose(
   for a, b in skeleton.limbs:
     if shown[a] and shown[b]:
       ends = tuple(places[a].tolist()), tuple(places[b].tolist())
-      mixed = np.add(skeleton.colors[a], skeleton.colors[b]) // 2
+      mixed = np.add(colors[a], colors[b]) // 2
       draw(cv2.line, *ends, color=mixed.tolist(), width=size)
-  for place, color, visible in zip(places, skeleton.colors, shown, strict=True):
+  for place, shade, visible in zip(places, colors, shown, strict=True):
     if visible:
       center, radius = tuple(place.tolist()), (size + 1) << _SHIFT
       draw(cv2.circle, center, radius, color=(0, 0, 0), width=-1)
-      draw(cv2.circle, center, size << _SHIFT, color=color, width=-1)
+      draw(cv2.circle, center, size << _SHIFT, color=shade, width=-1)
   return image
+
+
+def draw_comparison(
+  crop: UInt8[np.ndarray, "h w 3"],
+  keypoints: Float[np.ndarray, "k 2"],
+  shown: np.ndarray,
+  truth: Float[np.ndarray, "k 2"],
+  labelled: np.ndarray,
+  skeleton: Skeleton,
+) -> UInt8[np.ndarray, "hh ww 3"]:
+  """An enlarged crop with the truth in white and, on it, what was found.
+
+  Args:
+    keypoints, truth: (K, 2) crop pixels; shown, labelled: (K,) bool.
+  """
+  large, factor = _enlarged(crop)
+  large = draw_pose(
+    large, _moved(truth, factor), labelled, skeleton, color=(255, 255, 255)
+  )
+  return draw_pose(large, _moved(keypoints, factor), shown, skeleton)
 
 
 def contact_sheet(
@@ -56,22 +80,41 @@ def contact_sheet(
     keypoints: (n, K, 2) crop pixels.
     shown: (n, K) bool.
   """
-  factor = max(1, round(SHOWN_HEIGHT / crops.shape[1]))
   tiles = []
   for crop, points, visible in zip(crops, keypoints, shown, strict=True):
-    size = (crop.shape[1] * factor, crop.shape[0] * factor)
-    large = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
-    # Pixel centres are at integers, also after the enlargement.
-    points = (points + 0.5) * factor - 0.5
-    tiles.append(draw_pose(large, points, visible, skeleton))
+    large, factor = _enlarged(crop)
+    tiles.append(draw_pose(large, _moved(points, factor), visible, skeleton))
   tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
   rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
   return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
+def _enlarged(
+  crop: UInt8[np.ndarray, "h w 3"],
+) -> tuple[UInt8[np.ndarray, "hh ww 3"], int]:
+  """A crop for drawing, and how many times larger it is."""
+  factor = max(1, round(SHOWN_HEIGHT / crop.shape[0]))
+  size = (crop.shape[1] * factor, crop.shape[0] * factor)
+  return cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC), factor
+
+
+def _moved(
+  points: Float[np.ndarray, "k 2"], factor: int
+) -> Float[np.ndarray, "k 2"]:
+  """Crop pixels to those of the enlarged crop: centres are at integers."""
+  return (points + 0.5) * factor - 0.5
+
+
 def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
   """An RGB image as PNG."""
   _, encoded = cv2.imencode(".png", image[..., ::-1])
+  return encoded.tobytes()
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = 85) -> bytes:
+  """An RGB image as JPEG."""
+  options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+  _, encoded = cv2.imencode(".jpg", image[..., ::-1], options)
   return encoded.tobytes()
 
 

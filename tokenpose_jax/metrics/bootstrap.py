@@ -9,7 +9,8 @@ and recall are then sums of these weights over detections sorted once.
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -133,19 +134,21 @@ def _cells(matched: coco.Matched) -> Iterator[_Cell]:
   params = matched.evaluation.params
   ids = sorted(image["id"] for image in matched.dataset["images"])
   place = {image: number for number, image in enumerate(ids)}
-  groups: dict[tuple, list[Mapping]] = {
+  groups: dict[tuple, list[dict[str, Any]]] = {
     (category["id"], *area): []
     for category in sorted(matched.dataset["categories"], key=lambda c: c["id"])
     for area in params.area_rng
   }
-  for one in matched.evaluation.eval_imgs:
-    if one is not None:
-      groups[one["category_id"], *one["aRng"]].append(one)
+  for found in matched.evaluation.eval_imgs:
+    if found is not None:
+      groups[found["category_id"], *found["aRng"]].append(found)
   thresholds = len(params.iou_thrs)
   for group in groups.values():
     group.sort(key=lambda one: one["image_id"])
     people = np.zeros(len(ids), np.int64)
-    images, scores, matches, ignored = [], [], [], []
+    images, scores = [], []
+    matches: list[np.ndarray] = []
+    ignored: list[np.ndarray] = []
     for one in group:
       number = place[one["image_id"]]
       people[number] = one["gtIgnore"].count(False)
@@ -161,9 +164,10 @@ def _cells(matched: coco.Matched) -> Iterator[_Cell]:
       continue
     order = np.argsort(-np.concatenate(scores), kind="stable")
     # Those that are ignored at every threshold play no part.
-    order = order[~np.concatenate(ignored, axis=1).all(axis=0)[order]]
+    never = np.concatenate(ignored, axis=1)
+    order = order[np.flatnonzero(~np.all(never, axis=0)[order])]
     match = np.concatenate(matches, axis=1)[:, order]
-    counted = ~np.concatenate(ignored, axis=1)[:, order]
+    counted = np.logical_not(never[:, order])
     yield _Cell(
       image=np.concatenate(images)[order],
       right=match & counted,

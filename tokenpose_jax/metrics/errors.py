@@ -1,0 +1,254 @@
+"""What kind of errors a network makes, keypoint by keypoint.
+
+After Ronchi and Perona (ICCV 2017): a keypoint's similarity is its term in
+OKS, exp(-d^2 / (2 (2 sigma)^2 area)). Above 0.85 it is good, from 0.5 on a
+jitter. Below, it is an inversion where it lies on the opposite side's keypoint
+of the same person, a swap where it lies on the same or the opposite keypoint of
+another person, and a miss where it lies on nothing; the most similar decides.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tokenpose_jax.metrics import coco, mpii
+from tokenpose_jax.skeletons import Skeleton
+
+KINDS = ("good", "jitter", "inversion", "swap", "miss")
+GOOD, RIGHT = 0.85, 0.5  # keypoint similarities
+FOUND = 0.1  # the OKS from which a detection is of a person, as in that paper
+PCK_BOUNDS = (0.05, 0.1, 0.2)  # of the longer side of a person's box
+_HEAD_GOOD, _HEAD_RIGHT = 0.1, 0.5  # the like for MPII, head lengths
+
+Kinds = Int[np.ndarray, "m k"]
+
+
+def coco_errors(
+  matched: coco.Matched, skeleton: Skeleton
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+  """Errors of a COCO evaluation.
+
+  Detections are matched with people from OKS 0.1 on.
+
+  Returns:
+    the tables of the report, JSON types; scores (L,) of the labelled keypoints
+    of the people found, and whether each is right (L,): for `calibration`.
+  """
+  people = [
+    (place, person)
+    for place, person in enumerate(matched.dataset["annotations"])
+    if not person["iscrowd"] and person["num_keypoints"] > 0
+  ]
+  row = {place: number for number, (place, _) in enumerate(people)}
+  k = skeleton.num_keypoints
+
+  def keypoints(entries: Sequence[dict]) -> np.ndarray:
+    flat = [entry["keypoints"] for entry in entries]
+    return np.array(flat, np.float64).reshape(-1, k, 3)
+
+  truth = keypoints([person for _, person in people])
+  found = keypoints(matched.detections)
+  pairs = [(d, row[p]) for d, p in matched.pairs(FOUND) if p in row]
+  detection = np.full(len(people), -1)
+  for d, p in pairs:
+    detection[p] = d
+  is_found = detection >= 0
+  place = np.zeros((len(people), k, 2))
+  score = np.zeros((len(people), k))
+  place[is_found] = found[detection[is_found], :, :2]
+  score[is_found] = found[detection[is_found], :, 2]
+  labelled = truth[..., 2] > 0
+  area = np.array([person["area"] for _, person in people])
+  image = np.array([person["image_id"] for _, person in people])
+  kinds, own = classify(
+    place, truth[..., :2], labelled, area, image, matched.sigmas, skeleton
+  )
+  side = np.array([max(person["bbox"][2:]) for _, person in people])
+  distance = np.linalg.norm(place - truth[..., :2], axis=2)
+  # People without a detection count as wrong in PCK and as 0 in similarity.
+  share = distance / np.maximum(side, 1e-9).reshape(-1, 1)
+  share[~is_found] = np.inf
+  own[~is_found] = 0
+  columns = {
+    "similarity": np.where(labelled, own, np.nan),
+    **{
+      f"PCK@{bound}": np.where(labelled, share <= bound, np.nan)
+      for bound in PCK_BOUNDS
+    },
+  }
+  shown = labelled & is_found[:, None]
+  tables = {
+    "keypoints": _by_keypoint(columns, skeleton),
+    "errors": _count(kinds, shown, skeleton),
+    "people": {
+      "labelled": len(people),
+      "found": int(is_found.sum()),
+      "detections": len(matched.detections),
+      "detections_of_nobody": len(matched.detections) - len(pairs),
+    },
+  }
+  return tables, score[shown], own[shown] >= RIGHT
+
+
+def classify(
+  found: Float[np.ndarray, "m k 2"],
+  truth: Float[np.ndarray, "m k 2"],
+  labelled: Bool[np.ndarray, "m k"],
+  area: Float[np.ndarray, "m"],
+  image: np.ndarray,
+  sigmas: Float[np.ndarray, "k"],
+  skeleton: Skeleton,
+) -> tuple[Kinds, Float[np.ndarray, "m k"]]:
+  """The kind of every keypoint of M people, and its similarity to its own.
+
+  Args:
+    found, truth: image pixels; labelled: which are in the truth.
+    area: square pixels; image: (M,) which image each person is in.
+
+  Returns:
+    places in KINDS (M, K), of use where labelled; similarities (M, K).
+  """
+  mirror = skeleton.flip_permutation
+  paired = mirror != np.arange(len(mirror))
+
+  def similarity(points, person, order, sigma):
+    """Of (P, K, 2) points to the keypoints `order` of people (P,)."""
+    square = ((points - truth[person][:, order]) ** 2).sum(-1)
+    scale = np.maximum(area[person], np.spacing(1))[:, None]
+    value = np.exp(-square / (2 * (2 * sigma) ** 2 * scale))
+    return np.where(labelled[person][:, order], value, 0.0)
+
+  everyone = np.arange(len(found))
+  same = np.arange(len(mirror))
+  own = similarity(found, everyone, same, sigmas)
+  inverted = similarity(found, everyone, mirror, sigmas[mirror]) * paired
+  swapped = np.zeros_like(own)
+  for a, b in _in_one_image(image):
+    for order in (same, mirror):
+      other = similarity(found[a], b, order, sigmas[order])
+      swapped[a] = np.maximum(swapped[a], other)
+  kinds = np.full(own.shape, KINDS.index("miss"))
+  kinds[swapped >= RIGHT] = KINDS.index("swap")
+  kinds[(inverted >= RIGHT) & (inverted >= swapped)] = KINDS.index("inversion")
+  kinds[own >= RIGHT] = KINDS.index("jitter")
+  kinds[own >= GOOD] = KINDS.index("good")
+  return kinds, own
+
+
+def mpii_errors(
+  predictions: Float[np.ndarray, "n 16 2"],
+  scores: Float[np.ndarray, "n 16"],
+  ground_truth: dict[str, np.ndarray],
+  skeleton: Skeleton,
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+  """Errors by head lengths: good to 0.1, right (jitter) to 0.5.
+
+  An inversion lies within 0.5 of the opposite side's joint; swaps cannot be
+  told, because MPII's validation set lists one person at a time.
+
+  Returns:
+    as `coco_errors`.
+  """
+  distance = mpii.distances(predictions, ground_truth)
+  order = skeleton.flip_permutation
+  mirrored = {
+    **ground_truth,
+    "keypoints": np.asarray(ground_truth["keypoints"])[:, order],
+    "visible": np.asarray(ground_truth["visible"])[:, order],
+  }
+  opposite = mpii.distances(predictions, mirrored)
+  opposite[:, order == np.arange(len(order))] = np.nan
+  labelled = np.isfinite(distance)
+  kinds = np.full(distance.shape, KINDS.index("miss"))
+  kinds[opposite <= _HEAD_RIGHT] = KINDS.index("inversion")
+  kinds[distance <= _HEAD_RIGHT] = KINDS.index("jitter")
+  kinds[distance <= _HEAD_GOOD] = KINDS.index("good")
+  columns = {
+    f"PCKh@{bound}": np.where(labelled, distance <= bound, np.nan)
+    for bound in (_HEAD_GOOD, _HEAD_RIGHT)
+  }
+  tables = {
+    "keypoints": _by_keypoint(columns, skeleton),
+    "errors": _count(kinds, labelled, skeleton),
+    "people": {"labelled": len(distance), "found": len(distance)},
+  }
+  return tables, scores[labelled], distance[labelled] <= _HEAD_RIGHT
+
+
+def calibration(
+  scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"], bins: int = 10
+) -> dict[str, Any]:
+  """How often what scores so much is right.
+
+  Returns:
+    bins: number, mean score and share right of each tenth of 0 to 1 (scores
+    beyond count in the last and first); error: the expected calibration error
+    (Guo et al., ICML 2017), 0 to 1; -1 without scores.
+  """
+  place = np.clip((scores * bins).astype(int), 0, bins - 1)
+  rows = []
+  for number in range(bins):
+    here = place == number
+    count = int(here.sum())
+    rows.append(
+      {
+        "from": number / bins,
+        "count": count,
+        "score": float(scores[here].mean()) if count else -1.0,
+        "right": float(right[here].mean()) if count else -1.0,
+      }
+    )
+  gap = sum(row["count"] * abs(row["score"] - row["right"]) for row in rows)
+  return {"bins": rows, "error": gap / len(scores) if len(scores) else -1.0}
+
+
+def _in_one_image(image: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+  """All ordered pairs of different people of an image.
+
+  In groups (first, second) in which nobody is first twice.
+  """
+  order = np.argsort(image, kind="stable")
+  ids = image[order]
+  pairs = []
+  for offset in range(1, len(order)):
+    near = np.flatnonzero(ids[offset:] == ids[:-offset])
+    if not len(near):
+      break
+    a, b = order[near], order[near + offset]
+    pairs += [(a, b), (b, a)]
+  return pairs
+
+
+def _by_keypoint(
+  columns: dict[str, np.ndarray], skeleton: Skeleton
+) -> list[dict[str, Any]]:
+  """Means of columns (M, K) by keypoint; NaN is left out."""
+  rows = []
+  for k, name in enumerate(skeleton.keypoints):
+    row: dict[str, Any] = {"name": name}
+    for label, values in columns.items():
+      known = values[:, k][np.isfinite(values[:, k])]
+      row["labelled"] = len(known)
+      row[label] = float(known.mean()) if len(known) else -1.0
+    rows.append(row)
+  return rows
+
+
+def _count(
+  kinds: Kinds, shown: Bool[np.ndarray, "m k"], skeleton: Skeleton
+) -> dict[str, Any]:
+  """How many keypoints are of each kind: in all, and by keypoint."""
+  counts = {
+    name: np.bincount(kinds[:, k][shown[:, k]], minlength=len(KINDS))
+    for k, name in enumerate(skeleton.keypoints)
+  }
+  total = np.sum([*counts.values()], axis=0)
+  return {
+    "all": dict(zip(KINDS, total.tolist(), strict=True)),
+    "by_keypoint": {
+      name: dict(zip(KINDS, row.tolist(), strict=True))
+      for name, row in counts.items()
+    },
+  }
