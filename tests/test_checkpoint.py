@@ -48,6 +48,19 @@ def test_state_and_meta_come_back(tmp_path):
     np.testing.assert_array_equal(one, other)
 
 
+def test_the_best_follows_the_metric_of_the_evaluation(tmp_path):
+  settings = tiny.config()
+  state, _, _ = tiny.training(settings, jax.devices()[:1])
+  meta = checkpoint.describe(settings, skeletons.COCO_17.to_dict(), {})
+  saved = checkpoint.Checkpoints(str(tmp_path), keep=1)
+  for value in (50.0, 88.0, 70.0):  # MPII: the weighted mean PCKh
+    state = state.replace(step=state.step + 1)
+    saved.save(state, meta, {"Head": 99.0 - value, "Mean": value})
+  saved.close()
+  opened = checkpoint.Checkpoints(str(tmp_path))
+  assert (opened.steps(), opened.choose("best")) == ([2, 3], 2)
+
+
 def test_latest_two_and_the_best_stay(tmp_path):
   make(tmp_path, metrics=[0.1, 0.5, 0.2, None, 0.3])
   opened = checkpoint.Checkpoints(str(tmp_path))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import fixtures
-from tokenpose_jax import codec, geometry, skeletons
+from tokenpose_jax import InputError, codec, geometry, skeletons, subpixel
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 
 INPUT_HW, HEATMAP_HW = (256, 192), (64, 48)
@@ -300,6 +300,167 @@ def test_encode_then_decode_returns_the_keypoints(input_hw, heatmap_hw, sigma):
   back = codec.heatmap_to_crop(found, input_hw, heatmap_hw)
   assert np.abs(back - points).max() <= 0.01
   assert scores.min() > 0.9
+
+
+# Decoding beside a plain loop that blurs whole maps.
+
+
+def odd_maps():
+  """Maps in which the logarithm's floor, the border and signs matter."""
+  g = fixtures.rng(7)
+  maps = g.standard_normal((4, 17, 24, 18)).astype(np.float32)
+  maps[1] = 0.02 * maps[1] + np.stack(
+    [gauss(*g.uniform(0, [17, 23]), 24, 18, 1.5) for _ in range(17)]
+  )
+  maps[2] = np.abs(maps[2]) ** 9  # lone peaks of very different heights
+  maps[3] = np.stack(
+    [gauss(*g.uniform(1, [16, 22]), 24, 18, 0.4) - 0.1 for _ in range(17)]
+  )
+  maps[3, 0] = -5
+  maps[3, 0, 10, 8] = 1  # its blur is negative everywhere
+  maps[3, 1] = -2
+  maps[3, 2] = 0
+  maps[3, 3] = 0.3
+  maps[3, 4] = 0
+  maps[3, 4, 11, 9] = 1e-12  # all of it under the floor
+  return maps
+
+
+def plain_decode(maps, decoder):
+  """SPEC.md 5.1 and UDP, one map after the other, in float64."""
+  height, width = maps.shape[-2:]
+  taps = np.exp(-(np.arange(-5, 6) ** 2) / 8)
+  taps /= taps.sum()
+  points = np.zeros((*maps.shape[:2], 2))
+  for index in np.ndindex(*maps.shape[:2]):
+    heatmap = maps[index].astype(np.float64)
+    y, x = divmod(int(maps[index].argmax()), width)
+    if not heatmap[y, x] > 0:
+      continue
+    points[index] = x, y
+    blurred = heatmap
+    for axis in (0, 1):
+      blurred = np.apply_along_axis(np.convolve, axis, blurred, taps, "same")
+    blurred = blurred * heatmap[y, x] / blurred.max()
+    floor = 1e-10 if decoder == "dark" else 1e-3
+    pad = np.pad(np.log(np.maximum(blurred, floor)), 2, mode="edge")
+
+    def at(dx, dy, pad=pad, x=x, y=y):
+      return pad[y + dy + 2, x + dx + 2]
+
+    g = [at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)]
+    if decoder == "dark":
+      if not (1 < x < width - 2 and 1 < y < height - 2):
+        continue
+      xx = (at(2, 0) - 2 * at(0, 0) + at(-2, 0)) / 4
+      yy = (at(0, 2) - 2 * at(0, 0) + at(0, -2)) / 4
+      xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    else:
+      eps = np.finfo(np.float32).eps
+      xx = at(1, 0) - 2 * at(0, 0) + at(-1, 0) + eps
+      yy = at(0, 1) - 2 * at(0, 0) + at(0, -1) + eps
+      around = at(1, 0) + at(-1, 0) + at(0, 1) + at(0, -1)
+      xy = (at(1, 1) + at(-1, -1) + 2 * at(0, 0) - around) / 2
+    hessian = np.array([[xx, xy], [xy, yy]])
+    if np.linalg.det(hessian) != 0:
+      points[index] -= np.linalg.solve(hessian, np.array(g) / 2)
+  return points
+
+
+@pytest.mark.parametrize("decoder", ["dark", "udp"])
+def test_decoding_equals_a_plain_loop(decoder):
+  maps = odd_maps()
+  found, _ = jax.jit(codec.decode, static_argnums=1)(maps, decoder)
+  wanted = plain_decode(maps, decoder)
+  # Nearly singular Hessians make far jumps that float32 cannot follow.
+  whole = np.stack(np.divmod(maps.reshape(4, 17, -1).argmax(-1), 18)[::-1], -1)
+  near = np.abs(wanted - whole).max(-1) < 20
+  assert near.sum() > 55
+  error = np.abs(np.asarray(found) - wanted)[near]
+  assert error.max() <= 2e-3, error.max()
+
+
+def test_whole_maps_are_blurred_only_where_the_floor_cuts():
+  """What the quick way leaves out is looked up: once for one such map."""
+  maps = np.stack([[gauss(20, 30), gauss(9, 9)]] * 2)
+  points, scores = codec.maxima(jnp.asarray(maps))
+  log = subpixel._log_neighbours(
+    jnp.asarray(maps), points, scores, scores > 0, subpixel.DARK_FLOOR
+  )
+  assert np.isfinite(log).all()
+  peaks = subpixel._blurred_peaks(jnp.asarray(maps), jnp.zeros((2, 2), bool))
+  np.testing.assert_array_equal(peaks, 1)
+  wanted = jnp.array([[False, True], [False, False]])
+  peaks = subpixel._blurred_peaks(jnp.asarray(maps), wanted)
+  np.testing.assert_allclose(peaks[0, 1], 0.5, atol=0.01)  # 4 / (4 + 4)
+  assert (np.asarray(peaks)[[0, 1, 1], [0, 0, 1]] == 1).all()
+
+
+def test_quarter_offset():
+  maps = np.zeros((1, 6, *HEATMAP_HW), np.float32)
+  for k, (x, y) in enumerate([(20, 30), (20, 30), (1, 30), (20, 62), (46, 2)]):
+    maps[0, k, y, x] = 1
+    maps[0, k, y, x - 1] = 0.5
+    maps[0, k, y + 1, x] = 0.4
+  maps[0, 1, 30, 21] = 0.6
+  points, scores = codec.decode(jnp.asarray(maps), "quarter")
+  wanted = [
+    (19.75, 30.25),
+    (20.25, 30.25),
+    (1, 30),  # x of 1 and less stays whole, as in HRNet
+    (19.75, 62.25),  # and y of h - 2 does not
+    (45.75, 2.25),
+    (0, 0),  # nothing positive
+  ]
+  np.testing.assert_allclose(points[0], wanted, atol=1e-6)
+  np.testing.assert_array_equal(scores[0], [1, 1, 1, 1, 1, 0])
+
+
+def test_argmax_is_the_whole_pixel():
+  points, _ = codec.decode(jnp.asarray(gauss(20.4, 30.3))[None, None], "argmax")
+  np.testing.assert_array_equal(points, [[[20, 30]]])
+
+
+def test_an_unknown_decoder_is_named():
+  with pytest.raises(InputError, match=r"eval.decoder is 'sharp'; allowed: da"):
+    codec.decode(jnp.zeros((1, 1, 8, 8)), "sharp")
+
+
+@pytest.mark.parametrize(("input_hw", "heatmap_hw", "sigma"), SIZES)
+def test_udp_encodes_and_decodes(input_hw, heatmap_hw, sigma):
+  g = fixtures.rng(2)
+  margin = 3 * sigma * input_hw[0] / heatmap_hw[0]
+  high = np.array(input_hw[::-1]) - margin
+  points = g.uniform(margin, high, (4, 17, 2)).astype(np.float32)
+  sizes = dict(input_hw=input_hw, heatmap_hw=heatmap_hw, udp=True)
+  targets, _ = codec.encode(
+    jnp.asarray(points), jnp.ones((4, 17)), sigma=sigma, **sizes
+  )
+  found, _ = codec.decode(targets, "udp")
+  back = codec.heatmap_to_crop(found, **sizes)
+  assert np.abs(back - points).max() <= 0.05
+  # The decoder with the original's coordinates is off in y by up to half a
+  # pixel: they must agree.
+  other = codec.heatmap_to_crop(found, input_hw, heatmap_hw)
+  assert 0.1 < np.abs(other - points).max() < 1
+
+
+def test_udp_corners_lie_on_corners():
+  corners = np.array([[0, 0], [191, 0], [191, 255], [0, 255]], np.float32)
+  there = codec.crop_to_heatmap(corners, INPUT_HW, HEATMAP_HW, udp=True)
+  wanted = [[0, 0], [47, 0], [47, 63], [0, 63]]
+  np.testing.assert_allclose(there, wanted, atol=1e-5)
+  back = codec.heatmap_to_crop(there, INPUT_HW, HEATMAP_HW, udp=True)
+  np.testing.assert_allclose(back, corners, atol=1e-4)
+
+
+def test_shifted_flip_moves_one_pixel_right():
+  heatmaps = fixtures.rng(0).random((2, 17, 8, 6)).astype(np.float32)
+  order = skeletons.COCO_17.flip_permutation
+  plain = np.asarray(codec.flip(heatmaps, order))
+  moved = np.asarray(codec.flip(heatmaps, order, shift=True))
+  np.testing.assert_array_equal(moved[..., 1:], plain[..., :-1])
+  np.testing.assert_array_equal(moved[..., 0], plain[..., 0])
 
 
 # The training monitor.

@@ -159,21 +159,25 @@ def test_a_run_from_data_to_figures(folder, tmp_path):
   assert done.stderr.count(broken.name) == 1
   assert " unreadable" in done.stderr
   assert "Traceback" not in done.stderr
-  made = json.loads((work / "eval/12/gt_metrics.json").read_text())
+  metrics = json.loads((work / "eval/12/gt/metrics.json").read_text())
+  made = metrics["made"]
   assert made["people"] >= 12
   assert made["boxes"] == "gt"
-  results = json.loads((work / "eval/12/gt_results.json").read_text())
+  results = json.loads((work / "eval/12/gt/results.json").read_text())
   assert len(results) <= made["people"]
-  assert (work / "eval/12/gt_people.png").stat().st_size > 1000
+  assert (work / "eval/12/gt/people.png").stat().st_size > 1000
   assert list(work.glob("events.out.tfevents*"))
-  _check_with_pycocotools(data, results, made["figures"])
+  _check_with_pycocotools(data, results, metrics["figures"])
 
   boxes = data / "person_detection_results/detections_test.json"
   done = call(
     *demo(data, work, "--mode=evaluate", f"--config.eval.boxes={boxes}")
   )
   assert done.returncode == 0, done.stderr
-  assert (work / "eval/12/detections_test_results.json").exists()
+  assert (work / "eval/12/detections_test/results.json").exists()
+  page = (work / "eval/12/report.html").read_text()
+  assert "<td>gt</td>" in page
+  assert "<td>detections_test</td>" in page
   assert "boxes: " in done.stderr
 
 

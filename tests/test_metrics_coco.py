@@ -308,6 +308,51 @@ def test_published_predictions_for_minival(network):
   _same(figures, dict(zip(coco.FIGURES, expected, strict=True)))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_odd_but_readable_entries_give_the_same(seed):
+  """The slow way and the quick way of reading, and everything between."""
+  truth, results = _synthetic(seed, grid=True)
+  for change in (
+    lambda r: r.update(keypoints=np.array(r["keypoints"], np.float32)),
+    lambda r: r.update(keypoints=[int(x) for x in r["keypoints"]]),
+    lambda r: r.update(score=np.float32(r["score"])),
+    lambda r: r.update(image_id=np.int64(r["image_id"])),
+    lambda r: r.update(comment="other fields", center=[1, 2], id=-4),
+    lambda r: r.update(keypoints=tuple(r["keypoints"])),
+  ):
+    odd = copy.deepcopy(results)
+    for result in odd[:: 1 + seed]:
+      change(result)
+    before = copy.deepcopy(odd)
+    figures = coco.evaluate(truth, odd)
+    assert str(odd) == str(before)
+    _same(figures, _pycocotools(truth, _plain(odd)))
+
+
+def _plain(results):
+  """What JSON would make of them."""
+  return [
+    {
+      "image_id": int(r["image_id"]),
+      "category_id": r["category_id"],
+      "score": float(r["score"]),
+      "keypoints": [float(x) for x in r["keypoints"]],
+    }
+    for r in results
+  ]
+
+
+def test_the_image_id_zero_is_an_id_like_others():
+  truth, results = _synthetic(6, grid=True)
+  theirs = _pycocotools(truth, results)
+  lowest = min(image["id"] for image in truth["images"])
+  for entry in truth["annotations"] + results:
+    entry["image_id"] -= lowest
+  for image in truth["images"]:
+    image["id"] -= lowest
+  _same(coco.evaluate(truth, results), theirs)
+
+
 # --- evaluate: what is wrong with the input ----------------------------------
 
 
@@ -538,6 +583,31 @@ def test_soft_nms_stops_at_20_and_leaves_the_scores_alone():
 @pytest.mark.parametrize("rule", [nms.oks_nms, nms.soft_oks_nms])
 def test_nms_of_nothing_is_nothing(rule):
   assert rule(np.zeros((0, 17, 2)), [], [], SIGMAS).tolist() == []
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.75, 0.9, 0.99])
+@pytest.mark.parametrize("k", [1, 2, 5, 17])
+def test_nms_of_all_images_is_that_of_each(k, threshold):
+  rng = np.random.default_rng(k)
+  number, sigmas = 400, rng.uniform(0.02, 0.1, k)
+  images = rng.choice(
+    [3, 5, 8, 1000, -7], number, p=[0.5, 0.3, 0.1, 0.05, 0.05]
+  )
+  # People seen over and over, more and less exactly; some scores are equal.
+  points = rng.uniform(0, 200, (9, k, 2))[rng.integers(0, 9, number)]
+  points += rng.normal(size=points.shape) * rng.choice(
+    [0, 1, 4, 30], (number, 1, 1)
+  )
+  scores = rng.random(number).round(2)
+  areas = rng.uniform(500, 9000, number)
+  found = nms.oks_nms_by_image(images, points, scores, areas, sigmas, threshold)
+  wanted = np.zeros(number, bool)
+  for image in np.unique(images):
+    own = np.flatnonzero(images == image)
+    keep = nms.oks_nms(points[own], scores[own], areas[own], sigmas, threshold)
+    wanted[own[keep]] = True
+  np.testing.assert_array_equal(found, wanted)
+  assert 0 < found.sum() < number
 
 
 @pytest.mark.parametrize(
