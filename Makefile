@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 # For steps on a CPU: XLA's fast preset compiles about three times faster, and
 # huge pages spare it 20,000 page faults a step, a quarter of the demo's time
@@ -16,12 +16,17 @@ demo: $(VENV)/.run
 	$(ON_CPU) \
 	$(RUN) main.py --config=configs/demo.py --workdir=runs/demo
 	@echo
-	@echo "Pictures: runs/demo/eval/*/gt_people.png; curves: $(VENV)/bin/tensorboard --logdir=runs/demo"
+	@echo "Report: runs/demo/eval/*/report.html; curves: $(VENV)/bin/tensorboard --logdir=runs/demo"
 	@echo "Next, the same model with the boxes of a (simulated) detector:"
 	@echo "  $(RUN) main.py --config=configs/demo.py --workdir=runs/demo --mode=evaluate --config.eval.boxes=data/synthetic/person_detection_results/detections_test.json"
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest -n 2 $(PYTEST_ARGS)
+
+# Speed and memory: ratios of two things measured in one run.
+bench: $(VENV)/.dev
+	$(RUN) -m benchmarks.decoding
+	$(RUN) -m benchmarks.evaluation
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .

@@ -132,13 +132,18 @@ def test_tables_of_a_small_evaluation(two):
   found[LEFT] = two[0, RIGHT]
   found[0] += [0, 60]  # 0.06 of the box's longer side
   matched = coco.match(
-    truth, [result(two[0] + 900, 0.8, 0.1), result(found, 0.9)]
+    truth,
+    [
+      result(two[0] + 900, 0.8, 0.1),
+      result(found, 0.9),
+      result(crowd, 0.7),  # of a crowd: of somebody
+    ],
   )
   tables, scores, right = errors.coco_errors(matched, SKELETON)
   assert tables["people"] == {
     "labelled": 2,
     "found": 1,
-    "detections": 2,
+    "detections": 3,
     "detections_of_nobody": 1,
   }
   assert tables["errors"]["all"] == {

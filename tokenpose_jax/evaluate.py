@@ -279,6 +279,10 @@ def evaluate_checkpoint(
   saved = checkpoints.read_meta(step)
   now = checkpoint.describe(config, skeleton.to_dict(), saved["data"])
   changed = checkpoint.mismatches(saved, now)
+  # It was trained on heatmaps that lie elsewhere: not an evaluation's choice.
+  trained = saved["config"].get("udp", False)
+  if trained != config.udp:
+    changed.append(f"udp: {trained} -> {config.udp}")
   if changed and not config.checkpoint.accept_mismatch:
     raise InputError(
       f"{checkpoints.path / str(step)} is of another network:"

@@ -16,7 +16,10 @@ from tokenpose_jax.skeletons import Skeleton
 METRICS, RESULTS, REPORT = "metrics.json", "results.json", "report.html"
 
 # What may differ when the same evaluation is made again.
-_INCIDENTAL = ("date", "seconds", "git", "device", "versions", "config")
+_INCIDENTAL = (
+  *("checkpoint", "config", "date", "device", "git"),
+  *("seconds", "versions"),
+)
 
 
 def write(

@@ -96,8 +96,8 @@ class Matched:
     """Who was matched with whom at another OKS threshold, as COCO matches.
 
     Returns:
-      places of (detection, annotation); crowds and people without labelled
-      keypoints are left out.
+      places of (detection, annotation), also of crowds and of people without
+      labelled keypoints.
     """
     again = hotcoco.COCOeval(
       self.evaluation.coco_gt, self.evaluation.coco_dt, "keypoints"
@@ -111,14 +111,13 @@ class Matched:
       (detection - 1, person - 1)
       for image in again.eval_imgs
       if image is not None
-      for detection, person, matched, ignored in zip(
+      for detection, person, matched in zip(
         image["dtIds"],
         image["dtMatches"][0],
         image["dtMatched"][0],
-        image["dtIgnore"][0],
         strict=True,
       )
-      if matched and not ignored
+      if matched
     ]
 
 

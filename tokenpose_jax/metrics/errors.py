@@ -50,10 +50,11 @@ def coco_errors(
 
   truth = keypoints([person for _, person in people])
   found = keypoints(matched.detections)
-  pairs = [(d, row[p]) for d, p in matched.pairs(FOUND) if p in row]
+  pairs = matched.pairs(FOUND)
   detection = np.full(len(people), -1)
   for d, p in pairs:
-    detection[p] = d
+    if p in row:
+      detection[row[p]] = d
   is_found = detection >= 0
   place = np.zeros((len(people), k, 2))
   score = np.zeros((len(people), k))
