@@ -261,13 +261,16 @@ def _entries(
   categories: Mapping[Hashable, int],
 ) -> list[dict[str, Any]]:
   """Those of the given images and categories, ids replaced by places."""
-  rows = zip(*columns.values(), strict=True)
-  return [
-    dict(zip(columns, row, strict=True))
-    | {"image_id": images[row[0]], "category_id": categories[row[1]]}
-    for row in rows
-    if row[0] in images and row[1] in categories
+  places = dict(columns)
+  for name, known in zip(_IDS, (images, categories), strict=True):
+    places[name] = [known.get(key) for key in columns[name]]
+  entries = [
+    dict(zip(places, row, strict=True))
+    for row in zip(*places.values(), strict=True)
   ]
+  if all(None not in places[name] for name in _IDS):
+    return entries
+  return [e for e in entries if all(e[name] is not None for name in _IDS)]
 
 
 def _where(name: str, index: int, entry: Mapping) -> str:
