@@ -101,6 +101,7 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation.box_score = 0.0  # detector boxes below are not used
   evaluation.keypoint_score = 0.2  # counts in rescoring above (SPEC.md 5.4)
   evaluation.nms_oks = 0.9  # OKS-NMS; 1: none
+  evaluation.nms_soft = False  # demote, keep 20 an image (SPEC.md 5.4)
   evaluation.flip = True  # average with the mirrored image
   evaluation.flip_shift = False  # its heatmaps, moved by a pixel, as in HRNet
   evaluation.decoder = "dark"  # dark | udp | quarter | argmax (SPEC.md 5.1)

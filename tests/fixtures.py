@@ -220,3 +220,20 @@ def coco_folder(
 def train_stems() -> list[str]:
   """Every training fixture of the directory, without its ending."""
   return sorted(path.stem for path in PARITY.glob("train_*.json"))
+
+
+def eval_cases(stem: str) -> tuple[str, ...]:
+  """The cases of a file of eval/; one stand-in, to skip loudly, without it."""
+  path = PARITY / "eval" / f"{stem}.json"
+  return tuple(json.loads(path.read_text())) if path.exists() else ("missing",)
+
+
+def eval_case(stem: str, name: str) -> tuple[dict, dict[str, np.ndarray]]:
+  """One case's facts, and its arrays by their short names."""
+  facts, arrays = load(f"eval/{stem}")
+  prefix = f"{name}/"
+  return facts[name], {
+    key.removeprefix(prefix): value
+    for key, value in arrays.items()
+    if key.startswith(prefix)
+  }

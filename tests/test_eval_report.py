@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import fixtures, tiny
+from tests import fixtures, test_checkpoint, tiny
 from tokenpose_jax import (
   InputError,
   eval_report,
@@ -371,3 +371,15 @@ def test_person_boxes_of_the_papers_detector():
   found = boxes_lib.box_ap(truth, boxes)
   assert found == pytest.approx(box_ap_of_pycocotools(truth, boxes), abs=1e-9)
   assert 0.5 < found < 0.65
+
+
+def test_a_checkpoint_with_other_heatmap_coordinates_is_refused(tmp_path):
+  test_checkpoint.make(tmp_path)
+  with pytest.raises(InputError, match="udp: False -> True"):
+    evaluate.evaluate_checkpoint(
+      tiny.config(udp=True),
+      skeletons.COCO_17,
+      str(tmp_path),
+      mesh=sharding.create_mesh(jax.devices()[:1]),
+      data=Case().data,
+    )

@@ -8,7 +8,6 @@ import copy
 import io
 import json
 import math
-import os
 import pathlib
 import time
 import warnings
@@ -16,12 +15,11 @@ import warnings
 import numpy as np
 import pytest
 
+from tests import fixtures
 from tokenpose_jax import skeletons
 from tokenpose_jax.metrics import coco, nms, oks
 
 SIGMAS = np.array(skeletons.COCO_17.sigmas)
-SHARED = pathlib.Path(__file__).resolve().parents[1] / ".." / "shared"
-FIXTURES = pathlib.Path(os.environ.get("TOKENPOSE_FIXTURES", SHARED / "parity"))
 # The fixtures' names for coco.FIGURES.
 FIXTURE_NAMES = (
   *("AP", "Ap .5", "AP .75", "AP (M)", "AP (L)"),
@@ -29,19 +27,8 @@ FIXTURE_NAMES = (
 )
 
 
-def _existing(directory: pathlib.Path) -> pathlib.Path:
-  if not directory.is_dir():
-    pytest.skip(f"needs the directory {directory}, which is absent")
-  return directory
-
-
 def _json(path: pathlib.Path):
   return json.loads(path.read_text())
-
-
-def _npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(path) as arrays:
-    return dict(arrays)
 
 
 def _pycocotools(truth, results, sigmas=None, image_ids=None) -> dict:
@@ -298,7 +285,7 @@ def test_inputs_are_not_changed():
 
 @pytest.mark.parametrize("network", ["a", "b"])
 def test_published_predictions_for_minival(network):
-  directory = _existing(SHARED / "data" / "coco")
+  directory = fixtures.require(fixtures.DATA / "coco")
   name = f"network_{network}_gtbox.json"
   expected = _json(directory / "results" / "expected.json")[name]
   figures = coco.evaluate(
@@ -533,15 +520,9 @@ def test_rescore_of_a_case_done_by_hand():
   np.testing.assert_allclose(scores, [0.45], atol=1e-12)
 
 
-@pytest.mark.parametrize("case", ["nms_0", "nms_1", "nms_2"])
+@pytest.mark.parametrize("case", fixtures.eval_cases("oks_nms"))
 def test_oks_nms_fixture(case):
-  directory = _existing(FIXTURES / "eval")
-  expected = _json(directory / "oks_nms.json")[case]
-  arrays = {
-    name.removeprefix(f"{case}/"): value
-    for name, value in _npz(directory / "oks_nms.npz").items()
-    if name.startswith(f"{case}/")
-  }
+  expected, arrays = fixtures.eval_case("oks_nms", case)
   keypoints, areas = arrays["keypoints"], arrays["area"]
   seen = keypoints[..., 2] > 0.2
   scores = oks.rescore(arrays["box_score"], keypoints[..., 2])
@@ -560,6 +541,10 @@ def test_oks_nms_fixture(case):
     for threshold, keep in expected[name].items():
       args = (keypoints, scores, areas, SIGMAS, float(threshold), visible)
       assert rule(*args).tolist() == keep, (name, threshold)
+  for threshold, keep in expected["keep"].items():
+    args = (keypoints, scores, areas, SIGMAS, float(threshold))
+    kept = nms.oks_nms_by_image(np.zeros(len(scores), int), *args)
+    assert np.flatnonzero(kept).tolist() == sorted(keep)
 
 
 def test_nms_takes_the_first_of_equal_scores_and_the_bound_is_exclusive():
@@ -629,30 +614,27 @@ def test_shapes_that_do_not_fit(call, message):
 # --- detections_to_results ---------------------------------------------------
 
 
-@pytest.mark.parametrize(
-  ("setting", "options"),
-  [
-    ("default_oks0.9_vis0.2", {}),
-    (
-      "oks0.5_vis0.0",
-      {"oks_threshold": 0.5, "visibility_threshold": 0.0},
-    ),
-    ("soft_oks0.9_vis0.2", {"soft": True}),
-  ],
-)
-def test_coco_ap_fixture(setting, options):
-  directory = _existing(FIXTURES / "eval")
-  expected = _json(directory / "coco_ap.json")["coco_ap"]["results"][setting]
-  arrays = _npz(directory / "coco_ap.npz")
-  keypoints, boxes = arrays["coco_ap/keypoints"], arrays["coco_ap/boxes"]
+SETTINGS = {
+  "default_oks0.9_vis0.2": {},
+  "oks0.5_vis0.0": {"oks_threshold": 0.5, "visibility_threshold": 0.0},
+  "soft_oks0.9_vis0.2": {"soft": True},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("case", fixtures.eval_cases("coco_ap"))
+def test_coco_ap_fixture(case, setting):
+  facts, arrays = fixtures.eval_case("coco_ap", case)
+  expected = facts["results"][setting]
+  keypoints, boxes = arrays["keypoints"], arrays["boxes"]
   results = coco.detections_to_results(
-    arrays["coco_ap/image_id"],
+    arrays["image_id"],
     keypoints[..., :2],
     keypoints[..., 2],
     boxes[:, 5],
     boxes[:, 4],
     SIGMAS,
-    **options,
+    **SETTINGS[setting],
   )
   scores = sorted((result["score"] for result in results), reverse=True)
   assert len(results) == expected["kept"]
@@ -660,26 +642,25 @@ def test_coco_ap_fixture(setting, options):
   assert scores[:5] == pytest.approx(expected["top_scores"], abs=1e-6)
   for image_id, number in expected["kept_per_first_images"].items():
     assert sum(r["image_id"] == int(image_id) for r in results) == number
-  figures = coco.evaluate(directory / "coco_ap_gt.json", results)
+  figures = coco.evaluate(fixtures.PARITY / "eval" / f"{case}_gt.json", results)
   stats = [expected["stats"][name] for name in FIXTURE_NAMES]
   assert list(figures.values()) == pytest.approx(stats, abs=1e-6)
 
 
-def test_coco_ap_fixture_without_rescoring_and_nms():
-  directory = _existing(FIXTURES / "eval")
-  expected = _json(directory / "coco_ap.json")["coco_ap"]["results"]
-  arrays = _npz(directory / "coco_ap.npz")
+@pytest.mark.parametrize("case", fixtures.eval_cases("coco_ap"))
+def test_coco_ap_fixture_without_rescoring_and_nms(case):
+  facts, arrays = fixtures.eval_case("coco_ap", case)
   results = [
     {"image_id": i, "category_id": 1, "keypoints": k.ravel(), "score": s}
     for i, k, s in zip(
-      arrays["coco_ap/image_id"],
-      arrays["coco_ap/keypoints"],
-      arrays["coco_ap/boxes"][:, 5],
+      arrays["image_id"],
+      arrays["keypoints"],
+      arrays["boxes"][:, 5],
       strict=True,
     )
   ]
-  figures = coco.evaluate(directory / "coco_ap_gt.json", results)
-  stats = expected["plain_cocoeval_no_nms"]["stats"]
+  figures = coco.evaluate(fixtures.PARITY / "eval" / f"{case}_gt.json", results)
+  stats = facts["results"]["plain_cocoeval_no_nms"]["stats"]
   assert list(figures.values()) == pytest.approx(
     [stats[name] for name in FIXTURE_NAMES], abs=1e-6
   )

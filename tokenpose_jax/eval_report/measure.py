@@ -54,6 +54,7 @@ def _coco(settings, skeleton, data, found, details) -> Measured:
     skeleton.sigmas,
     visibility_threshold=settings.keypoint_score,
     oks_threshold=settings.nms_oks,
+    soft=settings.nms_soft,
   )
   matched = coco.match(
     data.annotations,

@@ -43,6 +43,7 @@ _FACTS = {
   "udp": "UDP coordinates",
   "keypoint_score": "keypoint score in rescoring above",
   "nms_oks": "OKS-NMS above",
+  "nms_soft": "OKS-NMS soft",
   "dtype": "compute type",
   "git": "git revision",
   "device": "devices",

@@ -55,6 +55,7 @@ def how_made(
     "udp": config.udp,
     "keypoint_score": settings.keypoint_score,
     "nms_oks": settings.nms_oks,
+    "nms_soft": settings.nms_soft,
     "dtype": config.model.dtype,
     "git": git_revision(),
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
