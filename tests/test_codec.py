@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from tests import fixtures
-from tokenpose_jax import InputError, codec, geometry, skeletons, subpixel
+from tokenpose_jax import (
+  InputError,
+  codec,
+  geometry,
+  sharding,
+  skeletons,
+  subpixel,
+)
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 
 INPUT_HW, HEATMAP_HW = (256, 192), (64, 48)
@@ -385,6 +392,15 @@ def test_decoding_equals_a_plain_loop(decoder):
   assert near.sum() > 55
   error = np.abs(np.asarray(found) - wanted)[near]
   assert error.max() <= 2e-3, error.max()
+
+
+def test_decoding_over_eight_devices_equals_one():
+  maps = np.concatenate([odd_maps(), odd_maps()[::-1]])
+  one, _ = decode(jnp.asarray(maps))
+  mesh = sharding.create_mesh()
+  split = jax.jit(codec.decode, in_shardings=sharding.by_batch(mesh))
+  found, _ = split(jax.device_put(maps, sharding.by_batch(mesh)))
+  np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-4)
 
 
 def test_whole_maps_are_blurred_only_where_the_floor_cuts():
