@@ -5,7 +5,7 @@ by name. The network's head is shared by all keypoints and moves as it is.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from tokenpose_jax.convert import names
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState, Tree
+
+FILE_ENDINGS = (".pth", ".pt", ".safetensors")
 
 # New keypoints that lie amid others: theirs is the mean of those that are
 # known. By the names that COCO, MPII and their relatives use.
@@ -204,15 +206,11 @@ def _read(
   return weights, Skeleton.from_dict(saved["skeleton"])
 
 
-FILE_ENDINGS = (".pth", ".pt", ".safetensors")
-
-
 def _of_count(path: str, count: int, skeleton: Skeleton) -> Skeleton:
   """A file tells no names: its skeleton goes by the number of keypoints."""
   if count == skeleton.num_keypoints:
     return skeleton
-  known: Sequence[Skeleton] = list(skeletons.NAMED.values())
-  for candidate in known:
+  for candidate in skeletons.NAMED.values():
     if candidate.num_keypoints == count:
       logging.info("%s has %d keypoints: %s", path, count, candidate.name)
       return candidate
