@@ -12,6 +12,7 @@ import pytest
 from tests import tiny
 from tokenpose_jax import (
   InputError,
+  checkpoint,
   convert,
   skeletons,
   train_state,
@@ -164,6 +165,32 @@ def test_starting_from_a_file_of_another_skeleton(tmp_path, caplog):
     state.params["keypoint_tokens"][place],
     tokens[COCO_17.keypoints.index("left_knee")],
   )
+
+
+def test_starting_from_a_work_directory(tmp_path):
+  settings = tiny.config(seed=5)
+  trained, _, _ = tiny.training(settings, jax.devices()[:1])
+  saved = checkpoint.Checkpoints(str(tmp_path))
+  saved.save(trained, checkpoint.describe(settings, COCO_17.to_dict(), {}))
+  saved.close()
+  settings = tiny.config(train__init_from=str(tmp_path))
+  settings.data.skeleton = "mpii_16"
+  settings.model.dtype = "bfloat16"
+  skeleton = config_lib.resolve(settings)
+  state = start(settings, skeleton)
+  np.testing.assert_array_equal(
+    state.params["patch_embedding"]["kernel"],
+    trained.params["patch_embedding"]["kernel"],
+  )
+  np.testing.assert_array_equal(
+    state.params["keypoint_tokens"][MPII_16.keypoints.index("left_knee")],
+    trained.params["keypoint_tokens"][COCO_17.keypoints.index("left_knee")],
+  )
+  settings.model.heads = 4
+  with pytest.raises(
+    InputError, match=r"another network: model.heads: 2 -> 4$"
+  ):
+    start(settings, skeleton)
 
 
 def test_starting_from_a_backbone(tmp_path):

@@ -8,6 +8,7 @@ would be restored as if nothing had happened.
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -229,12 +230,20 @@ def mismatches(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
   Returns:
     a line per difference in network, skeleton or data.
   """
-  networks = [models.network_fields(c["config"]["model"]) for c in (saved, now)]
   return [
-    *config_lib.differences(networks[0], networks[1], "model."),
+    *network_differences(saved["config"]["model"], now["config"]["model"]),
     *config_lib.differences(saved["skeleton"], now["skeleton"], "skeleton."),
     *config_lib.differences(saved["data"], now["data"], "data."),
   ]
+
+
+def network_differences(
+  one: Mapping[str, Any], other: Mapping[str, Any]
+) -> list[str]:
+  """Lines of where two `config.model`, as JSON types, mean other networks."""
+  return config_lib.differences(
+    models.network_fields(one), models.network_fields(other), "model."
+  )
 
 
 def _metric(metrics: Any) -> float:

@@ -169,7 +169,8 @@ def warm_start(
       " a backbone already: give one"
     )
   if init_from:
-    found, found_skeleton = _read(init_from, config.model, skeleton)
+    model = config_lib.to_dict(config)["model"]
+    found, found_skeleton = _read(init_from, model, skeleton)
     weights = transfer(found, found_skeleton, weights, skeleton)
     logging.info("weights from %s", init_from)
   elif backbone:
@@ -201,6 +202,16 @@ def _read(
   checkpoints = checkpoint.Checkpoints(path, read_only=True)
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
+  # Shapes do not tell everything: heads, say, leave none.
+  changed = [
+    line
+    for line in checkpoint.network_differences(saved["config"]["model"], model)
+    if not line.startswith(("model.num_keypoints:", "model.dtype:"))
+  ]
+  if changed:
+    raise InputError(
+      f"train.init_from: {path} is of another network: {'; '.join(changed)}"
+    )
   weights = checkpoints.restore_weights(step, saved)
   checkpoints.close()
   return weights, Skeleton.from_dict(saved["skeleton"])
