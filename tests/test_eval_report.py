@@ -403,3 +403,11 @@ def test_a_checkpoint_with_other_heatmap_coordinates_is_refused(tmp_path):
       mesh=sharding.create_mesh(jax.devices()[:1]),
       data=Case().data,
     )
+
+
+def test_an_unknown_decoder_is_named_before_anything_runs():
+  mesh = sharding.create_mesh(jax.devices()[:1])
+  with pytest.raises(InputError, match=r"eval\.decoder is 'sharp'"):
+    evaluate.create_eval_step(
+      tiny.config(eval__decoder="sharp"), skeletons.COCO_17, mesh
+    )

@@ -130,19 +130,23 @@ def decode(
     points (B, K, 2) as x, y in heatmap pixels, and scores (B, K), the maxima.
     (0, 0) where no value is positive.
   """
+  check_decoder(decoder)
   points, scores = maxima(heatmaps)
   if decoder == "argmax":
     return points.astype(jnp.float32), scores
   if decoder == "quarter":
     moved = subpixel.quarter(heatmaps, points)
     return jnp.where((scores > 0)[..., None], moved, 0.0), scores
-  if decoder == "dark":
-    return subpixel.dark(heatmaps, points, scores), scores
-  if decoder == "udp":
-    return subpixel.udp(heatmaps, points, scores), scores
-  raise InputError(
-    f"eval.decoder is {decoder!r}; allowed: {', '.join(DECODERS)}"
-  )
+  refine = subpixel.dark if decoder == "dark" else subpixel.udp
+  return refine(heatmaps, points, scores), scores
+
+
+def check_decoder(decoder: str) -> None:
+  """Raises InputError unless it is one of `DECODERS`."""
+  if decoder not in DECODERS:
+    raise InputError(
+      f"eval.decoder is {decoder!r}; allowed: {', '.join(DECODERS)}"
+    )
 
 
 def flip(

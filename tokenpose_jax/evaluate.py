@@ -80,6 +80,7 @@ def create_eval_step(
   Everything from uint8 crops to keypoints in image pixels is on the device;
   results are gathered to every process.
   """
+  codec.check_decoder(config.eval.decoder)  # Before a training, not after.
   model = config.model.to_dict()
   order = skeleton.flip_permutation
 
