@@ -15,14 +15,16 @@ import tensorflow as tf
 from input_pipeline import annotations as annotations_lib
 from input_pipeline import augment, order
 from input_pipeline.annotations import Annotations, People
-from input_pipeline.coco import CocoKeypoints, ImageStore, SyntheticPeople
 from input_pipeline.crops import CropReader
+from input_pipeline.images import CocoKeypoints, ImageStore
+from input_pipeline.synthetic import folder as synthetic_folder
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
 DATASETS = ("coco", "synthetic")
+CHUNK = 16  # examples that one call into Python makes, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,25 +44,21 @@ def prepare(config: Any, split: str) -> Split:
   """Prepares a split of `config.data`, where that has not been done."""
   data = config.data
   skeleton = skeletons.get(data.skeleton)
-  builder: CocoKeypoints
-  if data.name == "coco":
-    annotations = annotations_lib.read(data.dir, split, skeleton)
-    builder = CocoKeypoints(data.dir, split, annotations, data.prepared_dir)
-  elif data.name == "synthetic":
-    builder = SyntheticPeople(
+  if data.name == "synthetic":
+    synthetic_folder.write_coco_folder(
       data.dir,
-      split,
       seed=data.synthetic_seed,
       train_people=data.synthetic_train_people,
       test_people=data.synthetic_test_people,
-      skeleton=skeleton,
-      data_dir=data.prepared_dir,
     )
-  else:
+  elif data.name != "coco":
     raise InputError(
       f"data.name is {data.name!r}; allowed: {', '.join(DATASETS)}"
     )
-  return Split(builder.builder_config.annotations, ImageStore(builder))
+  annotations = annotations_lib.read(data.dir, split, skeleton)
+  builder = CocoKeypoints(data.dir, split, annotations, data.prepared_dir)
+  names = [i["file_name"] for i in annotations.content["images"]]
+  return Split(annotations, ImageStore(builder, names))
 
 
 def people(config: Any, split: Split, *, boxes: str = "gt") -> People:
@@ -101,32 +99,31 @@ def train_batches(
   """
   skeleton = skeletons.get(config.data.skeleton)
   input_hw = tuple(config.model.input_hw)
-  widths = [i["width"] for i in split.annotations.content["images"]]
 
-  def example(position: int) -> Batch:
-    person = order.person_at(config.seed, position, len(people))
-    image = int(people.image[person])
-    crop = augment.augmented_crop(
-      people.center[person],
-      people.scale[person],
-      people.keypoints[person],
-      people.visible[person],
+  def examples(positions: np.ndarray) -> Batch:
+    chosen = [order.person_at(config.seed, p, len(people)) for p in positions]
+    image = people.image[chosen]
+    crops = augment.augmented_crops(
+      people.center[chosen],
+      people.scale[chosen],
+      people.keypoints[chosen],
+      people.visible[chosen],
       input_hw=input_hw,
-      image_width=widths[image],
-      draws=order.draws_at(config.seed, position),
+      image_width=split.store.sizes[image, 1],
+      draws=[order.draws_at(config.seed, p) for p in positions],
       settings=config.augment,
       skeleton=skeleton,
     )
-    pixels, good = split.reader.read(image, crop.affine, input_hw)
+    pixels, good = split.reader.read(image, crops.affine, input_hw)
     return {
       "image": pixels,
-      "keypoints": crop.keypoints,
-      "visible": crop.visible,
-      "mask": np.asarray(good, np.float32),
+      "keypoints": crops.keypoints,
+      "visible": crops.visible,
+      "mask": good.astype(np.float32),
     }
 
   steps = (first_step, np.iinfo(np.int64).max)
-  return _batches(example, steps, config.train.batch_size, slots, config)
+  return _batches(examples, steps, config.train.batch_size, slots, config)
 
 
 def eval_batches(
@@ -141,31 +138,30 @@ def eval_batches(
   """
   input_hw = tuple(config.model.input_hw)
 
-  def example(position: int) -> Batch:
-    person = min(position, len(people) - 1)
+  def examples(positions: np.ndarray) -> Batch:
+    person = np.minimum(positions, len(people) - 1)
     affine = geometry.crop_affine(
       people.center[person], people.scale[person], 0.0, input_hw
     )
-    if position < len(people):
-      pixels, good = split.reader.read(
-        int(people.image[person]), affine, input_hw
-      )
-    else:
-      pixels, good = np.zeros((*input_hw, 3), np.uint8), False
+    pixels = np.zeros((len(person), *input_hw, 3), np.uint8)
+    good = positions < len(people)
+    pixels[good], good[good] = split.reader.read(
+      people.image[person[good]], affine[good], input_hw
+    )
     return {
       "image": pixels,
       "crop_to_image": geometry.invert(affine).astype(np.float32),
-      "index": np.asarray(person, np.int32),
-      "mask": np.asarray(good, np.float32),
+      "index": person.astype(np.int32),
+      "mask": good.astype(np.float32),
     }
 
   batch_size = config.eval.batch_size
   steps = (0, -(-len(people) // batch_size))
-  return _batches(example, steps, batch_size, slots, config)
+  return _batches(examples, steps, batch_size, slots, config)
 
 
 def _batches(
-  example: Callable[[int], Batch],
+  examples: Callable[[np.ndarray], Batch],
   steps: tuple[int, int],
   batch_size: int,
   slots: np.ndarray,
@@ -173,34 +169,45 @@ def _batches(
 ) -> Iterator[Batch]:
   """Positions -> examples in parallel -> batches, in order.
 
+  Each call makes a chunk of a batch: calls from TensorFlow into Python cost
+  about as much as a small warp.
+
   Args:
+    examples: positions (n,) -> the arrays of n examples.
     steps: the first and one past the last.
   """
-  sample = example(steps[0] * batch_size + int(slots[0]))
+  count = len(slots)
+  chunk = max(n for n in range(1, CHUNK + 1) if count % n == 0)
+  sample = examples(steps[0] * batch_size + slots[:1].astype(np.int64))
   names = list(sample)
 
-  def call(position: tf.Tensor) -> dict[str, tf.Tensor]:
+  def call(positions: tf.Tensor) -> tuple[tf.Tensor, ...]:
     tensors = tf.numpy_function(
-      lambda p: tuple(example(int(p)).values()),
-      [position],
+      lambda p: tuple(examples(p).values()),
+      [positions],
       [sample[name].dtype for name in names],
       stateful=False,
     )
     for tensor, name in zip(tensors, names, strict=True):
-      tensor.set_shape(sample[name].shape)
-    return dict(zip(names, tensors, strict=True))
+      tensor.set_shape((chunk, *sample[name].shape[1:]))
+    return tuple(tensors)
 
-  slots = tf.constant(slots, tf.int64)
-  positions = (
+  places = tf.reshape(tf.constant(slots, tf.int64), (-1, chunk))
+  batches = (
     tf.data.Dataset.range(*steps)
-    .map(lambda step: step * batch_size + slots)
+    .map(lambda step: step * batch_size + places)
     .unbatch()
+    .map(
+      call,
+      num_parallel_calls=config.data.workers or tf.data.AUTOTUNE,
+      deterministic=True,
+    )
+    .batch(count // chunk, drop_remainder=True)
+    .prefetch(tf.data.AUTOTUNE)
   )
-  examples = positions.map(
-    call,
-    num_parallel_calls=config.data.workers or tf.data.AUTOTUNE,
-    deterministic=True,
-  )
-  batches = examples.batch(len(slots), drop_remainder=True)
   # A generator, so that leaving the loop ends the readers' threads.
-  yield from batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+  for arrays in batches.as_numpy_iterator():
+    yield {
+      name: array.reshape(count, *array.shape[2:])
+      for name, array in zip(names, arrays, strict=True)
+    }

@@ -12,7 +12,7 @@ import pytest
 
 from configs import default
 from input_pipeline import augment, batches, crops, order
-from input_pipeline.coco import ImageStore
+from input_pipeline.images import ImageStore
 from tests import fixtures
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
@@ -150,21 +150,21 @@ def test_train_batch_is_what_the_steps_give(prepared, first):
       position = step * BATCH + slot
       person = order.person_at(config.seed, position, len(people))
       image = people.image[person]
-      crop = augment.augmented_crop(
-        people.center[person],
-        people.scale[person],
-        people.keypoints[person],
-        people.visible[person],
+      crop = augment.augmented_crops(
+        people.center[[person]],
+        people.scale[[person]],
+        people.keypoints[[person]],
+        people.visible[[person]],
         input_hw=INPUT_HW,
-        image_width=SIZES[split.store.names[image]][1],
-        draws=order.draws_at(config.seed, position),
+        image_width=np.array([SIZES[split.store.names[image]][1]]),
+        draws=[order.draws_at(config.seed, position)],
         settings=config.augment,
         skeleton=skeletons.COCO_17,
       )
-      pixels, good = reader.read(image, crop.affine, INPUT_HW)
-      np.testing.assert_array_equal(batch["image"][slot], pixels)
-      np.testing.assert_array_equal(batch["keypoints"][slot], crop.keypoints)
-      np.testing.assert_array_equal(batch["visible"][slot], crop.visible)
+      pixels, good = reader.read(image[None], crop.affine, INPUT_HW)
+      np.testing.assert_array_equal(batch["image"][[slot]], pixels)
+      np.testing.assert_array_equal(batch["keypoints"][[slot]], crop.keypoints)
+      np.testing.assert_array_equal(batch["visible"][[slot]], crop.visible)
       assert batch["mask"][slot] == good
 
 
@@ -314,17 +314,17 @@ def test_eval_batch_is_the_plain_crop(prepared):
   assert batch["crop_to_image"].dtype == batch["mask"].dtype == np.float32
   assert batch["index"].dtype == np.int32
   for n in range(8):
-    crop = augment.plain_crop(
-      people.center[n],
-      people.scale[n],
-      people.keypoints[n],
-      people.visible[n],
+    crop = augment.plain_crops(
+      people.center[[n]],
+      people.scale[[n]],
+      people.keypoints[[n]],
+      people.visible[[n]],
       input_hw=INPUT_HW,
     )
-    pixels, good = reader.read(people.image[n], crop.affine, INPUT_HW)
-    np.testing.assert_array_equal(batch["image"][n], pixels)
+    pixels, good = reader.read(people.image[[n]], crop.affine, INPUT_HW)
+    np.testing.assert_array_equal(batch["image"][[n]], pixels)
     assert batch["mask"][n] == good
-    back = geometry.transform(batch["crop_to_image"][n], crop.keypoints)
+    back = geometry.transform(batch["crop_to_image"][n], crop.keypoints[0])
     np.testing.assert_allclose(back, people.keypoints[n], atol=1e-2)
 
 
