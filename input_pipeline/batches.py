@@ -39,6 +39,13 @@ class Split:
     """One for all passes, so that a bad image is named once."""
     return CropReader(self.store)
 
+  @functools.cached_property
+  def widths(self) -> np.ndarray:
+    """(n,) int64 of the images: the file's, else the annotations'."""
+    named = [i.get("width", 0) for i in self.annotations.content["images"]]
+    found = self.store.sizes[:, 1]
+    return np.where(found > 0, found, np.array(named, np.int64))
+
 
 def prepare(config: Any, split: str) -> Split:
   """Prepares a split of `config.data`, where that has not been done."""
@@ -109,7 +116,7 @@ def train_batches(
       people.keypoints[chosen],
       people.visible[chosen],
       input_hw=input_hw,
-      image_width=split.store.sizes[image, 1],
+      image_width=split.widths[image],
       draws=[order.draws_at(config.seed, p) for p in positions],
       settings=config.augment,
       skeleton=skeleton,
