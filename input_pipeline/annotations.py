@@ -60,7 +60,10 @@ class People:
 
   def first_images(self, count: int) -> "People":
     """Those of the first `count` images of the annotation file."""
-    keep = self.image < count
+    return self.select(self.image < count)
+
+  def select(self, keep: np.ndarray) -> "People":
+    """Those where (N,) `keep` is true, or at those places."""
     fields = dataclasses.fields(self)
     return People(**{f.name: getattr(self, f.name)[keep] for f in fields})
 

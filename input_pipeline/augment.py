@@ -50,7 +50,7 @@ def augmented_crops(
   *,
   input_hw: Sequence[int],
   image_width: Int[np.ndarray, "n"],
-  draws: Sequence[Draws],
+  draws: Draws,
   settings: Any,
   skeleton: Skeleton,
 ) -> Crops:
@@ -66,34 +66,32 @@ def augmented_crops(
     visible: 1 where labelled, else 0.
     input_hw: crop size.
     image_width: of each person's image, pixels.
-    draws: the random numbers of each.
+    draws: the random numbers, (n,) each.
     settings: `config.augment`.
     skeleton: for the halves of the body and the flip pairs.
   """
   center, scale = center.astype(np.float64), scale.astype(np.float64)
-  labelled = visible.sum(1)
-  for i, draw in enumerate(draws):
-    if (
-      labelled[i] > settings.half_body_min_keypoints
-      and draw.half_body < settings.half_body_probability
-    ):
-      want_upper = draw.upper < settings.half_body_upper_probability
-      half = half_body(keypoints[i], visible[i], want_upper, input_hw, skeleton)
-      if half is not None:
-        center[i], scale[i] = half
-  spread = settings.scale
-  factor = 1 + spread * np.array([draw.scale for draw in draws])
-  scale *= np.clip(factor, 1 - spread, 1 + spread)[:, None]
-  spread = settings.rotation_degrees
-  degrees = np.array(
-    [
-      draw.rotation * (draw.rotate <= settings.rotation_probability)
-      for draw in draws
-    ]
+  halved = (visible.sum(1) > settings.half_body_min_keypoints) & (
+    draws.half_body < settings.half_body_probability
   )
-  degrees = np.clip(spread * degrees, -2 * spread, 2 * spread)
+  want_upper = draws.upper < settings.half_body_upper_probability
+  for i in np.flatnonzero(halved):
+    half = half_body(
+      keypoints[i], visible[i], want_upper[i], input_hw, skeleton
+    )
+    if half is not None:
+      center[i], scale[i] = half
+  spread = settings.scale
+  factor = np.clip(1 + spread * draws.scale, 1 - spread, 1 + spread)
+  scale *= factor[:, None]
+  spread = settings.rotation_degrees
+  degrees = np.where(
+    draws.rotate <= settings.rotation_probability,
+    np.clip(spread * draws.rotation, -2 * spread, 2 * spread),
+    0.0,
+  )
   # Rotation is not negated in a mirrored image (SPEC.md 4.5, step 4).
-  flip = np.array([draw.flip <= settings.flip_probability for draw in draws])
+  flip = draws.flip <= settings.flip_probability
   mirrored = (image_width - 1 - center[:, 0]).astype(np.float32)
   center[:, 0] = np.where(flip, mirrored, center[:, 0])
   affine = geometry.crop_affine(center, scale, degrees, input_hw)
@@ -119,12 +117,11 @@ def half_body(
   The wanted half, if it has more than 2 labelled keypoints; else the lower one
   under the same condition; else the upper one, if it has 2 (SPEC.md 4.5).
   """
-  is_upper = np.isin(np.arange(len(visible)), skeleton.upper_body)
   # float32 as in the original, in an order of memory that fixes how the mean
   # is rounded.
   keypoints = np.ascontiguousarray(keypoints, np.float32)
-  upper = keypoints[(visible > 0) & is_upper]
-  lower = keypoints[(visible > 0) & ~is_upper]
+  upper = keypoints[(visible > 0) & skeleton.is_upper]
+  lower = keypoints[(visible > 0) & ~skeleton.is_upper]
   if want_upper and len(upper) > 2:
     chosen = upper
   else:

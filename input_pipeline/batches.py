@@ -17,9 +17,11 @@ from input_pipeline import augment, order
 from input_pipeline.annotations import Annotations, People
 from input_pipeline.crops import CropReader
 from input_pipeline.images import CocoKeypoints, ImageStore
+from input_pipeline.person_crops import PersonCropReader
 from input_pipeline.synthetic import folder as synthetic_folder
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.skeletons import Skeleton
 
 Batch = dict[str, np.ndarray]
 
@@ -85,6 +87,18 @@ def people(config: Any, split: Split, *, boxes: str = "gt") -> People:
   return found
 
 
+def prepare_crops(
+  config: Any, split: Split, people: People, name: str
+) -> PersonCropReader | None:
+  """Prepares the person crops of a split, where `data.person_crops` asks."""
+  if not config.data.person_crops:
+    return None
+  skeleton = skeletons.get(config.data.skeleton)
+  return PersonCropReader(
+    name, split.annotations, split.store, people, config, skeleton
+  )
+
+
 def train_batches(
   config: Any,
   split: Split,
@@ -92,12 +106,15 @@ def train_batches(
   *,
   slots: np.ndarray,
   first_step: int = 0,
+  reader: PersonCropReader | None = None,
 ) -> Iterator[Batch]:
   """The endless batches of a training run, from any step on.
 
   Args:
+    people: of the split; everyone comes once an epoch.
     slots: the slots of the global batch that this process loads, ascending.
     first_step: where to begin; nothing before it is read.
+    reader: of prepared crops of `people`; None: crops come from the images.
 
   Yields:
     image (b, H, W, 3) uint8 RGB, keypoints (b, K, 2) float32 crop pixels,
@@ -108,20 +125,13 @@ def train_batches(
   input_hw = tuple(config.model.input_hw)
 
   def examples(positions: np.ndarray) -> Batch:
-    chosen = [order.person_at(config.seed, p, len(people)) for p in positions]
-    image = people.image[chosen]
-    crops = augment.augmented_crops(
-      people.center[chosen],
-      people.scale[chosen],
-      people.keypoints[chosen],
-      people.visible[chosen],
-      input_hw=input_hw,
-      image_width=split.widths[image],
-      draws=[order.draws_at(config.seed, p) for p in positions],
-      settings=config.augment,
-      skeleton=skeleton,
-    )
-    pixels, good = split.reader.read(image, crops.affine, input_hw)
+    chosen, crops = training_crops(config, split, people, positions, skeleton)
+    if reader is None:
+      pixels, good = split.reader.read(
+        people.image[chosen], crops.affine, input_hw
+      )
+    else:
+      pixels, good = reader.read(chosen, crops.affine, input_hw)
     return {
       "image": pixels,
       "keypoints": crops.keypoints,
@@ -131,6 +141,34 @@ def train_batches(
 
   steps = (first_step, np.iinfo(np.int64).max)
   return _batches(examples, steps, config.train.batch_size, slots, config)
+
+
+def training_crops(
+  config: Any,
+  split: Split,
+  people: People,
+  positions: np.ndarray,
+  skeleton: Skeleton,
+) -> tuple[np.ndarray, augment.Crops]:
+  """Who is seen at these positions, and how.
+
+  Returns:
+    (n,) numbers of people, and the crops.
+  """
+  chosen = np.array(
+    [order.person_at(config.seed, p, len(people)) for p in positions.tolist()]
+  )
+  return chosen, augment.augmented_crops(
+    people.center[chosen],
+    people.scale[chosen],
+    people.keypoints[chosen],
+    people.visible[chosen],
+    input_hw=config.model.input_hw,
+    image_width=split.widths[people.image[chosen]],
+    draws=order.draws_at(config.seed, positions),
+    settings=config.augment,
+    skeleton=skeleton,
+  )
 
 
 def eval_batches(

@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,12 @@ class CocoKeypoints(tfds.core.GeneratorBasedBuilder):
       )
 
 
+  def image_of(self, example: tf.train.Example) -> tuple[bytes, int, int]:
+    """The encoded image of a record, its height and width."""
+    encoded = example.features.feature["image"].bytes_list.value[0]
+    return encoded, *image_size(encoded)
+
+
 class MpiiHumanPose(CocoKeypoints):
   """The images of the people of one split of an MPII folder."""
 
@@ -120,8 +126,14 @@ class ImageStore:
       0 where there is no readable one.
   """
 
-  def __init__(self, builder: tfds.core.GeneratorBasedBuilder, names: list[str]):
-    """Prepares the builder's records, one per name, where not yet done."""
+  def __init__(self, builder: Any, names: list[str]):
+    """Prepares the builder's records, one per name, where not yet done.
+
+    Args:
+      builder: of TFDS, with a method `image_of` that finds the image, its
+        height and its width in a record.
+      names: of the images, for messages.
+    """
     self.names = names
     self.path = str(builder.data_path)
     if not builder.is_prepared():
@@ -129,7 +141,7 @@ class ImageStore:
     files = [str(file) for file in builder.info.splits[SPLIT].filepaths]
     index = os.path.join(self.path, INDEX)
     if not tf.io.gfile.exists(index):
-      _write_index(index, files)
+      _write_index(index, files, builder.image_of)
     with tf.io.gfile.GFile(index, "rb") as file:
       table = np.load(io.BytesIO(file.read()))
     if len(table) != len(names):
@@ -141,10 +153,11 @@ class ImageStore:
     self.sizes = table[:, 3:].astype(np.int32)
     self._files = [_File(file) for file in files]
 
-  def read(self, number: int) -> bytes:
-    """The encoded image at that place."""
+  def read(self, number: int, start: int = 0, length: int = -1) -> bytes:
+    """The image at that place, or that many bytes of it from `start` on."""
+    length = int(self._length[number]) if length < 0 else length
     file = self._files[self._shard[number]]
-    return file.read(int(self._offset[number]), int(self._length[number]))
+    return file.read(int(self._offset[number]) + start, length)
 
 
 class _File:
@@ -193,7 +206,11 @@ def _require_files(folder: str, names: list[str]) -> None:
     )
 
 
-def _write_index(path: str, files: list[str]) -> None:
+def _write_index(
+  path: str,
+  files: list[str],
+  image_of: Callable[[tf.train.Example], tuple[bytes, int, int]],
+) -> None:
   """Finds each image's place in the TFRecord files, and its size.
 
   A record is its length (8 bytes), a checksum (4), the data, a checksum (4).
@@ -203,9 +220,9 @@ def _write_index(path: str, files: list[str]) -> None:
     offset = 0
     for record in tf.data.TFRecordDataset(name).as_numpy_iterator():
       example = tf.train.Example.FromString(record)
-      image = example.features.feature["image"].bytes_list.value[0]
+      image, height, width = image_of(example)
       place = offset + 12 + record.index(image)
-      table.append((number, place, len(image), *image_size(image)))
+      table.append((number, place, len(image), height, width))
       offset += 12 + len(record) + 4
   buffer = io.BytesIO()
   np.save(buffer, np.array(table, np.int64).reshape(-1, 5))

@@ -44,6 +44,12 @@ def settings_of(case):
   return settings
 
 
+def stacked(*draws):
+  """Draws of several people, from the numbers of each."""
+  rows = [dataclasses.astuple(draw) for draw in draws]
+  return Draws(*np.array(rows).T)
+
+
 def first(crops):
   """The first of several crops, alone."""
   return augment.Crops(crops.affine[0], crops.keypoints[0], crops.visible[0])
@@ -68,7 +74,7 @@ def crop_of(case):
     *person,
     input_hw=input_hw,
     image_width=np.array([width]),
-    draws=[draws_of(case)],
+    draws=stacked(draws_of(case)),
     settings=settings_of(case),
     skeleton={"coco": skeletons.COCO_17, "mpii": skeletons.MPII_16}[
       case["dataset"]
@@ -144,7 +150,7 @@ def augmented(person, skeleton=skeletons.COCO_17, settings=None, **changes):
     *(value[None] for value in person),
     input_hw=INPUT_HW,
     image_width=np.array([200]),
-    draws=[dataclasses.replace(PLAIN, **changes)],
+    draws=stacked(dataclasses.replace(PLAIN, **changes)),
     settings=settings or default.get_config().augment,
     skeleton=skeleton,
   )
@@ -302,7 +308,7 @@ def test_people_are_cropped_one_by_one():
     *(np.stack(values) for values in zip(*people, strict=True)),
     input_hw=INPUT_HW,
     image_width=np.full(6, 200),
-    draws=draws,
+    draws=stacked(*draws),
     settings=default.get_config().augment,
     skeleton=skeletons.COCO_17,
   )

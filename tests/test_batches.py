@@ -157,7 +157,7 @@ def test_train_batch_is_what_the_steps_give(prepared, first):
         people.visible[[person]],
         input_hw=INPUT_HW,
         image_width=np.array([SIZES[split.store.names[image]][1]]),
-        draws=[order.draws_at(config.seed, position)],
+        draws=order.draws_at(config.seed, [position]),
         settings=config.augment,
         skeleton=skeletons.COCO_17,
       )

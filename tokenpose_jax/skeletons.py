@@ -5,6 +5,7 @@ augmentation, OKS, drawing) asks a `Skeleton` and nothing else.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -75,6 +76,11 @@ class Skeleton:
     for left, right in self.flip_pairs:
       order[left], order[right] = right, left
     return order
+
+  @functools.cached_property
+  def is_upper(self) -> np.ndarray:
+    """(K,) bool: which keypoints are of the upper body."""
+    return np.isin(np.arange(self.num_keypoints), self.upper_body)
 
   def to_dict(self) -> dict[str, Any]:
     """The skeleton as JSON types, the inverse of `from_dict`."""
