@@ -44,6 +44,7 @@ class People:
     keypoints: (N, K, 2) float64 image pixels; visible: (N, K) float32 1 where
       labelled. Zeros for detector boxes.
     score: (N,) float64, 1 for annotated boxes.
+    head_box: (N, 4) float64 x1, y1, x2, y2 image pixels, NaN where unknown.
     area: (N,) float64 pixels, of the padded box, as OKS-NMS takes it (5.4).
   """
 
@@ -54,6 +55,7 @@ class People:
   keypoints: np.ndarray
   visible: np.ndarray
   score: np.ndarray
+  head_box: np.ndarray
 
   def __len__(self) -> int:
     return len(self.image)
@@ -81,7 +83,7 @@ def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
   path = _find(folder, split)
   with tf.io.gfile.GFile(path, "rb") as file:
     raw = file.read()
-  content = _parse_json(raw, path)
+  content = parse_json(raw, path)
   _check(content, path, skeleton)
   return Annotations(path, hashlib.sha256(raw).hexdigest(), content)
 
@@ -140,7 +142,7 @@ def detected_people(
   Category 1, score not below `min_score`; boxes are not clipped.
   """
   with _open(path, "eval.boxes") as file:
-    content = _parse_json(file.read(), path)
+    content = parse_json(file.read(), path)
   if not isinstance(content, list):
     raise InputError(
       f"{path}: a detector-box file is a list of boxes, this is a"
@@ -195,6 +197,7 @@ def _people(
     keypoints=keypoints,
     visible=visible,
     score=score,
+    head_box=np.full((len(image), 4), np.nan),
   )
 
 
@@ -211,16 +214,26 @@ def _clip(
   return x1, y1, x2 - x1 + 1, y2 - y1 + 1
 
 
-def _find(folder: str, split: str) -> str:
+def require_folder(folder: str, kind: str) -> None:
+  """Raises InputError unless `data.dir` is a folder with something in it."""
   gfile = tf.io.gfile
-  layout = "expected the folder's annotations/person_keypoints_SPLIT.json"
   if not gfile.exists(folder):
     raise InputError(
-      f"data.dir: the folder {folder} does not exist; give a COCO folder with"
+      f"data.dir: the folder {folder} does not exist; give {kind} with"
       " --config.data.dir=DIR"
     )
   if not gfile.isdir(folder) or not gfile.listdir(folder):
-    raise InputError(f"data.dir: {folder} is not a folder or empty; {layout}")
+    raise InputError(
+      f"data.dir: {folder} is not a folder or empty; expected {kind}"
+    )
+
+
+def _find(folder: str, split: str) -> str:
+  gfile = tf.io.gfile
+  layout = "expected the folder's annotations/person_keypoints_SPLIT.json"
+  require_folder(
+    folder, "a COCO folder (annotations/person_keypoints_SPLIT.json)"
+  )
   path = os.path.join(folder, "annotations", f"person_keypoints_{split}.json")
   if gfile.exists(path):
     return path
@@ -248,7 +261,7 @@ def _open(path: str, field: str):
   return tf.io.gfile.GFile(path, "rb")
 
 
-def _parse_json(raw: bytes, path: str) -> Any:
+def parse_json(raw: bytes, path: str) -> Any:
   try:
     return json.loads(raw)
   except ValueError as error:

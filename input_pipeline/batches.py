@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import annotations as annotations_lib
-from input_pipeline import augment, order
+from input_pipeline import augment, mpii, order
 from input_pipeline.annotations import Annotations, People
 from input_pipeline.crops import CropReader
-from input_pipeline.images import CocoKeypoints, ImageStore
+from input_pipeline.images import CocoKeypoints, ImageStore, MpiiHumanPose
 from input_pipeline.person_crops import PersonCropReader
 from input_pipeline.synthetic import folder as synthetic_folder
 from tokenpose_jax import geometry, skeletons
@@ -25,7 +25,7 @@ from tokenpose_jax.skeletons import Skeleton
 
 Batch = dict[str, np.ndarray]
 
-DATASETS = ("coco", "synthetic")
+DATASETS = ("coco", "mpii", "synthetic")
 CHUNK = 16  # examples that one call into Python makes, at most
 
 
@@ -53,6 +53,10 @@ def prepare(config: Any, split: str) -> Split:
   """Prepares a split of `config.data`, where that has not been done."""
   data = config.data
   skeleton = skeletons.get(data.skeleton)
+  if data.name not in DATASETS:
+    raise InputError(
+      f"data.name is {data.name!r}; allowed: {', '.join(DATASETS)}"
+    )
   if data.name == "synthetic":
     synthetic_folder.write_coco_folder(
       data.dir,
@@ -60,14 +64,36 @@ def prepare(config: Any, split: str) -> Split:
       train_people=data.synthetic_train_people,
       test_people=data.synthetic_test_people,
     )
-  elif data.name != "coco":
-    raise InputError(
-      f"data.name is {data.name!r}; allowed: {', '.join(DATASETS)}"
-    )
-  annotations = annotations_lib.read(data.dir, split, skeleton)
-  builder = CocoKeypoints(data.dir, split, annotations, data.prepared_dir)
+  is_mpii = data.name == "mpii"
+  read = mpii.read if is_mpii else annotations_lib.read
+  images = MpiiHumanPose if is_mpii else CocoKeypoints
+  annotations = read(data.dir, split, skeleton)
+  builder = images(data.dir, split, annotations, data.prepared_dir)
   names = [i["file_name"] for i in annotations.content["images"]]
-  return Split(annotations, ImageStore(builder, names))
+  store = ImageStore(builder, names)
+  _require_sizes(annotations, store)
+  return Split(annotations, store)
+
+
+def _require_sizes(annotations: Annotations, store: ImageStore) -> None:
+  """Raises InputError where an image is not as large as its annotations say."""
+  wrong = [
+    (image, size)
+    for image, size in zip(
+      annotations.content["images"], store.sizes.tolist(), strict=True
+    )
+    if "width" in image
+    and size[0]
+    and size != [image["height"], image["width"]]
+  ]
+  if wrong:
+    image, (height, width) = wrong[0]
+    raise InputError(
+      f"{annotations.path}: {image['file_name']} is {width}x{height} pixels,"
+      f" annotated as {image['width']}x{image['height']} ({len(wrong)} such);"
+      " resized or turned images need their annotations changed alike (see"
+      " python -m input_pipeline.doctor)"
+    )
 
 
 def people(config: Any, split: Split, *, boxes: str = "gt") -> People:
@@ -77,6 +103,10 @@ def people(config: Any, split: Split, *, boxes: str = "gt") -> People:
     boxes: "gt" or the path of a detector-box file.
   """
   skeleton = skeletons.get(config.data.skeleton)
+  if config.data.name == "mpii":
+    if boxes != "gt":
+      raise InputError("eval.boxes: MPII is evaluated on its own boxes, gt")
+    return mpii.people(split.annotations)
   options = (skeleton, config.model, config.data.padding)
   if boxes == "gt":
     found = annotations_lib.annotated_people(split.annotations, *options)

@@ -388,8 +388,8 @@ def test_prepare_follows_the_config(prepared, tmp_path):
     range(100, 93, -1)
   )
   config = config.copy_and_resolve_references()
-  config.data.name = "mpii"
-  with pytest.raises(InputError, match="'mpii'; allowed: coco, synthetic"):
+  config.data.name = "voc"
+  with pytest.raises(InputError, match="'voc'; allowed: coco, mpii, syn"):
     batches.prepare(config, "train")
   config.data.name = "coco"
   config.data.dir = str(tmp_path / "nowhere")
