@@ -13,14 +13,11 @@ import sys
 import tempfile
 import time
 
-CORE = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+# Before thread pools are made.
 if hasattr(os, "sched_setaffinity"):
-  os.sched_setaffinity(0, {CORE})
-for _name, _value in (
-  ("TF_CPP_MIN_LOG_LEVEL", "2"),
-  ("NO_GCE_CHECK", "true"),
-):
-  os.environ.setdefault(_name, _value)
+  os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import cv2
 import numpy as np
@@ -37,7 +34,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--folder", help="a COCO folder; else images are drawn")
   parser.add_argument("--split", default="val2017")
-  parser.add_argument("--batches", type=int, default=12, help="of 32, each time")
+  parser.add_argument(
+    "--batches", type=int, default=12, help="of 32, each time"
+  )
   parser.add_argument("--rounds", type=int, default=3, help="the best counts")
   options = parser.parse_args()
   cv2.setNumThreads(1)
@@ -69,7 +68,9 @@ def report(config, count: int, rounds: int) -> None:
     "floor: warp": plan.warp,
   }
   print(f"{len(people)} people; {plan.describe()}; one core\n")
-  print(f"{'':50s}{'CPU ms':>8s}{'images/s':>10s}{'x usual':>9s}{'kB sent':>9s}")
+  print(
+    f"{'':50s}{'CPU ms':>8s}{'images/s':>10s}{'x usual':>9s}{'kB sent':>9s}"
+  )
   # Rounds of all ways in turn, so that a disturbance does not hit one alone.
   best = dict.fromkeys(ways, float("inf"))
   for _ in range(rounds):
@@ -104,7 +105,9 @@ class Plan:
     folder = batches.CocoKeypoints.image_folder(
       None, config.data.dir, config.data.train_split
     )
-    self.paths = [os.path.join(folder, split.store.names[i]) for i in self.image]
+    self.paths = [
+      os.path.join(folder, split.store.names[i]) for i in self.image
+    ]
     self.sent = {}
     config.data.person_crops = True
     self.reader = batches.prepare_crops(config, split, people, "benchmark")

@@ -25,7 +25,9 @@ def write(folder: str) -> str:
     cv2.imwrite(
       f"{folder}/{SPLIT}/{name}", texture(rng), (cv2.IMWRITE_JPEG_QUALITY, 90)
     )
-    images.append({"id": number, "file_name": name, "height": 480, "width": 640})
+    images.append(
+      {"id": number, "file_name": name, "height": 480, "width": 640}
+    )
     people += [person(rng, number, len(people) + n) for n in range(1, 3)]
   content = {"images": images, "annotations": people, "categories": []}
   with open(f"{folder}/annotations/person_keypoints_{SPLIT}.json", "w") as file:

@@ -37,7 +37,9 @@ def load(
   ):
     center, scale = _half_body(center, scale, keypoints, visible, rng, skeleton)
   spread = settings.scale
-  scale = scale * np.clip(spread * rng.standard_normal() + 1, 1 - spread, 1 + spread)
+  scale = scale * np.clip(
+    spread * rng.standard_normal() + 1, 1 - spread, 1 + spread
+  )
   degrees = 0.0
   if rng.random() <= settings.rotation_probability:
     spread = settings.rotation_degrees

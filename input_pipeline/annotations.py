@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tokenpose_jax import geometry
+from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
 
@@ -86,6 +86,33 @@ def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
   content = parse_json(raw, path)
   _check(content, path, skeleton)
   return Annotations(path, hashlib.sha256(raw).hexdigest(), content)
+
+
+def skeleton_of(folder: str, split: str) -> Skeleton:
+  """The skeleton of the one category with keypoints of an annotation file.
+
+  Raises:
+    InputError: there is none, or several that differ.
+  """
+  path = _find(folder, split)
+  with tf.io.gfile.GFile(path, "rb") as file:
+    content = parse_json(file.read(), path)
+  categories = content.get("categories") if isinstance(content, dict) else None
+  found: list[Skeleton] = []
+  for category in categories if isinstance(categories, list) else ():
+    if isinstance(category, dict) and category.get("keypoints"):
+      try:
+        skeleton = skeletons.from_category(category)
+      except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: categories: {error}") from None
+      if not any(s.keypoints == skeleton.keypoints for s in found):
+        found.append(skeleton)
+  if len(found) != 1:
+    raise InputError(
+      f"{path}: {len(found)} different keypoint sets in its categories, one is"
+      " needed; give a skeleton file with --config.data.skeleton=FILE.json"
+    )
+  return found[0]
 
 
 def annotated_people(

@@ -74,6 +74,7 @@ def augmented_crops(
   halved = (visible.sum(1) > settings.half_body_min_keypoints) & (
     draws.half_body < settings.half_body_probability
   )
+  halved &= bool(skeleton.upper_body)  # Without, there are no halves.
   want_upper = draws.upper < settings.half_body_upper_probability
   for i in np.flatnonzero(halved):
     half = half_body(

@@ -6,6 +6,8 @@ augmentation -> crop -> batch.
 
 import dataclasses
 import functools
+import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +28,7 @@ from tokenpose_jax.skeletons import Skeleton
 Batch = dict[str, np.ndarray]
 
 DATASETS = ("coco", "mpii", "synthetic")
+FROM_ANNOTATIONS = "annotations"
 CHUNK = 16  # examples that one call into Python makes, at most
 
 
@@ -47,6 +50,25 @@ class Split:
     named = [i.get("width", 0) for i in self.annotations.content["images"]]
     found = self.store.sizes[:, 1]
     return np.where(found > 0, found, np.array(named, np.int64))
+
+
+def skeleton_file(config: Any, workdir: str, split: str) -> str:
+  """What `data.skeleton` means, as a name or file for `skeletons.get`.
+
+  "annotations" is what the annotation file of that split says, which is written
+  to WORKDIR/skeleton.json.
+  """
+  if config.data.skeleton != FROM_ANNOTATIONS:
+    return config.data.skeleton
+  found = annotations_lib.skeleton_of(config.data.dir, split)
+  path = os.path.join(workdir, "skeleton.json")
+  tf.io.gfile.makedirs(workdir)
+  # Of several processes each writes the same.
+  partial = f"{path}.{os.getpid()}"
+  with tf.io.gfile.GFile(partial, "w") as file:
+    file.write(json.dumps(found.to_dict(), indent=2))
+  tf.io.gfile.rename(partial, path, overwrite=True)
+  return path
 
 
 def prepare(config: Any, split: str) -> Split:
@@ -115,6 +137,30 @@ def people(config: Any, split: Split, *, boxes: str = "gt") -> People:
       boxes, split.annotations, *options, config.eval.box_score
     )
   return found
+
+
+def ground_truth(config: Any, people: People) -> dict[str, np.ndarray] | None:
+  """What PCKh compares MPII's people with; None for COCO folders.
+
+  keypoints (N, 16, 2) image pixels, visible (N, 16), head_boxes (N, 4).
+
+  Raises:
+    InputError: someone's head box is not known.
+  """
+  if config.data.name != "mpii":
+    return None
+  lacking = int(np.isnan(people.head_box).any(1).sum())
+  if lacking:
+    raise InputError(
+      f"{config.data.dir}: {lacking} of {len(people)} people of the split"
+      f" {config.data.eval_split} have no head box, which PCKh needs; put"
+      f" annot/gt_{config.data.eval_split}.mat or MPII's release .mat there"
+    )
+  return {
+    "keypoints": people.keypoints,
+    "visible": people.visible,
+    "head_boxes": people.head_box,
+  }
 
 
 def prepare_crops(

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from input_pipeline.images import JPEG, ImageStore
 from tokenpose_jax import geometry
 
+Window = tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]
+
 
 class CropReader:
   """Reads crops of a store's images; an unreadable image is named once."""
@@ -52,7 +54,8 @@ class CropReader:
         self._report(int(numbers[i]), image)
       else:
         good[i] = True
-        warp(*image, affine[i], crops[i])
+        window, corner = image
+        warp(window, corner, affine[i], crops[i])
     return crops, good
 
   def _report(self, number: int, error: tf.errors.OpError) -> None:
@@ -70,9 +73,6 @@ class CropReader:
         reason,
         self._store.path,
       )
-
-
-Window = tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]
 
 
 def decode_windows(

@@ -101,7 +101,6 @@ class CocoKeypoints(tfds.core.GeneratorBasedBuilder):
         },
       )
 
-
   def image_of(self, example: tf.train.Example) -> tuple[bytes, int, int]:
     """The encoded image of a record, its height and width."""
     encoded = example.features.feature["image"].bytes_list.value[0]

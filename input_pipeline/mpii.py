@@ -1,9 +1,9 @@
 """MPII Human Pose: the common JSON or the official release, with head boxes.
 
     DIR/images/*.jpg
-    DIR/annot/train.json, valid.json            the common JSON (SPEC.md 4.2)
-    DIR/annot/gt_valid.mat                      head boxes of valid.json's people
-    DIR/annot/mpii_human_pose_v1_u12_1.mat      the official release
+    DIR/annot/train.json, valid.json        the common JSON (SPEC.md 4.2)
+    DIR/annot/gt_valid.mat                  head boxes of valid.json's people
+    DIR/annot/mpii_human_pose_v1_u12_1.mat  the official release
 
 The JSON is used where it is there, else the release; head boxes come from the
 entries ("head_box"), else from gt_SPLIT.mat, else from the release. The release
@@ -172,10 +172,14 @@ def _add_head_boxes(entries, folder: str, split: str, release: str) -> None:
     return
   path = _annot(folder, f"gt_{split}.mat")
   if tf.io.gfile.exists(path):
-    for entry, box in zip(entries, _evaluation_boxes(path, entries), strict=True):
+    for entry, box in zip(
+      entries, _evaluation_boxes(path, entries), strict=True
+    ):
       entry["head_box"] = box
   elif release:
-    boxes = {_key(e): e["head_box"] for e in _people_of(_bytes(release), release)}
+    boxes = {
+      _key(e): e["head_box"] for e in _people_of(_bytes(release), release)
+    }
     for entry in entries:
       entry.setdefault("head_box", boxes.get(_key(entry)))
 
@@ -230,7 +234,7 @@ def _people_of(raw: bytes, path: str) -> Iterator[dict[str, Any]]:
   `img_train` (per image). An annorect has the head box x1, y1, x2, y2, scale,
   objpos (x, y) and annopoints.point (x, y, id); all may be missing or empty.
   """
-  release = _load(raw, path).get("RELEASE")
+  release: Any = _load(raw, path).get("RELEASE")
   if not {"annolist", "img_train"} <= set(_fields(release)):
     raise InputError(
       f"{path} is not MPII's release: no RELEASE with annolist and img_train"
@@ -239,7 +243,7 @@ def _people_of(raw: bytes, path: str) -> Iterator[dict[str, Any]]:
   train = np.atleast_1d(release.img_train)
   for image, is_train in zip(images, train, strict=True):
     for rect in _structs(image, "annorect") if is_train else ():
-      scale = getattr(rect, "scale", None)
+      scale: Any = getattr(rect, "scale", ())
       place = _structs(rect, "objpos")
       points = [
         point
@@ -252,14 +256,18 @@ def _people_of(raw: bytes, path: str) -> Iterator[dict[str, Any]]:
       for point in points:
         joints[int(point.id)] = [float(point.x), float(point.y)]
         visible[int(point.id)] = 1
-      box = [getattr(rect, name, None) for name in ("x1", "y1", "x2", "y2")]
+      box: list[Any] = [
+        getattr(rect, name, ()) for name in ("x1", "y1", "x2", "y2")
+      ]
       yield {
         "image": str(image.image.name),
         "center": [float(place[0].x), float(place[0].y)],
         "scale": float(scale),
         "joints": joints,
         "joints_vis": visible,
-        "head_box": [float(v) for v in box] if all(map(np.size, box)) else None,
+        "head_box": [float(v) for v in box]
+        if all(np.size(v) for v in box)
+        else None,
       }
 
 

@@ -60,7 +60,7 @@ def regions(
   """What any augmentation can show of people in images of these sizes."""
   settings, input_hw = config.augment, config.model.input_hw
   low, high = _reach(people.center, people.scale, settings, input_hw)
-  if settings.half_body_probability > 0:
+  if settings.half_body_probability > 0 and skeleton.upper_body:
     enough = people.visible.sum(1) > settings.half_body_min_keypoints
     for i in np.flatnonzero(enough):
       for upper in (True, False):
@@ -250,9 +250,7 @@ class PersonCropReader:
     windows = geometry.source_window(affine, output_hw, sizes)
     for i, (y, x, rows, columns) in enumerate(windows.tolist()):
       width = int(sizes[i, 1])
-      raw = self._store.read(
-        int(chosen[i]), y * width * 3, rows * width * 3
-      )
+      raw = self._store.read(int(chosen[i]), y * width * 3, rows * width * 3)
       pixels = np.frombuffer(raw, np.uint8).reshape(rows, width, 3)
       warp(pixels[:, x : x + columns], (x, y), affine[i], crops[i])
     return crops, sizes[:, 1] > 0

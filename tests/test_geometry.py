@@ -144,9 +144,7 @@ def test_maps_are_made_one_by_one():
     one = geometry.crop_affine(center[n], scale[n], degrees[n], INPUT_HW)
     np.testing.assert_array_equal(together[n], one)
     both = geometry.compose(one, geometry.mirror(sizes[n, 1]))
-    np.testing.assert_array_equal(
-      geometry.compose(together, mirrors)[n], both
-    )
+    np.testing.assert_array_equal(geometry.compose(together, mirrors)[n], both)
     np.testing.assert_array_equal(
       geometry.invert(together)[n], geometry.invert(one)
     )
