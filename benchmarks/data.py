@@ -102,8 +102,8 @@ class Plan:
     self.windows = geometry.source_window(
       self.affine, self.input_hw, split.store.sizes[self.image]
     )
-    folder = batches.CocoKeypoints.image_folder(
-      None, config.data.dir, config.data.train_split
+    folder = batches.CocoKeypoints.folder(
+      config.data.dir, config.data.train_split
     )
     self.paths = [
       os.path.join(folder, split.store.names[i]) for i in self.image

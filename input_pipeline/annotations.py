@@ -88,6 +88,29 @@ def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
   return Annotations(path, hashlib.sha256(raw).hexdigest(), content)
 
 
+def splits(folder: str) -> list[str]:
+  """The splits that a COCO folder has annotation files of."""
+  require_folder(
+    folder, "a COCO folder (annotations/person_keypoints_SPLIT.json)"
+  )
+  names = tf.io.gfile.glob(
+    os.path.join(folder, "annotations", "person_keypoints_*.json")
+  )
+  return sorted(
+    os.path.basename(n).removeprefix("person_keypoints_")[: -len(".json")]
+    for n in names
+  )
+
+
+def read_unchecked(folder: str, split: str) -> dict[str, Any]:
+  """COCO's dict, of which only the outline is known to be right."""
+  path = _find(folder, split)
+  with tf.io.gfile.GFile(path, "rb") as file:
+    content = parse_json(file.read(), path)
+  _check_outline(content, path)
+  return content
+
+
 def skeleton_of(folder: str, split: str) -> Skeleton:
   """The skeleton of the one category with keypoints of an annotation file.
 
@@ -256,28 +279,17 @@ def require_folder(folder: str, kind: str) -> None:
 
 
 def _find(folder: str, split: str) -> str:
-  gfile = tf.io.gfile
-  layout = "expected the folder's annotations/person_keypoints_SPLIT.json"
-  require_folder(
-    folder, "a COCO folder (annotations/person_keypoints_SPLIT.json)"
-  )
+  there = splits(folder)
   path = os.path.join(folder, "annotations", f"person_keypoints_{split}.json")
-  if gfile.exists(path):
+  if split in there:
     return path
-  names = gfile.glob(
-    os.path.join(folder, "annotations", "person_keypoints_*.json")
-  )
-  splits = sorted(
-    os.path.basename(n).removeprefix("person_keypoints_")[: -len(".json")]
-    for n in names
-  )
   raise InputError(
     f"data.dir: {path} does not exist; "
     + (
-      f"the folder has the splits {', '.join(splits)}: choose with"
+      f"the folder has the splits {', '.join(there)}: choose with"
       " --config.data.train_split and --config.data.eval_split"
-      if splits
-      else layout
+      if there
+      else "expected the folder's annotations/person_keypoints_SPLIT.json"
     )
   )
 
@@ -297,6 +309,15 @@ def parse_json(raw: bytes, path: str) -> Any:
 
 def _check(content: Any, path: str, skeleton: Skeleton) -> None:
   """Is this what `annotated_people` reads?"""
+  _check_outline(content, path)
+  ids = {image["id"] for image in content["images"]}
+  if len(ids) != len(content["images"]):
+    raise InputError(f"{path}: image ids repeat")
+  _check_people(content["annotations"], ids, path, skeleton)
+
+
+def _check_outline(content: Any, path: str) -> None:
+  """Are there lists of images, with their fields, and of annotations?"""
   if not isinstance(content, dict):
     raise InputError(f"{path} is no COCO annotation file: not a JSON object")
   for field in ("images", "annotations"):
@@ -306,33 +327,63 @@ def _check(content: Any, path: str, skeleton: Skeleton) -> None:
     for number, entry in enumerate(content[field]):
       if not isinstance(entry, dict):
         raise InputError(f"{path}: {field}[{number}] is not a JSON object")
-  ids = set()
   for image in content["images"]:
     for field in ("id", "file_name", "width", "height"):
       if field not in image:
         raise InputError(
           f"{path}: the image {image.get('id')} has no {field!r}"
         )
-    ids.add(image["id"])
-  if len(ids) != len(content["images"]):
-    raise InputError(f"{path}: image ids repeat")
-  k = skeleton.num_keypoints
-  for entry in content["annotations"]:
+    size = (image["width"], image["height"])
+    if not all(isinstance(v, int) and v > 0 for v in size):
+      raise InputError(
+        f"{path}: the image {image['id']} has width and height {size}"
+      )
+
+
+def _check_people(
+  entries: list[dict], image_ids: set, path: str, skeleton: Skeleton
+) -> None:
+  k, seen = skeleton.num_keypoints, set()
+  for entry in entries:
     where = f"{path}: the annotation {entry.get('id')}"
     if "keypoints" not in entry:
       raise InputError(
         f"{where} has no 'keypoints'; a person_keypoints file is needed, not"
         " instances or captions"
       )
+    numbers = _numbers(entry["keypoints"])
     if len(entry["keypoints"]) != 3 * k:
       raise InputError(
         f"{where} has {len(entry['keypoints'])} keypoint numbers, expected"
         f" {3 * k}: 3 for each of the {k} of skeleton {skeleton.name};"
         " choose another with --config.data.skeleton"
       )
-    if len(entry.get("bbox", ())) != 4:
-      raise InputError(f"{where} has no 'bbox' of four numbers")
-    if entry.get("image_id") not in ids:
+    if numbers is None:
+      raise InputError(f"{where} has keypoints that are no finite numbers")
+    visible = numbers[2::3]
+    odd = visible[~np.isin(visible, (0, 1, 2))]
+    if len(odd):
+      raise InputError(
+        f"{where} has a visibility of {odd[0]:g}; COCO's are 0 (not labelled),"
+        " 1 (hidden) and 2 (visible)"
+      )
+    box = _numbers(entry.get("bbox", ()))
+    if box is None or len(box) != 4:
+      raise InputError(f"{where} has no 'bbox' of four finite numbers")
+    if entry.get("image_id") not in image_ids:
       raise InputError(
         f"{where} is of image {entry.get('image_id')}, which is not listed"
       )
+    if "id" in entry:
+      if entry["id"] in seen:
+        raise InputError(f"{where} comes twice: annotation ids repeat")
+      seen.add(entry["id"])
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+  """(n,) float64; None where they are no finite numbers."""
+  try:
+    numbers = np.asarray(values, np.float64)
+  except (TypeError, ValueError):
+    return None
+  return numbers if numbers.ndim == 1 and np.isfinite(numbers).all() else None

@@ -51,12 +51,13 @@ class CocoKeypoints(tfds.core.GeneratorBasedBuilder):
     """Args: the folder, its split, its annotations, and where to prepare."""
     config = ImagesConfig(
       name=f"{split}-{annotations.sha256[:16]}",
-      folder=self.image_folder(folder, split),
+      folder=self.folder(folder, split),
       images=annotations.content["images"],
     )
     super().__init__(config=config, data_dir=data_dir or None)
 
-  def image_folder(self, folder: str, split: str) -> str:
+  @staticmethod
+  def folder(folder: str, split: str) -> str:
     """`SPLIT` or `images/SPLIT`, whichever exists."""
     candidates = [
       os.path.join(folder, split),
@@ -110,7 +111,8 @@ class CocoKeypoints(tfds.core.GeneratorBasedBuilder):
 class MpiiHumanPose(CocoKeypoints):
   """The images of the people of one split of an MPII folder."""
 
-  def image_folder(self, folder: str, split: str) -> str:
+  @staticmethod
+  def folder(folder: str, split: str) -> str:
     """MPII keeps the images of all splits together."""
     return os.path.join(folder, "images")
 
