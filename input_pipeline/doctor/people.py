@@ -68,8 +68,12 @@ def check(
       continue
     faults, points = _check_person(entry, image, skeleton)
     where = f"{split}: annotation {entry.get('id')} ({image['file_name']})"
+    # People without keypoints are common, and nothing to look at.
     found += [
-      Finding(kind, where + detail, *picture(kind)) for kind, detail in faults
+      Finding(kind, where + detail)
+      if kind is NO_KEYPOINT
+      else Finding(kind, where + detail, image["file_name"], entry)
+      for kind, detail in faults
     ]
     if points is not None and (points[:, 2] > 0).any():
       good.append((points, image["file_name"], entry))
