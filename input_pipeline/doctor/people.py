@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
-from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.skeletons import Skeleton, name_pairs
 
 DUPLICATE_IMAGE = Kind(ERROR, "image ids repeat", "give each its own id")
 DUPLICATE_ID = Kind(ERROR, "annotation ids repeat", "give each its own id")
@@ -163,38 +163,36 @@ def _check_sides(
   points = np.stack([p for p, _, _ in people])
   a, b = points[:, [i for i, _ in pairs]], points[:, [j for _, j in pairs]]
   size = np.stack([np.ptp(p[p[:, 2] > 0, :2], axis=0).max() for p in points])
-  apart = a[..., 0] - b[..., 0]
+  apart = (a[..., 0] - b[..., 0]) / size[:, None]
+  labelled = (a[..., 2] > 0) & (b[..., 2] > 0)
   # Nearly one above the other, sides say nothing.
-  clear = (a[..., 2] > 0) & (b[..., 2] > 0)
-  clear &= np.abs(apart) > 0.05 * size[:, None]
-  sign = np.where(clear, np.sign(apart), 0)
+  sign = np.where(labelled & (np.abs(apart) > 0.05), np.sign(apart), 0)
   found = []
   for n, (i, j) in enumerate(pairs):
     names = f"{skeleton.keypoints[i]} and {skeleton.keypoints[j]}"
     others = np.sign(np.delete(sign, n, 1).sum(1))
-    counted = (sign[:, n] != 0) & (others != 0)
-    if counted.sum() < ENOUGH:
-      continue
-    agree = (sign[:, n] == others)[counted].mean()
-    worst = int(np.flatnonzero(counted)[0])
-    if agree < 0.35:
-      found.append(
-        _side(
-          people[worst],
-          f"{split}: {names}: on the others' side in {agree:.0%}"
-          f" of {counted.sum()} people",
-        )
-      )
-    seen = sign[sign[:, n] != 0, n]
-    if "eye" in names and len(seen) >= ENOUGH and (seen > 0).mean() < 0.35:
-      # An image's right is at larger x; a face's left eye lies there.
-      first_is_left = "left" in skeleton.keypoints[i]
-      if first_is_left:
+    counted = np.flatnonzero((sign[:, n] != 0) & (others != 0))
+    if len(counted) >= ENOUGH:
+      agree = (sign[:, n] == others)[counted].mean()
+      if agree < 0.35:
         found.append(
           _side(
-            people[worst],
-            f"{split}: {names}: left on the image's right in"
-            f" {(seen > 0).mean():.0%} of {len(seen)} faces",
+            people[counted[0]],
+            f"{split}: {names}: on the others' side in {agree:.0%}"
+            f" of {len(counted)} people",
+          )
+        )
+    # A face's left eye is on the image's right. Eyes are close together.
+    faces = np.flatnonzero(labelled[:, n] & (np.abs(apart[:, n]) > 0.01))
+    is_eyes = "eye" in names and "left" in skeleton.keypoints[i]
+    if is_eyes and len(faces) >= ENOUGH:
+      right = (apart[faces, n] > 0).mean()
+      if right < 0.35:
+        found.append(
+          _side(
+            people[faces[0]],
+            f"{split}: {names}: left on the image's right in {right:.0%}"
+            f" of {len(faces)} faces",
           )
         )
   return found
@@ -207,8 +205,6 @@ def _side(person, where: str) -> Finding:
 
 def check_names(skeleton: Skeleton) -> list[Finding]:
   """Do the flip pairs exchange what the names call left and right?"""
-  from tokenpose_jax.skeletons import name_pairs
-
   named = {frozenset(pair) for pair in name_pairs(skeleton.keypoints)}
   given = {frozenset(pair) for pair in skeleton.flip_pairs}
   return [
