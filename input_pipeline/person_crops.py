@@ -43,7 +43,9 @@ class Regions:
   @property
   def affine(self) -> Float[np.ndarray, "n 2 3"]:
     """Image pixels to stored pixels."""
-    zoom = (self.stored_hw / np.maximum(self.window[:, 2:], 1))[:, ::-1]
+    # Of images that cannot be read nothing is stored: any map will do.
+    stored, shown = np.maximum(self.stored_hw, 1), self.window[:, 2:]
+    zoom = (stored / np.maximum(shown, 1))[:, ::-1]
     corner = self.window[:, 1::-1]
     affine = np.zeros((len(zoom), 2, 3))
     affine[:, 0, 0], affine[:, 1, 1] = zoom.T
@@ -72,8 +74,11 @@ def regions(
           low[i] = np.minimum(low[i], ends[0][0])
           high[i] = np.maximum(high[i], ends[1][0])
   limit = sizes[:, ::-1]
-  low = np.clip(np.floor(low).astype(np.int64) - MARGIN, 0, limit)
-  high = np.clip(np.ceil(high).astype(np.int64) + MARGIN + 1, 0, limit)
+  # At least a pixel, also of who is outside the image.
+  low = np.floor(low).astype(np.int64) - MARGIN
+  low = np.maximum(np.minimum(low, limit - 1), 0)
+  high = np.ceil(high).astype(np.int64) + MARGIN + 1
+  high = np.minimum(np.maximum(high, low + 1), limit)
   window = np.concatenate([low[:, ::-1], (high - low)[:, ::-1]], 1)
   density = people.scale[:, 0] * geometry.SCALE_UNIT / input_hw[1]
   zoom = np.minimum(1, config.data.crop_density / density)[:, None]
