@@ -33,6 +33,14 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
+# What `make bench` runs, one after the other; each prints a small table.
+BENCHMARKS := data data_fidelity
+
+bench: $(VENV)/.run
+	@for name in $(BENCHMARKS); do \
+	  echo "== $$name"; $(RUN) -m benchmarks.$$name || exit 1; echo; \
+	done
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; give another: make PYTHON=python3.11 ..."; exit 1; }

@@ -38,14 +38,14 @@ def write(folder: str) -> str:
 def texture(rng: np.random.Generator) -> np.ndarray:
   """(480, 640, 3) uint8: noise of several sizes, as photos have."""
   image = np.full((480, 640, 3), 128.0)
-  for cell, height in ((160, 50), (40, 30), (10, 18), (3, 12), (1, 5)):
+  for cell, height in ((160, 50), (40, 30), (10, 18), (3, 12), (1, 10)):
     noise = rng.standard_normal((480 // cell + 2, 640 // cell + 2, 3)) * height
     image += cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
   return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def person(rng: np.random.Generator, image: int, number: int) -> dict:
-  height = rng.uniform(120, 420)
+  height = rng.uniform(90, 370)
   width = height * rng.uniform(0.35, 0.8)
   x, y = rng.uniform(0, 640 - width), rng.uniform(0, 480 - height)
   points = np.full((17, 3), 2.0)

@@ -233,6 +233,11 @@ class PersonCropReader:
     self._to_image = geometry.invert(found.affine)
     cv2.setNumThreads(1)  # tf.data's threads work side by side already
 
+  @property
+  def stored_bytes(self) -> int:
+    """Of all people together."""
+    return 3 * int(self._store.sizes.astype(np.int64).prod(1).sum())
+
   def read(
     self,
     chosen: Int[np.ndarray, "n"],
