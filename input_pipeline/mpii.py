@@ -24,9 +24,9 @@ import tensorflow as tf
 from input_pipeline.annotations import (
   Annotations,
   People,
-  parse_json,
   require_folder,
 )
+from input_pipeline.coco_checks import parse_json
 from tokenpose_jax import geometry
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton

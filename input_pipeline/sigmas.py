@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Int
 
-from input_pipeline.annotations import parse_json
+from input_pipeline.coco_checks import parse_json
 from tokenpose_jax.errors import InputError
 
 FEW = 30  # people; with fewer the estimate is said to be rough

@@ -181,6 +181,26 @@ def test_processes_share_the_single_process_batch(prepared, slots):
     assert_equal({k: v[place] for k, v in parts.items()}, whole)
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 5, 16])
+def test_eight_processes_and_any_chunk_give_the_same_batch(
+  prepared, monkeypatch, chunk
+):
+  """A process of one slot each, against one process of all, to the bit."""
+  config, split, people = prepared
+  config = config.copy_and_resolve_references()
+  config.train.batch_size = 8
+  alone = train((config, split, people), 2, np.arange(8), first_step=3)
+  monkeypatch.setattr(batches, "CHUNK", chunk)
+  for step in range(2):
+    again = train((config, split, people), 2, np.arange(8), first_step=3)
+    assert_equal(again[step], alone[step])
+  eight = [
+    train((config, split, people), 2, [slot], first_step=3) for slot in range(8)
+  ]
+  for step, whole in enumerate(alone):
+    assert_equal(joined([process[step] for process in eight]), whole)
+
+
 def test_first_step_is_the_same_as_skipping(prepared):
   all_of_them = train(prepared, 7)
   for first in (1, 3):
