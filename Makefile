@@ -27,19 +27,13 @@ test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.decoding
 	$(RUN) -m benchmarks.evaluation
+	$(RUN) -m benchmarks.data
+	$(RUN) -m benchmarks.data_fidelity
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-
-# What `make bench` runs, one after the other; each prints a small table.
-BENCHMARKS := data data_fidelity
-
-bench: $(VENV)/.run
-	@for name in $(BENCHMARKS); do \
-	  echo "== $$name"; $(RUN) -m benchmarks.$$name || exit 1; echo; \
-	done
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
