@@ -114,6 +114,7 @@ def _train_data(
     identity={
       "annotations_sha256": split.annotations.sha256,
       "people": len(people),
+      **({"crop_density": config.data.crop_density} if reader else {}),
     },
   )
 

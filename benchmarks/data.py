@@ -67,6 +67,7 @@ def report(config, count: int, rounds: int) -> None:
     "floor: read + decode the window": plan.decode_windows,
     "floor: read + entropy-decode down to it": plan.decode_entropy,
     "floor: warp": plan.warp,
+    "floor: order, augmentation, maps (Python)": plan.plan,
   }
   print(f"{len(people)} people; {plan.describe()}; one core\n")
   print(
@@ -191,6 +192,17 @@ class Plan:
     windows[:, 0] += np.maximum(windows[:, 2] - 8, 0)
     windows[:, 2:] = np.minimum(windows[:, 2:], 8)
     return self._decode(windows)
+
+  def plan(self) -> float:
+    start = time.process_time()
+    for first in range(0, self.count, batches.CHUNK):
+      positions = np.arange(first, first + batches.CHUNK)
+      chosen, made = batches.training_crops(
+        self.config, self.split, self.people, positions, self.skeleton
+      )
+      sizes = self.split.store.sizes[self.people.image[chosen]]
+      geometry.source_window(made.affine, self.input_hw, sizes)
+    return time.process_time() - start
 
   def warp(self) -> float:
     encoded = [self.split.store.read(int(n)) for n in self.image[:64]]
