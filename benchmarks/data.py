@@ -21,6 +21,7 @@ os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import cv2
 import numpy as np
+from absl import logging
 
 from benchmarks import drawn, usual_loader
 from configs import default
@@ -40,6 +41,7 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=3, help="the best counts")
   options = parser.parse_args()
   cv2.setNumThreads(1)
+  logging.set_verbosity(logging.ERROR)  # of TFDS
   with tempfile.TemporaryDirectory() as scratch:
     config = default.get_config()
     config.data.dir = options.folder or drawn.write(f"{scratch}/drawn")

@@ -15,6 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import numpy as np
+from absl import logging
 
 from benchmarks import drawn
 from configs import default
@@ -30,6 +31,7 @@ def main() -> None:
   parser.add_argument("--split", default="val2017")
   parser.add_argument("--people", type=int, default=400)
   options = parser.parse_args()
+  logging.set_verbosity(logging.ERROR)  # of TFDS
   with tempfile.TemporaryDirectory() as scratch:
     config = default.get_config()
     config.data.dir = options.folder or drawn.write(f"{scratch}/drawn")
