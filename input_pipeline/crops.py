@@ -14,6 +14,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from input_pipeline.images import JPEG, ImageStore
 from tokenpose_jax import geometry
 
+
+def reason(error: tf.errors.OpError) -> str:
+  """Why an image cannot be read, without TensorFlow's internal names."""
+  text = str(error.message).splitlines()[0]
+  return re.sub(r"\{\{.*?\}\} *| *\[Op:.*?\]", "", text)
+
+
 Window = tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]
 
 
@@ -63,14 +70,11 @@ class CropReader:
       new = number not in self._bad
       self._bad.add(number)
     if new:
-      # Without the names of TensorFlow's internal operations.
-      text = str(error.message).splitlines()[0]
-      reason = re.sub(r"\{\{.*?\}\} *| *\[Op:.*?\]", "", text)
       logging.warning(
         "cannot read the image %s, its people are skipped: %s (after"
         " repairing it, delete the prepared data in %s)",
         self._store.names[number],
-        reason,
+        reason(error),
         self._store.path,
       )
 

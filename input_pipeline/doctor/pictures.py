@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import PIL.Image
 import tensorflow as tf
+import tqdm
 
+from input_pipeline.crops import reason
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
 from tokenpose_jax.skeletons import Skeleton
 
@@ -46,7 +48,7 @@ def check(
   """Faults of the images of a split; and each file's name by its checksum."""
   found: list[Finding] = []
   names: dict[str, str] = {}
-  for image in images:
+  for image in tqdm.tqdm(images, split, unit="image", disable=None):
     name = image["file_name"]
     path = os.path.join(folder, name)
     if not tf.io.gfile.exists(path):
@@ -69,7 +71,7 @@ def _check_image(encoded: bytes, image: dict) -> Iterable[tuple[Kind, str]]:
     # What training reads with decides what is readable.
     pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
   except tf.errors.OpError as error:
-    return [(UNREADABLE, f": {str(error.message).split('{{')[0][:60]}")]
+    return [(UNREADABLE, f": {reason(error)[:60]}")]
   found: list[tuple[Kind, str]] = []
   height, width, _ = pixels.shape
   if "width" in image and (image["width"], image["height"]) != (width, height):
