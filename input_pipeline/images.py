@@ -87,6 +87,8 @@ class CocoKeypoints(tfds.core.GeneratorBasedBuilder):
     del dl_manager  # Nothing is downloaded.
     config = self.builder_config
     _require_files(config.folder, [i["file_name"] for i in config.images])
+    number = len(config.images)
+    logging.info("copying %d images to %s", number, self.data_path)
     return {SPLIT: self._generate_examples()}
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -138,7 +140,7 @@ class ImageStore:
     self.names = names
     self.path = str(builder.data_path)
     if not builder.is_prepared():
-      _prepare(builder, len(names))
+      _prepare(builder)
     files = [str(file) for file in builder.info.splits[SPLIT].filepaths]
     index = os.path.join(self.path, INDEX)
     if not tf.io.gfile.exists(index):
@@ -181,11 +183,10 @@ class _File:
       return file.read(length)
 
 
-def _prepare(builder: tfds.core.GeneratorBasedBuilder, number: int) -> None:
-  logging.info("writing %d images to %s", number, builder.data_path)
+def _prepare(builder: tfds.core.GeneratorBasedBuilder) -> None:
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
-  # TFDS prints to standard output what the line above says.
+  # TFDS prints to standard output what the builders log.
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(try_download_gcs=False)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import logging
 from jaxtyping import Bool, Float, Int, UInt8
 
 from input_pipeline import augment
@@ -157,6 +158,10 @@ class PersonCrops(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
     del dl_manager  # Nothing is downloaded.
+    number = len(self.builder_config.image)
+    logging.info(
+      "storing the surroundings of %d people in %s", number, self.data_path
+    )
     return {SPLIT: self._generate_examples()}
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -99,10 +99,9 @@ def test_trains_and_evaluates_with_no_change_of_code(folder, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert "no sigmas" not in done.stderr
-  (metrics,) = (tmp_path / "eval" / "2").glob("*_metrics.json")
-  assert "AP" in metrics.read_text()
-  (results,) = (tmp_path / "eval" / "2").glob("*_results.json")
-  found = json.loads(results.read_text())
+  made = tmp_path / "eval" / "2" / "gt"
+  assert "AP" in json.loads((made / "metrics.json").read_text())["figures"]
+  found = json.loads((made / "results.json").read_text())
   assert len(found) == 8
   assert all(len(entry["keypoints"]) == 3 * 21 for entry in found)
 
