@@ -27,6 +27,8 @@ test: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.decoding
 	$(RUN) -m benchmarks.evaluation
+	$(RUN) -m benchmarks.data
+	$(RUN) -m benchmarks.data_fidelity
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .

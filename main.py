@@ -26,8 +26,9 @@ from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import batches as pipeline
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import evaluate, sharding, train
+from tokenpose_jax import evaluate, sharding, skeletons, train
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.skeletons import Skeleton
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "A file of configs/.", lock_config=True
@@ -45,12 +46,18 @@ def run() -> None:
     InputError: something given cannot be used.
   """
   config, workdir = _CONFIG.value, _WORKDIR.value or ""
-  skeleton = config_lib.resolve(config)
+  train_mode = _MODE.value == "train"
+  config.data.skeleton = pipeline.skeleton_file(
+    config,
+    workdir,
+    config.data.train_split if train_mode else config.data.eval_split,
+  )
+  skeleton = _with_sigmas(config, config_lib.resolve(config))
   # TensorFlow only reads images here; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")
   sharding.initialize()
   mesh = sharding.create_mesh()
-  if _MODE.value == "train":
+  if train_mode:
     train_split = _prepare(config, config.data.train_split)
     eval_data = _eval_data(config, mesh)
     writer = _writer(workdir)
@@ -70,6 +77,19 @@ def run() -> None:
     )
 
 
+def _with_sigmas(config: ConfigDict, skeleton: Skeleton) -> Skeleton:
+  """OKS needs sigmas; MPII is measured by PCKh."""
+  if skeleton.sigmas is None and config.data.name != "mpii":
+    logging.warning(
+      "the skeleton %s has no sigmas: OKS and AP take %s for every keypoint"
+      " (docs/own_skeleton.md says how to estimate them)",
+      skeleton.name,
+      skeletons.DEFAULT_SIGMA,
+    )
+    skeleton = skeletons.with_sigmas(skeleton)
+  return skeleton
+
+
 def _prepare(config: ConfigDict, split: str) -> pipeline.Split:
   with sharding.first_process_first(f"prepare {split}"):
     return pipeline.prepare(config, split)
@@ -79,17 +99,22 @@ def _train_data(
   config: ConfigDict, split: pipeline.Split, mesh: Mesh
 ) -> train.TrainData:
   people = pipeline.people(config, split)
+  with sharding.first_process_first("prepare person crops"):
+    reader = pipeline.prepare_crops(
+      config, split, people, config.data.train_split
+    )
   slots = sharding.local_slots(
     mesh, config.train.batch_size, "train.batch_size"
   )
   return train.TrainData(
     batches=lambda first: pipeline.train_batches(
-      config, split, people, slots=slots, first_step=first
+      config, split, people, slots=slots, first_step=first, reader=reader
     ),
     people=len(people),
     identity={
       "annotations_sha256": split.annotations.sha256,
       "people": len(people),
+      **({"crop_density": config.data.crop_density} if reader else {}),
     },
   )
 
@@ -111,6 +136,7 @@ def _eval_data(config: ConfigDict, mesh: Mesh) -> evaluate.EvalData:
     annotations=split.annotations.content,
     image_ids=image_ids,
     boxes=config.eval.boxes,
+    ground_truth=pipeline.ground_truth(config, people),
   )
 
 

@@ -6,14 +6,14 @@ where, and what to do.
 
 import dataclasses
 import hashlib
-import json
 import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tokenpose_jax import geometry
+from input_pipeline.coco_checks import check, check_outline, parse_json
+from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
 
@@ -44,6 +44,7 @@ class People:
     keypoints: (N, K, 2) float64 image pixels; visible: (N, K) float32 1 where
       labelled. Zeros for detector boxes.
     score: (N,) float64, 1 for annotated boxes.
+    head_box: (N, 4) float64 x1, y1, x2, y2 image pixels, NaN where unknown.
     area: (N,) float64 pixels, of the padded box, as OKS-NMS takes it (5.4).
   """
 
@@ -54,13 +55,17 @@ class People:
   keypoints: np.ndarray
   visible: np.ndarray
   score: np.ndarray
+  head_box: np.ndarray
 
   def __len__(self) -> int:
     return len(self.image)
 
   def first_images(self, count: int) -> "People":
     """Those of the first `count` images of the annotation file."""
-    keep = self.image < count
+    return self.select(self.image < count)
+
+  def select(self, keep: np.ndarray) -> "People":
+    """Those where (N,) `keep` is true, or at those places."""
     fields = dataclasses.fields(self)
     return People(**{f.name: getattr(self, f.name)[keep] for f in fields})
 
@@ -78,9 +83,59 @@ def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
   path = _find(folder, split)
   with tf.io.gfile.GFile(path, "rb") as file:
     raw = file.read()
-  content = _parse_json(raw, path)
-  _check(content, path, skeleton)
+  content = parse_json(raw, path)
+  check(content, path, skeleton)
   return Annotations(path, hashlib.sha256(raw).hexdigest(), content)
+
+
+def splits(folder: str) -> list[str]:
+  """The splits that a COCO folder has annotation files of."""
+  require_folder(
+    folder, "a COCO folder (annotations/person_keypoints_SPLIT.json)"
+  )
+  names = tf.io.gfile.glob(
+    os.path.join(folder, "annotations", "person_keypoints_*.json")
+  )
+  return sorted(
+    os.path.basename(n).removeprefix("person_keypoints_")[: -len(".json")]
+    for n in names
+  )
+
+
+def read_unchecked(folder: str, split: str) -> dict[str, Any]:
+  """COCO's dict, of which only the outline is known to be right."""
+  path = _find(folder, split)
+  with tf.io.gfile.GFile(path, "rb") as file:
+    content = parse_json(file.read(), path)
+  check_outline(content, path)
+  return content
+
+
+def skeleton_of(folder: str, split: str) -> Skeleton:
+  """The skeleton of the one category with keypoints of an annotation file.
+
+  Raises:
+    InputError: there is none, or several that differ.
+  """
+  path = _find(folder, split)
+  with tf.io.gfile.GFile(path, "rb") as file:
+    content = parse_json(file.read(), path)
+  categories = content.get("categories") if isinstance(content, dict) else None
+  found: list[Skeleton] = []
+  for category in categories if isinstance(categories, list) else ():
+    if isinstance(category, dict) and category.get("keypoints"):
+      try:
+        skeleton = skeletons.from_category(category)
+      except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: categories: {error}") from None
+      if not any(s.keypoints == skeleton.keypoints for s in found):
+        found.append(skeleton)
+  if len(found) != 1:
+    raise InputError(
+      f"{path}: {len(found)} different keypoint sets in its categories, one is"
+      " needed; give a skeleton file with --config.data.skeleton=FILE.json"
+    )
+  return found[0]
 
 
 def annotated_people(
@@ -137,7 +192,7 @@ def detected_people(
   Category 1, score not below `min_score`; boxes are not clipped.
   """
   with _open(path, "eval.boxes") as file:
-    content = _parse_json(file.read(), path)
+    content = parse_json(file.read(), path)
   if not isinstance(content, list):
     raise InputError(
       f"{path}: a detector-box file is a list of boxes, this is a"
@@ -192,6 +247,7 @@ def _people(
     keypoints=keypoints,
     visible=visible,
     score=score,
+    head_box=np.full((len(image), 4), np.nan),
   )
 
 
@@ -208,33 +264,32 @@ def _clip(
   return x1, y1, x2 - x1 + 1, y2 - y1 + 1
 
 
-def _find(folder: str, split: str) -> str:
+def require_folder(folder: str, kind: str) -> None:
+  """Raises InputError unless `data.dir` is a folder with something in it."""
   gfile = tf.io.gfile
-  layout = "expected the folder's annotations/person_keypoints_SPLIT.json"
   if not gfile.exists(folder):
     raise InputError(
-      f"data.dir: the folder {folder} does not exist; give a COCO folder with"
+      f"data.dir: the folder {folder} does not exist; give {kind} with"
       " --config.data.dir=DIR"
     )
   if not gfile.isdir(folder) or not gfile.listdir(folder):
-    raise InputError(f"data.dir: {folder} is not a folder or empty; {layout}")
+    raise InputError(
+      f"data.dir: {folder} is not a folder or empty; expected {kind}"
+    )
+
+
+def _find(folder: str, split: str) -> str:
+  there = splits(folder)
   path = os.path.join(folder, "annotations", f"person_keypoints_{split}.json")
-  if gfile.exists(path):
+  if split in there:
     return path
-  names = gfile.glob(
-    os.path.join(folder, "annotations", "person_keypoints_*.json")
-  )
-  splits = sorted(
-    os.path.basename(n).removeprefix("person_keypoints_")[: -len(".json")]
-    for n in names
-  )
   raise InputError(
     f"data.dir: {path} does not exist; "
     + (
-      f"the folder has the splits {', '.join(splits)}: choose with"
+      f"the folder has the splits {', '.join(there)}: choose with"
       " --config.data.train_split and --config.data.eval_split"
-      if splits
-      else layout
+      if there
+      else "expected the folder's annotations/person_keypoints_SPLIT.json"
     )
   )
 
@@ -243,53 +298,3 @@ def _open(path: str, field: str):
   if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
     raise InputError(f"{field}: the file {path} does not exist")
   return tf.io.gfile.GFile(path, "rb")
-
-
-def _parse_json(raw: bytes, path: str) -> Any:
-  try:
-    return json.loads(raw)
-  except ValueError as error:
-    raise InputError(f"{path} is not JSON: {error}") from None
-
-
-def _check(content: Any, path: str, skeleton: Skeleton) -> None:
-  """Is this what `annotated_people` reads?"""
-  if not isinstance(content, dict):
-    raise InputError(f"{path} is no COCO annotation file: not a JSON object")
-  for field in ("images", "annotations"):
-    if not isinstance(content.get(field), list):
-      raise InputError(f"{path} is no COCO annotation file: no {field!r} list")
-  for field in ("images", "annotations"):
-    for number, entry in enumerate(content[field]):
-      if not isinstance(entry, dict):
-        raise InputError(f"{path}: {field}[{number}] is not a JSON object")
-  ids = set()
-  for image in content["images"]:
-    for field in ("id", "file_name", "width", "height"):
-      if field not in image:
-        raise InputError(
-          f"{path}: the image {image.get('id')} has no {field!r}"
-        )
-    ids.add(image["id"])
-  if len(ids) != len(content["images"]):
-    raise InputError(f"{path}: image ids repeat")
-  k = skeleton.num_keypoints
-  for entry in content["annotations"]:
-    where = f"{path}: the annotation {entry.get('id')}"
-    if "keypoints" not in entry:
-      raise InputError(
-        f"{where} has no 'keypoints'; a person_keypoints file is needed, not"
-        " instances or captions"
-      )
-    if len(entry["keypoints"]) != 3 * k:
-      raise InputError(
-        f"{where} has {len(entry['keypoints'])} keypoint numbers, expected"
-        f" {3 * k}: 3 for each of the {k} of skeleton {skeleton.name};"
-        " choose another with --config.data.skeleton"
-      )
-    if len(entry.get("bbox", ())) != 4:
-      raise InputError(f"{where} has no 'bbox' of four numbers")
-    if entry.get("image_id") not in ids:
-      raise InputError(
-        f"{where} is of image {entry.get('image_id')}, which is not listed"
-      )

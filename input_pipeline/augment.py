@@ -1,11 +1,11 @@
-"""Training augmentation: one person's crop as an affine map (SPEC.md 4.5)."""
+"""Training augmentation: each person's crop as an affine map (SPEC.md 4.5)."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from input_pipeline.order import Draws
 from tokenpose_jax import geometry
@@ -15,13 +15,13 @@ HALF_BODY_PADDING = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Crop:
-  """What one person becomes in a crop.
+class Crops:
+  """What n people become in their crops.
 
   Attributes:
-    affine: (2, 3) float64, image pixels to crop pixels, mirroring included.
-    keypoints: (K, 2) float32 crop pixels, 0 where not labelled.
-    visible: (K,) float32, 1 where labelled.
+    affine: (n, 2, 3) float64, image pixels to crop pixels, mirroring included.
+    keypoints: (n, K, 2) float32 crop pixels, 0 where not labelled.
+    visible: (n, K) float32, 1 where labelled.
   """
 
   affine: np.ndarray
@@ -29,73 +29,81 @@ class Crop:
   visible: np.ndarray
 
 
-def plain_crop(
-  center: Float[np.ndarray, "2"],
-  scale: Float[np.ndarray, "2"],
-  keypoints: Float[np.ndarray, "k 2"],
-  visible: Float[np.ndarray, "k"],
+def plain_crops(
+  center: Float[np.ndarray, "n 2"],
+  scale: Float[np.ndarray, "n 2"],
+  keypoints: Float[np.ndarray, "n k 2"],
+  visible: Float[np.ndarray, "n k"],
   *,
   input_hw: Sequence[int],
-) -> Crop:
-  """The crop of an evaluation: no augmentation."""
+) -> Crops:
+  """The crops of an evaluation: no augmentation."""
   affine = geometry.crop_affine(center, scale, 0.0, input_hw)
-  return _crop(affine, keypoints, visible)
+  return _crops(affine, keypoints, visible)
 
 
-def augmented_crop(
-  center: Float[np.ndarray, "2"],
-  scale: Float[np.ndarray, "2"],
-  keypoints: Float[np.ndarray, "k 2"],
-  visible: Float[np.ndarray, "k"],
+def augmented_crops(
+  center: Float[np.ndarray, "n 2"],
+  scale: Float[np.ndarray, "n 2"],
+  keypoints: Float[np.ndarray, "n k 2"],
+  visible: Float[np.ndarray, "n k"],
   *,
   input_hw: Sequence[int],
-  image_width: int,
+  image_width: Int[np.ndarray, "n"],
   draws: Draws,
   settings: Any,
   skeleton: Skeleton,
-) -> Crop:
-  """The crop of a training step.
+) -> Crops:
+  """The crops of a training step.
 
   Half body, then scale, rotation and mirroring, in the original's order. The
   image is not mirrored but the map: the crop is the same, and no whole image
   is ever copied.
 
   Args:
-    center, scale: of the person's box (`geometry.box_to_center_scale`).
-    keypoints: (K, 2) image pixels.
-    visible: (K,) 1 where labelled, else 0.
+    center, scale: of the people's boxes (`geometry.box_to_center_scale`).
+    keypoints: image pixels.
+    visible: 1 where labelled, else 0.
     input_hw: crop size.
-    image_width: of the image, pixels.
-    draws: the random numbers.
+    image_width: of each person's image, pixels.
+    draws: the random numbers, (n,) each.
     settings: `config.augment`.
     skeleton: for the halves of the body and the flip pairs.
   """
-  half = None
-  if (
-    visible.sum() > settings.half_body_min_keypoints
-    and draws.half_body < settings.half_body_probability
-  ):
-    want_upper = draws.upper < settings.half_body_upper_probability
-    half = half_body(keypoints, visible, want_upper, input_hw, skeleton)
-  if half is not None:
-    center, scale = half
+  center, scale = center.astype(np.float64), scale.astype(np.float64)
+  halved = (visible.sum(1) > settings.half_body_min_keypoints) & (
+    draws.half_body < settings.half_body_probability
+  )
+  halved &= bool(skeleton.upper_body)  # Without, there are no halves.
+  want_upper = draws.upper < settings.half_body_upper_probability
+  for i in np.flatnonzero(halved):
+    half = half_body(
+      keypoints[i], visible[i], want_upper[i], input_hw, skeleton
+    )
+    if half is not None:
+      center[i], scale[i] = half
   spread = settings.scale
   factor = np.clip(1 + spread * draws.scale, 1 - spread, 1 + spread)
-  degrees = 0.0
-  if draws.rotate <= settings.rotation_probability:
-    spread = settings.rotation_degrees
-    degrees = float(np.clip(spread * draws.rotation, -2 * spread, 2 * spread))
-  scale = np.asarray(scale, np.float64) * factor
-  if draws.flip > settings.flip_probability:
-    affine = geometry.crop_affine(center, scale, degrees, input_hw)
-    return _crop(affine, keypoints, visible)
-  # Rotation is not negated (SPEC.md 4.5, step 4).
-  center = np.array([image_width - 1 - center[0], center[1]], np.float32)
+  scale *= factor[:, None]
+  spread = settings.rotation_degrees
+  degrees = np.where(
+    draws.rotate <= settings.rotation_probability,
+    np.clip(spread * draws.rotation, -2 * spread, 2 * spread),
+    0.0,
+  )
+  # Rotation is not negated in a mirrored image (SPEC.md 4.5, step 4).
+  flip = draws.flip <= settings.flip_probability
+  mirrored = (image_width - 1 - center[:, 0]).astype(np.float32)
+  center[:, 0] = np.where(flip, mirrored, center[:, 0])
   affine = geometry.crop_affine(center, scale, degrees, input_hw)
-  affine = geometry.compose(affine, geometry.mirror(image_width))
-  crop = _crop(affine, keypoints, visible)
+  affine[flip] = geometry.compose(
+    affine[flip], geometry.mirror(image_width[flip])
+  )
+  crops = _crops(affine, keypoints, visible)
   order = skeleton.flip_permutation
-  return Crop(affine, crop.keypoints[order], crop.visible[order])
+  for values in (crops.keypoints, crops.visible):
+    values[flip] = values[flip][:, order]
+  return crops
 
 
 def half_body(
@@ -110,10 +118,11 @@ def half_body(
   The wanted half, if it has more than 2 labelled keypoints; else the lower one
   under the same condition; else the upper one, if it has 2 (SPEC.md 4.5).
   """
-  is_upper = np.isin(np.arange(len(visible)), skeleton.upper_body)
-  keypoints = keypoints.astype(np.float32)  # as in the original
-  upper = keypoints[(visible > 0) & is_upper]
-  lower = keypoints[(visible > 0) & ~is_upper]
+  # float32 as in the original, in an order of memory that fixes how the mean
+  # is rounded.
+  keypoints = np.ascontiguousarray(keypoints, np.float32)
+  upper = keypoints[(visible > 0) & skeleton.is_upper]
+  lower = keypoints[(visible > 0) & ~skeleton.is_upper]
   if want_upper and len(upper) > 2:
     chosen = upper
   else:
@@ -126,7 +135,7 @@ def half_body(
   return chosen.mean(0).astype(np.float32), scale.astype(np.float32)
 
 
-def _crop(affine: np.ndarray, keypoints: np.ndarray, visible: np.ndarray):
+def _crops(affine: np.ndarray, keypoints: np.ndarray, visible: np.ndarray):
   points = geometry.transform(affine, keypoints)
-  points = np.where(visible[:, None] > 0, points, 0.0)
-  return Crop(affine, points.astype(np.float32), visible.astype(np.float32))
+  points = np.where(visible[..., None] > 0, points, 0.0)
+  return Crops(affine, points.astype(np.float32), visible.astype(np.float32))

@@ -13,22 +13,27 @@ word / 2**64 cut to 53 bits; a normal one is Box-Muller of two of those.
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int, UInt64
 
 _ORDER, _AUGMENTATION = 0, 1  # streams
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-  """The random numbers of one augmentation; "uniform" is in [0, 1)."""
+  """The random numbers of augmentations, (*n,) float64 each.
 
-  half_body: float  # uniform: is the crop cut to half a body?
-  upper: float  # uniform: to the upper half?
-  scale: float  # normal
-  rotate: float  # uniform: is there a rotation?
-  rotation: float  # normal
-  flip: float  # uniform
+  "Uniform" is in [0, 1).
+  """
+
+  half_body: np.ndarray  # uniform: is the crop cut to half a body?
+  upper: np.ndarray  # uniform: to the upper half?
+  scale: np.ndarray  # normal
+  rotate: np.ndarray  # uniform: is there a rotation?
+  rotation: np.ndarray  # normal
+  flip: np.ndarray  # uniform
 
 
 def person_at(seed: int, position: int, people: int) -> int:
@@ -37,30 +42,48 @@ def person_at(seed: int, position: int, people: int) -> int:
   return int(_permutation(seed, epoch, people)[place])
 
 
-def draws_at(seed: int, position: int) -> Draws:
-  """The random numbers of the augmentation at a position."""
-  u = (_words(seed, _AUGMENTATION, position, 8) >> 11) * 2.0**-53
+def draws_at(seed: int, positions: int | Int[np.ndarray, "*n"]) -> Draws:
+  """The random numbers of the augmentation at each position."""
+  positions = np.asarray(positions)
+  words = _words(seed, _AUGMENTATION, positions.ravel().tolist(), 8)
+  u = np.moveaxis((words >> 11) * 2.0**-53, -1, 0).reshape(8, *positions.shape)
   return Draws(
-    half_body=float(u[0]),
-    upper=float(u[1]),
+    half_body=u[0],
+    upper=u[1],
     scale=_normal(u[2], u[3]),
-    rotate=float(u[4]),
+    rotate=u[4],
     rotation=_normal(u[5], u[6]),
-    flip=float(u[7]),
+    flip=u[7],
   )
 
 
 # Positions near an epoch's end alternate between two epochs.
 @functools.lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, people: int) -> np.ndarray:
-  words = _words(seed, _ORDER, epoch, people)
+  (words,) = _words(seed, _ORDER, [epoch], people)
   return np.argsort(words, kind="stable").astype(np.int32)
 
 
-def _words(seed: int, stream: int, number: int, count: int) -> np.ndarray:
-  key = np.array([seed, stream], np.uint64)
-  return np.random.Philox(key=key, counter=[0, 0, number, 0]).random_raw(count)
+def _words(
+  seed: int, stream: int, numbers: Sequence[int], count: int
+) -> UInt64[np.ndarray, "n count"]:
+  """The first raw words of the sequence of each number."""
+  generator = np.random.Philox(key=np.array([seed, stream], np.uint64))
+  # Setting the counter of one generator takes a sixth of making another.
+  state = generator.state
+  words = np.empty((len(numbers), count), np.uint64)
+  for row, number in zip(words, numbers, strict=True):
+    state["state"]["counter"] = np.array([0, 0, number, 0], np.uint64)
+    generator.state = state
+    row[:] = generator.random_raw(count)
+  return words
 
 
-def _normal(u: float, v: float) -> float:
-  return math.sqrt(-2 * math.log(1 - u)) * math.cos(2 * math.pi * v)
+def _normal(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+  # By `math`, an element at a time: NumPy's own logarithm and cosine need not
+  # round alike on every processor.
+  found = [
+    math.sqrt(-2 * math.log(1 - one)) * math.cos(2 * math.pi * two)
+    for one, two in zip(u.flat, v.flat, strict=True)
+  ]
+  return np.array(found).reshape(u.shape)

@@ -44,6 +44,17 @@ def settings_of(case):
   return settings
 
 
+def stacked(*draws):
+  """Draws of several people, from the numbers of each."""
+  rows = [dataclasses.astuple(draw) for draw in draws]
+  return Draws(*np.array(rows).T)
+
+
+def first(crops):
+  """The first of several crops, alone."""
+  return augment.Crops(crops.affine[0], crops.keypoints[0], crops.visible[0])
+
+
 def crop_of(case):
   """Our crop of a case, and the image's width."""
   center, scale = (
@@ -54,22 +65,22 @@ def crop_of(case):
     center, scale = center.astype(np.float32), scale.astype(np.float32)
   keypoints = np.array(case["record_joints_xy"], np.float64)
   visible = np.array(case["record_joints_vis"], np.float32)
-  person = (center, scale, keypoints, visible)
+  person = [v[None] for v in (center, scale, keypoints, visible)]
   input_hw = case["settings"]["image_size_wh"][::-1]
   width = fixtures.expected()["decoded_images"][case["image"]]["shape"][1]
   if case["mode"] == "eval":
-    return augment.plain_crop(*person, input_hw=input_hw), width
-  crop = augment.augmented_crop(
+    return first(augment.plain_crops(*person, input_hw=input_hw)), width
+  crops = augment.augmented_crops(
     *person,
     input_hw=input_hw,
-    image_width=width,
-    draws=draws_of(case),
+    image_width=np.array([width]),
+    draws=stacked(draws_of(case)),
     settings=settings_of(case),
     skeleton={"coco": skeletons.COCO_17, "mpii": skeletons.MPII_16}[
       case["dataset"]
     ],
   )
-  return crop, width
+  return first(crops), width
 
 
 @pytest.mark.parametrize("name", fixtures.case_names())
@@ -84,7 +95,7 @@ def test_crops_are_the_originals(name, monkeypatch):
 
   monkeypatch.setattr(geometry, "crop_affine", spy)
   crop, width = crop_of(case)
-  ((center, scale, degrees),) = calls
+  (((center,), (scale,), degrees),) = calls
   np.testing.assert_allclose(center, case["final_center"], rtol=1e-6)
   np.testing.assert_allclose(scale, case["final_scale"], rtol=1e-6)
   np.testing.assert_allclose(degrees, case["final_rotation"], rtol=1e-12)
@@ -135,14 +146,15 @@ def a_person(labelled=17):
 
 
 def augmented(person, skeleton=skeletons.COCO_17, settings=None, **changes):
-  return augment.augmented_crop(
-    *person,
+  crops = augment.augmented_crops(
+    *(value[None] for value in person),
     input_hw=INPUT_HW,
-    image_width=200,
-    draws=dataclasses.replace(PLAIN, **changes),
+    image_width=np.array([200]),
+    draws=stacked(dataclasses.replace(PLAIN, **changes)),
     settings=settings or default.get_config().augment,
     skeleton=skeleton,
   )
+  return first(crops)
 
 
 def zoom(crop):
@@ -150,7 +162,8 @@ def zoom(crop):
 
 
 def test_plain_draws_are_the_plain_crop():
-  plain = augment.plain_crop(*a_person(), input_hw=INPUT_HW)
+  person = [value[None] for value in a_person()]
+  plain = first(augment.plain_crops(*person, input_hw=INPUT_HW))
   crop = augmented(a_person())
   np.testing.assert_array_equal(crop.affine, plain.affine)
   np.testing.assert_array_equal(crop.keypoints, plain.keypoints)
@@ -280,3 +293,28 @@ def test_arguments_are_left_alone():
   )
   for value, was in zip(person, before, strict=True):
     np.testing.assert_array_equal(value, was)
+
+
+def test_people_are_cropped_one_by_one():
+  """Several people together, of every kind of draw, as each alone."""
+  people = [a_person(n) for n in (17, 4, 12, 9, 17, 0)]
+  names = [field.name for field in dataclasses.fields(Draws)]
+  g = fixtures.rng(8)
+  draws = [
+    Draws(**dict(zip(names, g.uniform(0, 1, 6), strict=True))) for _ in people
+  ]
+  assert len({d.flip <= 0.5 for d in draws}) == 2
+  together = augment.augmented_crops(
+    *(np.stack(values) for values in zip(*people, strict=True)),
+    input_hw=INPUT_HW,
+    image_width=np.full(6, 200),
+    draws=stacked(*draws),
+    settings=default.get_config().augment,
+    skeleton=skeletons.COCO_17,
+  )
+  for number, (person, draw) in enumerate(zip(people, draws, strict=True)):
+    alone = augmented(person, **dataclasses.asdict(draw))
+    for field in ("affine", "keypoints", "visible"):
+      np.testing.assert_array_equal(
+        getattr(together, field)[number], getattr(alone, field)
+      )

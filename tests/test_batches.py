@@ -12,7 +12,7 @@ import pytest
 
 from configs import default
 from input_pipeline import augment, batches, crops, order
-from input_pipeline.coco import ImageStore
+from input_pipeline.images import ImageStore
 from tests import fixtures
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
@@ -150,21 +150,21 @@ def test_train_batch_is_what_the_steps_give(prepared, first):
       position = step * BATCH + slot
       person = order.person_at(config.seed, position, len(people))
       image = people.image[person]
-      crop = augment.augmented_crop(
-        people.center[person],
-        people.scale[person],
-        people.keypoints[person],
-        people.visible[person],
+      crop = augment.augmented_crops(
+        people.center[[person]],
+        people.scale[[person]],
+        people.keypoints[[person]],
+        people.visible[[person]],
         input_hw=INPUT_HW,
-        image_width=SIZES[split.store.names[image]][1],
-        draws=order.draws_at(config.seed, position),
+        image_width=np.array([SIZES[split.store.names[image]][1]]),
+        draws=order.draws_at(config.seed, [position]),
         settings=config.augment,
         skeleton=skeletons.COCO_17,
       )
-      pixels, good = reader.read(image, crop.affine, INPUT_HW)
-      np.testing.assert_array_equal(batch["image"][slot], pixels)
-      np.testing.assert_array_equal(batch["keypoints"][slot], crop.keypoints)
-      np.testing.assert_array_equal(batch["visible"][slot], crop.visible)
+      pixels, good = reader.read(image[None], crop.affine, INPUT_HW)
+      np.testing.assert_array_equal(batch["image"][[slot]], pixels)
+      np.testing.assert_array_equal(batch["keypoints"][[slot]], crop.keypoints)
+      np.testing.assert_array_equal(batch["visible"][[slot]], crop.visible)
       assert batch["mask"][slot] == good
 
 
@@ -179,6 +179,26 @@ def test_processes_share_the_single_process_batch(prepared, slots):
   for step, whole in enumerate(alone):
     parts = joined([process[step] for process in processes])
     assert_equal({k: v[place] for k, v in parts.items()}, whole)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 5, 16])
+def test_eight_processes_and_any_chunk_give_the_same_batch(
+  prepared, monkeypatch, chunk
+):
+  """A process of one slot each, against one process of all, to the bit."""
+  config, split, people = prepared
+  config = config.copy_and_resolve_references()
+  config.train.batch_size = 8
+  alone = train((config, split, people), 2, np.arange(8), first_step=3)
+  monkeypatch.setattr(batches, "CHUNK", chunk)
+  for step in range(2):
+    again = train((config, split, people), 2, np.arange(8), first_step=3)
+    assert_equal(again[step], alone[step])
+  eight = [
+    train((config, split, people), 2, [slot], first_step=3) for slot in range(8)
+  ]
+  for step, whole in enumerate(alone):
+    assert_equal(joined([process[step] for process in eight]), whole)
 
 
 def test_first_step_is_the_same_as_skipping(prepared):
@@ -314,17 +334,17 @@ def test_eval_batch_is_the_plain_crop(prepared):
   assert batch["crop_to_image"].dtype == batch["mask"].dtype == np.float32
   assert batch["index"].dtype == np.int32
   for n in range(8):
-    crop = augment.plain_crop(
-      people.center[n],
-      people.scale[n],
-      people.keypoints[n],
-      people.visible[n],
+    crop = augment.plain_crops(
+      people.center[[n]],
+      people.scale[[n]],
+      people.keypoints[[n]],
+      people.visible[[n]],
       input_hw=INPUT_HW,
     )
-    pixels, good = reader.read(people.image[n], crop.affine, INPUT_HW)
-    np.testing.assert_array_equal(batch["image"][n], pixels)
+    pixels, good = reader.read(people.image[[n]], crop.affine, INPUT_HW)
+    np.testing.assert_array_equal(batch["image"][[n]], pixels)
     assert batch["mask"][n] == good
-    back = geometry.transform(batch["crop_to_image"][n], crop.keypoints)
+    back = geometry.transform(batch["crop_to_image"][n], crop.keypoints[0])
     np.testing.assert_allclose(back, people.keypoints[n], atol=1e-2)
 
 
@@ -388,8 +408,8 @@ def test_prepare_follows_the_config(prepared, tmp_path):
     range(100, 93, -1)
   )
   config = config.copy_and_resolve_references()
-  config.data.name = "mpii"
-  with pytest.raises(InputError, match="'mpii'; allowed: coco, synthetic"):
+  config.data.name = "voc"
+  with pytest.raises(InputError, match="'voc'; allowed: coco, mpii, syn"):
     batches.prepare(config, "train")
   config.data.name = "coco"
   config.data.dir = str(tmp_path / "nowhere")

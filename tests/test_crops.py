@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import crops
+from input_pipeline import crops, images
 from tests import fixtures
 from tests.test_augment import crop_of
 from tokenpose_jax import geometry
@@ -19,21 +19,42 @@ def encoded_image(name):
   return fixtures.require(fixtures.PARITY / "data/images" / name).read_bytes()
 
 
+def decode_window(encoded, affine, output_hw):
+  """What one crop reads of an image, and the window's corner."""
+  size = images.image_size(encoded)
+  windows = geometry.source_window(affine[None], output_hw, [size])
+  (found,) = crops.decode_windows([encoded], windows)
+  if isinstance(found, Exception):
+    raise found
+  return found
+
+
+def warp(image, corner, affine, output_hw):
+  out = np.full((*output_hw, 3), 77, np.uint8)
+  crops.warp(image, corner, affine, out)
+  return out
+
+
 def read(encoded, affine, output_hw):
-  image, corner = crops.decode_window(encoded, affine, output_hw)
-  return crops.warp(image, corner, affine, output_hw)
+  return warp(*decode_window(encoded, affine, output_hw), affine, output_hw)
 
 
 class Store:
   """Stands for `ImageStore`."""
 
-  def __init__(self, *images):
-    self.names = [f"{number}.jpg" for number in range(len(images))]
+  def __init__(self, *images_):
+    self.names = [f"{number}.jpg" for number in range(len(images_))]
     self.path = "/prepared"
-    self.images = images
+    self.images = images_
+    self.sizes = np.array([images.image_size(image) for image in images_])
 
   def read(self, number):
     return self.images[number]
+
+
+def read_one(reader, number):
+  pixels, readable = reader.read(np.array([number]), IDENTITY[None], (16, 12))
+  return pixels[0], readable[0]
 
 
 @pytest.mark.parametrize("name", fixtures.case_names())
@@ -56,7 +77,7 @@ def test_pixels_are_the_originals(name):
 def test_whole_images_decode_to_the_bit():
   for name, facts in fixtures.expected()["decoded_images"].items():
     size = tuple(facts["shape"][:2])
-    image, corner = crops.decode_window(encoded_image(name), IDENTITY, size)
+    image, corner = decode_window(encoded_image(name), IDENTITY, size)
     assert corner == (0, 0)
     assert list(image.shape) == facts["shape"]
     assert zlib.crc32(np.ascontiguousarray(image)) == facts["crc32_rgb"], name
@@ -74,10 +95,10 @@ def test_a_window_gives_what_the_whole_image_gives(seed):
   if seed % 2:
     affine = geometry.compose(affine, geometry.mirror(400))
   whole = tf.io.decode_jpeg(encoded, dct_method="INTEGER_ACCURATE").numpy()
-  window, _ = crops.decode_window(encoded, affine, (64, 48))
+  window, _ = decode_window(encoded, affine, (64, 48))
   assert window.size < whole.size
   ours = read(encoded, affine, (64, 48)).astype(int)
-  wanted = crops.warp(whole, (0, 0), affine, (64, 48)).astype(int)
+  wanted = warp(whole, (0, 0), affine, (64, 48)).astype(int)
   assert wanted.any()
   assert np.abs(ours - wanted).max() <= 1  # the float32 of a shifted map
 
@@ -142,7 +163,7 @@ def test_reader_marks_a_bad_image_and_names_it_once(caplog):
   good = fixtures.encode(fixtures.smooth_image(40, 60, (200, 100, 50)))
   reader = crops.CropReader(Store(good, b"bad", b"worse"))
   for _ in range(3):
-    pixels, readable = reader.read(1, IDENTITY, (16, 12))
+    pixels, readable = read_one(reader, 1)
     assert not readable
     assert pixels.shape == (16, 12, 3)
     assert pixels.dtype == np.uint8
@@ -151,18 +172,18 @@ def test_reader_marks_a_bad_image_and_names_it_once(caplog):
   assert "1.jpg" in record.getMessage()
   assert "/prepared" in record.getMessage()
   assert "\n" not in record.getMessage()
-  pixels, readable = reader.read(0, IDENTITY, (16, 12))
+  pixels, readable = read_one(reader, 0)
   assert readable
   assert pixels.min() > 0
   assert len(caplog.records) == 1
-  reader.read(2, IDENTITY, (16, 12))
+  read_one(reader, 2)
   assert [r.getMessage().count("2.jpg") for r in caplog.records] == [0, 1]
 
 
 def test_warp_takes_the_windows_corner_into_account():
   image = fixtures.smooth_image(50, 70, (90, 120, 150))
   affine = np.array([[0.9, 0.1, -20], [-0.1, 0.9, -8]])
-  whole = crops.warp(image, (0, 0), affine, (16, 12))
-  part = crops.warp(image[8:45, 15:60], (15, 8), affine, (16, 12))
+  whole = warp(image, (0, 0), affine, (16, 12))
+  part = warp(image[8:45, 15:60], (15, 8), affine, (16, 12))
   assert whole.min() > 0
   assert np.abs(whole.astype(int) - part).max() <= 1

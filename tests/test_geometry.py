@@ -120,9 +120,9 @@ def test_source_window_holds_all_that_the_crop_reads(seed):
 def test_source_window_is_no_larger_than_needed():
   shift = np.array([[1.0, 0, -100], [0, 1.0, -50]])  # Image (100, 50) to 0, 0.
   window = geometry.source_window(shift, (20, 30), (1000, 1000))
-  assert window == (48, 98, 24, 34)
+  np.testing.assert_array_equal(window, (48, 98, 24, 34))
   window = geometry.source_window(shift, (20, 30), (1000, 1000), margin=0)
-  assert window == (50, 100, 20, 30)
+  np.testing.assert_array_equal(window, (50, 100, 20, 30))
 
 
 @pytest.mark.parametrize("shift", [(1000, 0), (-1000, 0), (0, 900), (0, -900)])
@@ -131,3 +131,28 @@ def test_source_window_is_empty_outside(shift):
   _, _, rows, columns = geometry.source_window(affine, (20, 30), (100, 100))
   assert rows * columns == 0
   assert min(rows, columns) >= 0
+
+
+def test_maps_are_made_one_by_one():
+  g = fixtures.rng(4)
+  center, scale = g.uniform(20, 300, (7, 2)), g.uniform(0.3, 3, (7, 2))
+  degrees, sizes = g.uniform(-90, 90, 7), g.integers(50, 400, (7, 2))
+  together = geometry.crop_affine(center, scale, degrees, INPUT_HW)
+  mirrors = geometry.mirror(sizes[:, 1])
+  points = g.uniform(-50, 300, (7, 5, 2))
+  for n in range(7):
+    one = geometry.crop_affine(center[n], scale[n], degrees[n], INPUT_HW)
+    np.testing.assert_array_equal(together[n], one)
+    both = geometry.compose(one, geometry.mirror(sizes[n, 1]))
+    np.testing.assert_array_equal(geometry.compose(together, mirrors)[n], both)
+    np.testing.assert_array_equal(
+      geometry.invert(together)[n], geometry.invert(one)
+    )
+    np.testing.assert_array_equal(
+      geometry.transform(together, points)[n],
+      geometry.transform(one, points[n]),
+    )
+    np.testing.assert_array_equal(
+      geometry.source_window(together, INPUT_HW, sizes)[n],
+      geometry.source_window(one, INPUT_HW, sizes[n]),
+    )

@@ -5,10 +5,11 @@ sizes (height, width); a `scale` is (w, h) / 200 pixels, the unit of the
 original (SPEC.md 4.1).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 SCALE_UNIT = 200.0
 CROP_PADDING = 1.25
@@ -47,11 +48,11 @@ def to_aspect(
 
 
 def crop_affine(
-  center: Float[np.ndarray, "2"],
-  scale: Float[np.ndarray, "2"],
-  degrees: float,
+  center: Float[np.ndarray, "*n 2"],
+  scale: Float[np.ndarray, "*n 2"],
+  degrees: float | Float[np.ndarray, "*n"],
   output_hw: Sequence[int],
-) -> Float[np.ndarray, "2 3"]:
+) -> Float[np.ndarray, "*n 2 3"]:
   """The map from image pixels to output pixels (SPEC.md 4.3).
 
   The exact solution of three point pairs, each rounded to float32 as in the
@@ -64,57 +65,91 @@ def crop_affine(
     output_hw: size of the crop, or of the heatmap.
   """
   height, width = output_hw
-  turn = np.deg2rad(degrees)
-  up = -(SCALE_UNIT * float(scale[0]) - 1) * 0.5
-  source = np.empty((3, 2), np.float32)
+  center = np.asarray(center, np.float64)
+  turn = np.deg2rad(np.asarray(degrees, np.float64))
+  up = -(SCALE_UNIT * np.asarray(scale, np.float64)[..., 0] - 1) * 0.5
+  arm = np.stack([-up * _each(math.sin, turn), up * _each(math.cos, turn)], -1)
+  source = np.empty((*center.shape[:-1], 3, 2), np.float32)
   target = np.empty((3, 2), np.float32)
-  source[0] = center
-  source[1] = (
-    center[0] - up * np.sin(turn),
-    center[1] + up * np.cos(turn),
-  )
+  source[..., 0, :] = center
+  source[..., 1, :] = center + arm
   target[0] = (width - 1) * 0.5, (height - 1) * 0.5
   target[1] = target[0] + (0, -(width - 1) * 0.5)
   for points in (source, target):
-    along = points[0] - points[1]
-    points[2] = points[1] + (-along[1], along[0])
-  corners = np.concatenate([source.astype(np.float64), np.ones((3, 1))], 1)
-  return np.linalg.solve(corners, target.astype(np.float64)).T
+    along = points[..., 0, :] - points[..., 1, :]
+    points[..., 2, 0] = points[..., 1, 0] - along[..., 1]
+    points[..., 2, 1] = points[..., 1, 1] + along[..., 0]
+  from_image = _frame(source.astype(np.float64))
+  to_crop = _frame(target.astype(np.float64))
+  return compose(to_crop, invert(from_image))
 
 
-def invert(affine: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
+def _frame(
+  points: Float[np.ndarray, "*n 3 2"],
+) -> Float[np.ndarray, "*n 2 3"]:
+  """The map that takes (0, 0), (1, 0) and (0, 1) to three points."""
+  origin, right, up = np.moveaxis(points, -2, 0)
+  return np.stack([right - origin, up - origin, origin], -1)
+
+
+# NumPy's own sine, `@` and `linalg` may round a row differently beside other
+# rows. What follows does not, so that a person's crop is the same to the bit in
+# whatever company it is made.
+
+
+def _each(
+  function: Callable[[float], float], values: Float[np.ndarray, "*n"]
+) -> Float[np.ndarray, "*n"]:
+  return np.array([function(v) for v in values.flat]).reshape(values.shape)
+
+
+def invert(
+  affine: Float[np.ndarray, "*n 2 3"],
+) -> Float[np.ndarray, "*n 2 3"]:
   """The inverse of an affine map."""
-  linear = np.linalg.inv(affine[:, :2])
-  return np.concatenate([linear, -linear @ affine[:, 2:]], axis=1)
+  (a, b, x), (c, d, y) = np.moveaxis(affine, (-2, -1), (0, 1))
+  det = a * d - b * c
+  a, b, c, d = d / det, -b / det, -c / det, a / det
+  rows = [[a, b, -(a * x + b * y)], [c, d, -(c * x + d * y)]]
+  return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
-def mirror(width: float) -> Float[np.ndarray, "2 3"]:
+def mirror(
+  width: float | Float[np.ndarray, "*n"],
+) -> Float[np.ndarray, "*n 2 3"]:
   """The map x -> width - 1 - x that mirrors an image."""
-  return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]])
+  affine = np.zeros((*np.shape(width), 2, 3))
+  affine[..., 0, 0], affine[..., 1, 1] = -1.0, 1.0
+  affine[..., 0, 2] = np.asarray(width) - 1.0
+  return affine
 
 
 def compose(
-  outer: Float[np.ndarray, "2 3"], inner: Float[np.ndarray, "2 3"]
-) -> Float[np.ndarray, "2 3"]:
+  outer: Float[np.ndarray, "*n 2 3"], inner: Float[np.ndarray, "*n 2 3"]
+) -> Float[np.ndarray, "*n 2 3"]:
   """The map that applies `inner`, then `outer`."""
-  linear = outer[:, :2] @ inner[:, :2]
-  shift = outer[:, :2] @ inner[:, 2:] + outer[:, 2:]
-  return np.concatenate([linear, shift], axis=1)
+  left, right = outer[..., :1], outer[..., 1:2]
+  product = left * inner[..., :1, :] + right * inner[..., 1:, :]
+  product[..., 2] += outer[..., 2]
+  return product
 
 
 def transform(
-  affine: Float[np.ndarray, "2 3"], points: Float[np.ndarray, "*n 2"]
-) -> Float[np.ndarray, "*n 2"]:
-  """Applies an affine map to points (x, y)."""
-  return points @ affine[:, :2].T + affine[:, 2]
+  affine: Float[np.ndarray, "*n 2 3"], points: Float[np.ndarray, "*n k 2"]
+) -> Float[np.ndarray, "*n k 2"]:
+  """Applies an affine map to points (x, y); also one map to any points."""
+  if affine.ndim > 2:
+    affine = affine[..., None, :, :]  # the same for each of k points
+  x, y = points[..., :1], points[..., 1:]
+  return x * affine[..., 0] + y * affine[..., 1] + affine[..., 2]
 
 
 def source_window(
-  affine: Float[np.ndarray, "2 3"],
+  affine: Float[np.ndarray, "*n 2 3"],
   output_hw: Sequence[int],
-  image_hw: Sequence[int],
+  image_hw: Sequence[int] | Int[np.ndarray, "*n 2"],
   margin: int = 2,
-) -> tuple[int, int, int, int]:
+) -> Int[np.ndarray, "*n 4"]:
   """The part of an image that a bilinear warp reads.
 
   Args:
@@ -125,7 +160,7 @@ def source_window(
       for the image's.
 
   Returns:
-    (y, x, height, width), inside the image; height or width 0 where the output
+    y, x, height, width, inside the image; height or width 0 where the output
     lies wholly outside.
   """
   height, width = output_hw
@@ -134,9 +169,9 @@ def source_window(
     np.float64,
   )
   seen = transform(invert(affine), corners)
-  low = np.floor(seen.min(0)) - margin
-  high = np.ceil(seen.max(0)) + margin + 1
-  limit = np.array([image_hw[1], image_hw[0]])
-  x0, y0 = np.clip(low, 0, limit).astype(int)
-  x1, y1 = np.clip(high, 0, limit).astype(int)
-  return int(y0), int(x0), int(y1 - y0), int(x1 - x0)
+  limit = np.asarray(image_hw)
+  low = np.floor(seen.min(-2))[..., ::-1] - margin
+  high = np.ceil(seen.max(-2))[..., ::-1] + margin + 1
+  low = np.minimum(np.maximum(low, 0), limit)
+  high = np.minimum(np.maximum(high, 0), limit)
+  return np.concatenate([low, high - low], -1).astype(np.int32)

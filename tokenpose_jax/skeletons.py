@@ -5,7 +5,9 @@ augmentation, OKS, drawing) asks a `Skeleton` and nothing else.
 """
 
 import dataclasses
+import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +26,8 @@ class Skeleton:
     keypoints: K names, in the order of the annotations.
     limbs: pairs of keypoint indices that are drawn as a line.
     flip_pairs: pairs of indices that change places in a mirrored image.
-    upper_body: indices of the upper half, for half-body augmentation.
+    upper_body: indices of the upper half, for half-body augmentation, which
+      is left out where there are none.
     sigmas: K per-keypoint constants of OKS (the COCO site's sigma_i; k_i is
       twice that), or None where OKS is not defined for the set.
     colors: K RGB triples, 0 to 255.
@@ -56,6 +59,8 @@ class Skeleton:
       )
     if not all(0 <= i < k for i in self.upper_body):
       raise InputError(f"skeleton {self.name!r}: upper_body is out of range")
+    if self.sigmas is not None and not all(s > 0 for s in self.sigmas):
+      raise InputError(f"skeleton {self.name!r}: sigmas must be above 0")
     for field in ("sigmas", "colors"):
       values = getattr(self, field)
       if values is not None and len(values) != k:
@@ -75,6 +80,11 @@ class Skeleton:
     for left, right in self.flip_pairs:
       order[left], order[right] = right, left
     return order
+
+  @functools.cached_property
+  def is_upper(self) -> np.ndarray:
+    """(K,) bool: which keypoints are of the upper body."""
+    return np.isin(np.arange(self.num_keypoints), self.upper_body)
 
   def to_dict(self) -> dict[str, Any]:
     """The skeleton as JSON types, the inverse of `from_dict`."""
@@ -124,6 +134,63 @@ class Skeleton:
       sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
       colors=tuple(tuple(int(c) for c in rgb) for rgb in colors),  # type: ignore[misc]
     )
+
+
+def from_category(category: Mapping[str, Any]) -> Skeleton:
+  """The skeleton that a COCO annotation file's category describes.
+
+  COCO's `keypoints` (names) and `skeleton` (1-based pairs); besides, any other
+  field of `Skeleton.from_dict`. Where `flip_pairs` is missing, names that
+  differ in left/right or l/r only are pairs. COCO's own 17 names are `COCO_17`,
+  with its sigmas and halves.
+
+  Raises:
+    InputError: as `Skeleton.from_dict`.
+  """
+  names = tuple(category.get("keypoints", ()))
+  if names == COCO_17.keypoints and "flip_pairs" not in category:
+    return COCO_17
+  known = {field.name for field in dataclasses.fields(Skeleton)}
+  fields = {k: v for k, v in category.items() if k in known and v is not None}
+  for a, b in category.get("skeleton") or ():
+    if not all(1 <= end <= len(names) for end in (a, b)):
+      raise InputError(
+        f"category {category.get('name')!r}: 'skeleton' has {[a, b]}; expected"
+        f" two numbers from 1 to {len(names)}"
+      )
+  limbs = [(a - 1, b - 1) for a, b in category.get("skeleton") or ()]
+  return Skeleton.from_dict(
+    {"limbs": limbs, "flip_pairs": name_pairs(names), **fields}
+  )
+
+
+def name_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
+  """Pairs of names that differ in left/right, or l/r, as a word of their own.
+
+  Words end at `_`, `-`, spaces and at capitals (leftEye).
+  """
+  swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
+  words = [
+    tuple(w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name))
+    for name in names
+  ]
+  place = {word: i for i, word in enumerate(words)}
+  pairs = []
+  for i, word in enumerate(words):
+    other = place.get(tuple(swap.get(part, part) for part in word), i)
+    if i < other and ("left" in word or "l" in word):
+      pairs.append((i, other))
+    elif i < other:
+      pairs.append((other, i))
+  return pairs
+
+
+def with_sigmas(skeleton: Skeleton) -> Skeleton:
+  """The same with DEFAULT_SIGMA for each keypoint, where it has none."""
+  if skeleton.sigmas is not None:
+    return skeleton
+  sigmas = (DEFAULT_SIGMA,) * skeleton.num_keypoints
+  return dataclasses.replace(skeleton, sigmas=sigmas)
 
 
 def hue_circle(number: int) -> tuple[tuple[int, int, int], ...]:
@@ -227,6 +294,10 @@ MPII_16 = Skeleton(
   sigmas=None,  # MPII is measured by PCKh, which has no per-joint constants.
   colors=_sided_colors(_MPII_NAMES),
 )
+
+# Used, and said, where a set has no sigmas of its own: the median of COCO's.
+# OKS then compares results on this set, but not with other sets.
+DEFAULT_SIGMA = 0.072
 
 NAMED = {skeleton.name: skeleton for skeleton in (COCO_17, MPII_16)}
 

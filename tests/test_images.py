@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from input_pipeline import annotations as annotations_lib
-from input_pipeline import coco
+from input_pipeline import images
 from tests import fixtures
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
@@ -41,7 +41,11 @@ def folder(tmp_path):
 def builder_of(folder, split="train"):
   annotations = annotations_lib.read(str(folder), split, skeletons.COCO_17)
   prepared = str(folder.parent / "prepared")
-  return coco.CocoKeypoints(str(folder), split, annotations, prepared)
+  return images.CocoKeypoints(str(folder), split, annotations, prepared)
+
+
+def store_of(folder, split="train"):
+  return images.ImageStore(builder_of(folder, split), list(IMAGES))
 
 
 def records(folder):
@@ -61,7 +65,7 @@ def change_annotations(folder):
 
 
 def test_reads_the_files_exact_bytes_in_the_files_order(folder):
-  store = coco.ImageStore(builder_of(folder))
+  store = store_of(folder)
   assert store.names == list(IMAGES)
   for number, name in enumerate(IMAGES):
     assert store.read(number) == IMAGES[name]
@@ -78,7 +82,7 @@ def test_any_bytes_are_kept(folder):
     "e.jpg": IMAGES["e.jpg"][:50],
   }
   fixtures.coco_folder(folder, odd, SIZES)
-  store = coco.ImageStore(builder_of(folder))
+  store = store_of(folder)
   assert [store.read(n) for n in range(5)] == list(odd.values())
 
 
@@ -98,21 +102,21 @@ def test_is_an_ordinary_tfds_dataset(folder):
 
 
 def test_prepared_data_is_used_again(folder):
-  first = coco.ImageStore(builder_of(folder))
+  first = store_of(folder)
   before = records(folder)
   assert len(before) == 1
   shutil.rmtree(folder / "train")  # Nobody reads the images now.
-  second = coco.ImageStore(builder_of(folder))
+  second = store_of(folder)
   assert records(folder) == before
   assert second.path == first.path
   assert [second.read(n) for n in range(5)] == list(IMAGES.values())
 
 
 def test_changed_annotations_are_prepared_anew_beside(folder):
-  first = coco.ImageStore(builder_of(folder))
+  first = store_of(folder)
   before = records(folder)
   change_annotations(folder)
-  second = coco.ImageStore(builder_of(folder))
+  second = store_of(folder)
   assert second.path != first.path
   after = records(folder)
   assert len(after) == 2
@@ -123,8 +127,8 @@ def test_changed_annotations_are_prepared_anew_beside(folder):
 def test_splits_are_kept_apart(folder):
   flipped = dict(zip(IMAGES, reversed(IMAGES.values()), strict=True))
   fixtures.coco_folder(folder, flipped, SIZES, split="val")
-  train = coco.ImageStore(builder_of(folder))
-  val = coco.ImageStore(builder_of(folder, "val"))
+  train = store_of(folder)
+  val = store_of(folder, "val")
   assert train.read(0) == val.read(4) == IMAGES["c.jpg"]
   assert train.path != val.path
 
@@ -132,7 +136,7 @@ def test_splits_are_kept_apart(folder):
 def test_images_may_lie_in_an_images_folder(folder):
   (folder / "images").mkdir()
   (folder / "train").rename(folder / "images" / "train")
-  store = coco.ImageStore(builder_of(folder))
+  store = store_of(folder)
   assert store.read(3) == IMAGES["b.jpg"]
 
 
@@ -143,24 +147,26 @@ def test_several_files_of_records(folder):
     download_config=tfds.download.DownloadConfig(num_shards=3)
   )
   assert len(records(folder)) == 3
-  store = coco.ImageStore(builder)
+  store = images.ImageStore(builder, list(IMAGES))
   assert [store.read(n) for n in range(5)] == list(IMAGES.values())
 
 
 def test_a_lost_index_is_written_again(folder):
-  store = coco.ImageStore(builder_of(folder))
-  index = os.path.join(store.path, coco.INDEX)
+  store = store_of(folder)
+  index = os.path.join(store.path, images.INDEX)
   os.remove(index)
-  store = coco.ImageStore(builder_of(folder))
+  store = store_of(folder)
   assert os.path.exists(index)
   assert store.read(2) == IMAGES["d.jpg"]
 
 
 def test_an_index_of_other_data_is_refused(folder):
-  store = coco.ImageStore(builder_of(folder))
-  np.save(os.path.join(store.path, coco.INDEX), np.zeros((3, 3), np.int64))
-  with pytest.raises(InputError, match=r"holds 3 images.* 5; delete") as error:
-    coco.ImageStore(builder_of(folder))
+  store = store_of(folder)
+  np.save(os.path.join(store.path, images.INDEX), np.zeros((3, 5), np.int64))
+  with pytest.raises(
+    InputError, match=r"holds 3 images, 5 are expected; delete"
+  ) as error:
+    store_of(folder)
   assert store.path in str(error.value)
 
 
@@ -169,7 +175,7 @@ def test_missing_images_are_named_before_anything_is_prepared(folder):
   (folder / "train" / "e.jpg").unlink()
   message = r"data/train lacks 2 of the 5 images .* first b\.jpg"
   with pytest.raises(InputError, match=message) as error:
-    coco.ImageStore(builder_of(folder))
+    store_of(folder)
   assert "\n" not in str(error.value)
   assert not records(folder)
 
@@ -178,12 +184,12 @@ def test_a_missing_image_folder_is_named(folder):
   shutil.rmtree(folder / "train")
   message = r"data/train does not exist \(nor images/"
   with pytest.raises(InputError, match=message):
-    coco.ImageStore(builder_of(folder))
+    store_of(folder)
 
 
 def test_records_match_tensorflows_own_reader(folder):
   """The index against TFRecordDataset, example by example."""
-  store = coco.ImageStore(builder_of(folder))
+  store = store_of(folder)
   (path,) = records(folder)
   for number, record in enumerate(tf.data.TFRecordDataset(path)):
     example = tf.train.Example.FromString(record.numpy())

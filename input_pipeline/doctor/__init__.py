@@ -1,0 +1,1 @@
+"""Looks for what is wrong in a data set before a training is spent on it."""

@@ -1,0 +1,133 @@
+"""Checks a COCO-format or MPII folder before a training is spent on it.
+
+    python -m input_pipeline.doctor /data/coco --splits train2017 val2017
+    python -m input_pipeline.doctor /data/mpii --name mpii
+    python -m input_pipeline.doctor DIR --skeleton my.json --out worst.png
+
+Prints a table of what is wrong and what to do, and writes a contact sheet of
+the worst. Exit code 1 if something would stop a training or teach it wrongly.
+"""
+
+import argparse
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("NO_GCE_CHECK", "true")
+
+import tensorflow as tf
+
+from input_pipeline import annotations as annotations_lib
+from input_pipeline import mpii
+from input_pipeline.doctor import people, pictures
+from input_pipeline.doctor.findings import (
+  ERROR,
+  Finding,
+  Kind,
+  has_errors,
+  table,
+)
+from input_pipeline.images import CocoKeypoints, MpiiHumanPose
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError
+
+FILE = Kind(ERROR, "the annotations cannot be used", "see the line above")
+SKELETON = Kind(
+  ERROR,
+  "the skeleton cannot be used",
+  "correct the file (docs/own_skeleton.md)",
+)
+NO_SIGMAS = Kind(
+  "warning",
+  "the skeleton has no sigmas",
+  f"AP would take {skeletons.DEFAULT_SIGMA} for every keypoint",
+)
+
+
+def examine(
+  folder: str, name: str, splits: list[str], skeleton_name: str
+) -> tuple[list[Finding], bytes | None, dict[str, tuple[int, int]]]:
+  """All that is wrong; a contact sheet; images and annotations by split."""
+  splits = splits or _splits(folder, name)
+  try:
+    skeleton = _skeleton(folder, name, splits, skeleton_name)
+  except InputError as error:
+    return [Finding(SKELETON, str(error))], None, {}
+  found = people.check_names(skeleton)
+  if skeleton.sigmas is None and name != "mpii":
+    found.append(Finding(NO_SIGMAS, skeleton.name))
+  counts, by_split, folder_of = {}, {}, {}
+  for split in splits:
+    try:
+      if name == "mpii":
+        content = mpii.read(folder, split, skeleton).content
+        images = MpiiHumanPose.folder(folder, split)
+      else:
+        content = annotations_lib.read_unchecked(folder, split)
+        images = CocoKeypoints.folder(folder, split)
+    except InputError as error:
+      found.append(Finding(FILE, f"{split}: {error}"))
+      continue
+    counts[split] = len(content["images"]), len(content["annotations"])
+    folder_of[split] = images
+    found += people.check(content, skeleton, split)
+    faults, by_split[split] = pictures.check(images, content["images"], split)
+    found += faults
+  found += pictures.check_shared(by_split)
+  sheet = pictures.contact_sheet(found, folder_of, skeleton)
+  return found, sheet, counts
+
+
+def _splits(folder: str, name: str) -> list[str]:
+  if name == "mpii":
+    return ["train", "valid"]
+  found = annotations_lib.splits(folder)
+  if not found:
+    raise InputError(f"{folder} has no annotations/person_keypoints_SPLIT.json")
+  return found
+
+
+def _skeleton(
+  folder: str, name: str, splits: list[str], given: str
+) -> skeletons.Skeleton:
+  if given:
+    return skeletons.get(given)
+  if name == "mpii":
+    return skeletons.MPII_16
+  return annotations_lib.skeleton_of(folder, splits[0])
+
+
+def main(argv: list[str] | None = None) -> int:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("folder")
+  parser.add_argument("--name", choices=("coco", "mpii"), default="coco")
+  parser.add_argument("--splits", nargs="+", help="default: all of the folder")
+  parser.add_argument(
+    "--skeleton",
+    default="",
+    help="a name or a JSON file; default: the annotations' own category",
+  )
+  parser.add_argument("--out", default="doctor.png", help="the contact sheet")
+  options = parser.parse_args(argv)
+  tf.config.set_visible_devices([], "GPU")
+  try:
+    found, sheet, counts = examine(
+      options.folder, options.name, options.splits or [], options.skeleton
+    )
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  for split, (images, entries) in counts.items():
+    print(f"{split}: {images} images, {entries} annotations")
+  print(table(found) if found else "nothing is wrong")
+  if sheet:
+    with tf.io.gfile.GFile(options.out, "wb") as file:
+      file.write(sheet)
+    print(f"contact sheet: {options.out}")
+  return int(has_errors(found))
+
+
+if __name__ == "__main__":
+  sys.exit(main())

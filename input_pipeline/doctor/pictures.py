@@ -1,0 +1,246 @@
+"""Checks of image files, and the contact sheet of what was found."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+import tqdm
+
+from input_pipeline.crops import reason
+from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
+from tokenpose_jax.skeletons import Skeleton
+
+MISSING = Kind(ERROR, "image files are missing", "the first start would stop")
+EMPTY = Kind(
+  WARNING, "image files of zero bytes", "their people are skipped (mask 0)"
+)
+UNREADABLE = Kind(
+  WARNING, "unreadable images", "their people are skipped (mask 0)"
+)
+SIZE = Kind(
+  ERROR,
+  "image size differs from the annotations'",
+  "resize the image, or change its annotations alike",
+)
+ROTATED = Kind(
+  WARNING,
+  "images that EXIF rotates",
+  "pixels are taken as stored, as COCO's are; were yours annotated so?",
+)
+CMYK = Kind(WARNING, "CMYK images", "they are converted; store RGB")
+GREY = Kind(WARNING, "grey images", "their channel is repeated")
+SHARED = Kind(
+  WARNING,
+  "the same image in several splits",
+  "figures of an evaluation on it mean nothing; drop it from one",
+)
+_ORIENTATION = 0x0112  # EXIF's tag
+
+
+def check(
+  folder: str, images: list[dict], split: str
+) -> tuple[list[Finding], dict[str, str]]:
+  """Faults of the images of a split; and each file's name by its checksum."""
+  found: list[Finding] = []
+  names: dict[str, str] = {}
+  for image in tqdm.tqdm(images, split, unit="image", disable=None):
+    name = image["file_name"]
+    path = os.path.join(folder, name)
+    if not tf.io.gfile.exists(path):
+      found.append(Finding(MISSING, f"{split}: {name}", name))
+      continue
+    with tf.io.gfile.GFile(path, "rb") as file:
+      encoded = file.read()
+    names[hashlib.sha256(encoded).hexdigest()] = name
+    found += [
+      Finding(kind, f"{split}: {name}{detail}", name)
+      for kind, detail in _check_image(encoded, image)
+    ]
+  return found, names
+
+
+def _check_image(encoded: bytes, image: dict) -> Iterable[tuple[Kind, str]]:
+  if not encoded:
+    return [(EMPTY, "")]
+  try:
+    # What training reads with decides what is readable.
+    pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+  except tf.errors.OpError as error:
+    return [(UNREADABLE, f": {reason(error)[:60]}")]
+  found: list[tuple[Kind, str]] = []
+  height, width, _ = pixels.shape
+  if "width" in image and (image["width"], image["height"]) != (width, height):
+    wanted = f"{image['width']}x{image['height']}"
+    found.append((SIZE, f": {width}x{height}, annotated {wanted}"))
+  try:
+    header = PIL.Image.open(io.BytesIO(encoded))
+    mode, turn = header.mode, header.getexif().get(_ORIENTATION, 1)
+  except (OSError, ValueError, SyntaxError):  # a format that Pillow has not
+    return found
+  if turn not in (0, 1):
+    found.append((ROTATED, f": orientation {turn}"))
+  if mode == "CMYK":
+    found.append((CMYK, ""))
+  if mode in ("1", "L", "LA", "I;16"):
+    found.append((GREY, ""))
+  return found
+
+
+def check_shared(by_split: dict[str, dict[str, str]]) -> list[Finding]:
+  """Files with the same bytes in two splits."""
+  found = []
+  splits = list(by_split)
+  for n, one in enumerate(splits):
+    for other in splits[n + 1 :]:
+      for digest in sorted(by_split[one].keys() & by_split[other].keys()):
+        name = by_split[one][digest]
+        found.append(
+          Finding(
+            SHARED, f"{one}: {name} = {other}: {by_split[other][digest]}", name
+          )
+        )
+  return found
+
+
+# The contact sheet.
+
+TILE, TEXT = 240, 34  # pixels: a picture, and the two lines below it
+
+
+def contact_sheet(
+  findings: list[Finding],
+  folder_of: dict[str, str],
+  skeleton: Skeleton,
+  tiles: int = 24,
+) -> bytes | None:
+  """A PNG of faults with pictures: each kind in turn, errors first.
+
+  Args:
+    folder_of: the image folder of each split, which `Finding.where` begins
+      with.
+    skeleton: for the limbs.
+  """
+  by_kind: dict[Kind, list[Finding]] = {}
+  for finding in sorted(findings, key=lambda f: f.kind.level):
+    if finding.image:
+      by_kind.setdefault(finding.kind, []).append(finding)
+  queue = [
+    found[n]
+    for n in range(max(map(len, by_kind.values()), default=0))
+    for found in by_kind.values()
+    if n < len(found)
+  ][:tiles]
+  if not queue:
+    return None
+  columns = min(6, len(queue))
+  drawn = [_tile(finding, folder_of, skeleton) for finding in queue]
+  drawn += [np.full_like(drawn[0], 30)] * (-len(drawn) % columns)
+  rows = [
+    np.concatenate(drawn[n : n + columns], 1)
+    for n in range(0, len(drawn), columns)
+  ]
+  return cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1].tobytes()
+
+
+def _tile(
+  finding: Finding, folder_of: dict[str, str], skeleton: Skeleton
+) -> np.ndarray:
+  tile = np.full((TILE + TEXT, TILE, 3), 30, np.uint8)
+  assert finding.image is not None
+  folder = folder_of[finding.where.split(":")[0]]
+  pixels = _pixels(os.path.join(folder, finding.image))
+  if pixels is None:
+    cv2.line(tile, (0, 0), (TILE, TILE), (90, 90, 90), 1)
+    cv2.line(tile, (TILE, 0), (0, TILE), (90, 90, 90), 1)
+  else:
+    corner, pixels = _around(pixels, finding.annotation)
+    scale = TILE / max(pixels.shape[:2])
+    size = [max(1, round(v * scale)) for v in pixels.shape[1::-1]]
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    if finding.annotation:
+      _draw(small, finding.annotation, corner, scale, skeleton)
+    tile[: small.shape[0], : small.shape[1]] = small
+  color = (255, 110, 90) if finding.kind.level == ERROR else (255, 210, 90)
+  detail = finding.where.split(": ", 1)[-1]
+  for line, (text, rgb) in enumerate(
+    ((finding.kind.title, color), (detail, (220, 220, 220)))
+  ):
+    place = (3, TILE + 13 + 15 * line)
+    cv2.putText(
+      tile,
+      text[:44],
+      place,
+      cv2.FONT_HERSHEY_SIMPLEX,
+      0.33,
+      rgb,
+      1,
+      cv2.LINE_AA,
+    )
+  return tile
+
+
+def _pixels(path: str) -> np.ndarray | None:
+  try:
+    with tf.io.gfile.GFile(path, "rb") as file:
+      return tf.io.decode_image(
+        file.read(), channels=3, expand_animations=False
+      ).numpy()
+  except tf.errors.OpError:
+    return None
+
+
+def _around(
+  pixels: np.ndarray, entry: dict | None
+) -> tuple[np.ndarray, np.ndarray]:
+  """A person's surroundings, with their corner (x, y) in the image."""
+  try:
+    x, y, w, h = np.array((entry or {})["bbox"], float)
+  except (KeyError, TypeError, ValueError):
+    return np.zeros(2), pixels
+  reach = max(w, h, 40)
+  low = np.array([x + w / 2, y + h / 2]) - reach
+  limit = np.array(pixels.shape[1::-1])
+  if not np.isfinite(low).all() or (low >= limit).any() or reach > 9999:
+    return np.zeros(2), pixels
+  high = np.clip(low + 2 * reach, 1, limit).astype(int)
+  low = np.clip(low, 0, limit - 1).astype(int)
+  if (high - low < 8).any():
+    return np.zeros(2), pixels
+  return low, pixels[low[1] : high[1], low[0] : high[0]]
+
+
+def _draw(
+  image: np.ndarray,
+  entry: dict,
+  corner: np.ndarray,
+  scale: float,
+  skeleton: Skeleton,
+) -> None:
+  """Box and keypoints; those of the left green, of the right orange."""
+  try:
+    box = np.array(entry.get("bbox", ()), float) * scale
+    points = np.array(entry["keypoints"], float).reshape(-1, 3)
+  except ValueError:
+    return
+  if len(box) == 4 and np.isfinite(box).all():
+    box[:2] -= corner * scale
+    x, y, w, h = np.clip(box, -9999, 9999).round().astype(int).tolist()
+    cv2.rectangle(image, (x, y), (x + w, y + h), (255, 255, 255), 1)
+  if len(points) != skeleton.num_keypoints or not np.isfinite(points).all():
+    return
+  place = (points[:, :2] - corner) * scale
+  place = np.clip(place, -9999, 9999).round().astype(int)
+  place = place.tolist()
+  for a, b in skeleton.limbs:
+    if points[a, 2] and points[b, 2]:
+      cv2.line(image, place[a], place[b], (120, 180, 255), 1, cv2.LINE_AA)
+  for point, (_, _, v), color in zip(
+    place, points, skeleton.colors, strict=True
+  ):
+    if v:
+      cv2.circle(image, point, 3, color, -1, cv2.LINE_AA)

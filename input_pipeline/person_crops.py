@@ -1,0 +1,271 @@
+"""Prepared person crops: each person's surroundings, stored once as pixels.
+
+Reading them costs no decoding, which is most of the work of the usual way. What
+is stored is all that any augmentation of `config.augment` can show of a person:
+image pixels as they are, or, of a person that fills many more pixels than the
+network's input, averaged down to `data.crop_density` stored pixels per pixel of
+the unaugmented crop.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+from jaxtyping import Bool, Float, Int, UInt8
+
+from input_pipeline import augment
+from input_pipeline.annotations import Annotations, People
+from input_pipeline.crops import decode_windows, warp
+from input_pipeline.images import SPLIT, ImageStore
+from tokenpose_jax import geometry
+from tokenpose_jax.skeletons import Skeleton
+
+MARGIN = 3  # image pixels around what an augmentation can show
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions:
+  """What is stored of n people.
+
+  Attributes:
+    window: (n, 4) int32 y, x, height, width of the part of each image.
+    stored_hw: (n, 2) int32 its size as stored.
+  """
+
+  window: np.ndarray
+  stored_hw: np.ndarray
+
+  @property
+  def affine(self) -> Float[np.ndarray, "n 2 3"]:
+    """Image pixels to stored pixels."""
+    # Of images that cannot be read nothing is stored: any map will do.
+    stored, shown = np.maximum(self.stored_hw, 1), self.window[:, 2:]
+    zoom = (stored / np.maximum(shown, 1))[:, ::-1]
+    corner = self.window[:, 1::-1]
+    affine = np.zeros((len(zoom), 2, 3))
+    affine[:, 0, 0], affine[:, 1, 1] = zoom.T
+    affine[:, :, 2] = (0.5 - corner) * zoom - 0.5
+    return affine
+
+
+def regions(
+  people: People,
+  sizes: Int[np.ndarray, "n 2"],
+  config: Any,
+  skeleton: Skeleton,
+) -> Regions:
+  """What any augmentation can show of people in images of these sizes."""
+  settings, input_hw = config.augment, config.model.input_hw
+  low, high = _reach(people.center, people.scale, settings, input_hw)
+  if settings.half_body_probability > 0 and skeleton.upper_body:
+    enough = people.visible.sum(1) > settings.half_body_min_keypoints
+    for i in np.flatnonzero(enough):
+      for upper in (True, False):
+        half = augment.half_body(
+          people.keypoints[i], people.visible[i], upper, input_hw, skeleton
+        )
+        if half is not None:
+          ends = _reach(half[0][None], half[1][None], settings, input_hw)
+          low[i] = np.minimum(low[i], ends[0][0])
+          high[i] = np.maximum(high[i], ends[1][0])
+  limit = sizes[:, ::-1]
+  # At least a pixel, also of who is outside the image.
+  low = np.floor(low).astype(np.int64) - MARGIN
+  low = np.maximum(np.minimum(low, limit - 1), 0)
+  high = np.ceil(high).astype(np.int64) + MARGIN + 1
+  high = np.minimum(np.maximum(high, low + 1), limit)
+  window = np.concatenate([low[:, ::-1], (high - low)[:, ::-1]], 1)
+  density = people.scale[:, 0] * geometry.SCALE_UNIT / input_hw[1]
+  zoom = np.minimum(1, config.data.crop_density / density)[:, None]
+  stored = np.ceil(window[:, 2:] * zoom)
+  return Regions(window.astype(np.int32), stored.astype(np.int32))
+
+
+def _reach(center, scale, settings, input_hw):
+  """Lowest and highest (x, y) that scaled and rotated crops read."""
+  width = scale[:, :1] * geometry.SCALE_UNIT * (1 + settings.scale)
+  half = np.concatenate([width, width * input_hw[0] / input_hw[1]], 1) / 2
+  turn = np.deg2rad(2 * settings.rotation_degrees)
+  if settings.rotation_probability <= 0:
+    turn = 0.0
+  other = half[:, ::-1]
+  # |x| cos + |y| sin of the angle is largest where a corner lies on the axis.
+  angle = np.minimum(turn, np.arctan2(other, half))
+  extent = half * np.cos(angle) + other * np.sin(angle)
+  return center - extent, center + extent
+
+
+@dataclasses.dataclass(kw_only=True)
+class PersonCropsConfig(tfds.core.BuilderConfig):
+  """Whose surroundings, from which images."""
+
+  store: ImageStore = dataclasses.field(repr=False)
+  image: np.ndarray = dataclasses.field(repr=False)
+  regions: Regions = dataclasses.field(repr=False)
+
+
+class PersonCrops(tfds.core.GeneratorBasedBuilder):
+  """The surroundings of the people of a split, as raw RGB pixels.
+
+  The config's name carries a hash of all that decides what is stored, so that
+  other annotations, another input size or stronger augmentation are prepared
+  anew, beside what was there.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def __init__(
+    self,
+    name: str,
+    store: ImageStore,
+    image: Int[np.ndarray, "n"],
+    regions: Regions,
+    data_dir: str = "",
+  ):
+    """Args: a name, the images, each person's image and region, a place."""
+    digest = hashlib.sha256()
+    for part in (image, regions.window, regions.stored_hw):
+      digest.update(np.ascontiguousarray(part, np.int32).tobytes())
+    config = PersonCropsConfig(
+      name=f"{name}-{digest.hexdigest()[:16]}",
+      store=store,
+      image=image,
+      regions=regions,
+    )
+    super().__init__(config=config, data_dir=data_dir or None)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = tfds.features.FeaturesDict(
+      {
+        "height": np.int32,
+        "width": np.int32,
+        "pixels": tfds.features.Tensor(
+          shape=(None,), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
+        ),
+      }
+    )
+    return self.dataset_info_from_configs(
+      features=features,
+      description="The surroundings of people, as raw RGB pixels.",
+      disable_shuffling=True,  # Records in the order of the people.
+    )
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    del dl_manager  # Nothing is downloaded.
+    number = len(self.builder_config.image)
+    logging.info(
+      "storing the surroundings of %d people in %s", number, self.data_path
+    )
+    return {SPLIT: self._generate_examples()}
+
+  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    config = self.builder_config
+    for number, image in enumerate(config.image):
+      pixels = _surroundings(
+        config.store.read(int(image)),
+        config.regions.window[number],
+        config.regions.stored_hw[number],
+      )
+      height, width, _ = pixels.shape
+      yield (
+        number,
+        {"height": height, "width": width, "pixels": pixels.ravel()},
+      )
+
+  def image_of(self, example: tf.train.Example) -> tuple[bytes, int, int]:
+    """The pixels of a record, their height and width."""
+    fields = example.features.feature
+    height, width = (
+      fields[name].int64_list.value[0] for name in ("height", "width")
+    )
+    return fields["pixels"].bytes_list.value[0], height, width
+
+
+def _surroundings(
+  encoded: bytes, window: np.ndarray, stored_hw: np.ndarray
+) -> UInt8[np.ndarray, "h w 3"]:
+  """A region's pixels; none of an image that cannot be read."""
+  (found,) = decode_windows([encoded], window[None])
+  if isinstance(found, tf.errors.OpError):
+    return np.zeros((0, 0, 3), np.uint8)
+  pixels, (x0, y0) = found
+  y, x, rows, columns = window
+  pixels = pixels[y - y0 : y - y0 + rows, x - x0 : x - x0 + columns]
+  height, width = map(int, stored_hw)
+  if pixels.size and pixels.shape[:2] != (height, width):
+    pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+  return np.ascontiguousarray(pixels)
+
+
+class PersonCropReader:
+  """Reads crops of people from their stored surroundings."""
+
+  def __init__(
+    self,
+    name: str,
+    annotations: Annotations,
+    store: ImageStore,
+    people: People,
+    config: Any,
+    skeleton: Skeleton,
+  ):
+    """Prepares what is not prepared yet.
+
+    Args:
+      name: of the split.
+      annotations: of the split.
+      store: its images.
+      people: whose crops; `read` numbers them in this order.
+      config: of the run.
+      skeleton: for the halves of the body.
+    """
+    found = regions(people, store.sizes[people.image], config, skeleton)
+    builder = PersonCrops(
+      f"{name}-{annotations.sha256[:16]}",
+      store,
+      people.image,
+      found,
+      config.data.prepared_dir,
+    )
+    names = [store.names[i] for i in people.image]
+    self._store = ImageStore(builder, names)
+    self._to_image = geometry.invert(found.affine)
+    cv2.setNumThreads(1)  # tf.data's threads work side by side already
+
+  @property
+  def stored_bytes(self) -> int:
+    """Of all people together."""
+    return 3 * int(self._store.sizes.astype(np.int64).prod(1).sum())
+
+  def read(
+    self,
+    chosen: Int[np.ndarray, "n"],
+    affine: Float[np.ndarray, "n 2 3"],
+    output_hw: tuple[int, int],
+  ) -> tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]:
+    """Some crops.
+
+    Args:
+      chosen: numbers of people.
+      affine: pixels of each person's image to crop pixels.
+      output_hw: crop size.
+
+    Returns:
+      the crops, RGB, and whose image could be read; zeros where not.
+    """
+    crops = np.zeros((len(chosen), *output_hw, 3), np.uint8)
+    affine = geometry.compose(affine, self._to_image[chosen])
+    sizes = self._store.sizes[chosen]
+    windows = geometry.source_window(affine, output_hw, sizes)
+    for i, (y, x, rows, columns) in enumerate(windows.tolist()):
+      width = int(sizes[i, 1])
+      raw = self._store.read(int(chosen[i]), y * width * 3, rows * width * 3)
+      pixels = np.frombuffer(raw, np.uint8).reshape(rows, width, 3)
+      warp(pixels[:, x : x + columns], (x, y), affine[i], crops[i])
+    return crops, sizes[:, 1] > 0

@@ -1,0 +1,225 @@
+"""The doctor: each fault made once, each one found, none where none is."""
+
+import io
+import json
+import shutil
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from input_pipeline.doctor import __main__ as doctor
+from input_pipeline.doctor import people, pictures
+from input_pipeline.doctor.findings import ERROR, has_errors
+from input_pipeline.synthetic.folder import write_coco_folder
+from tests import fixtures, test_mpii
+from tokenpose_jax import skeletons
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+  """Drawn people, of whom left and right are known."""
+  path = tmp_path_factory.mktemp("doctor") / "coco"
+  write_coco_folder(str(path), train_people=60, test_people=6)
+  return path
+
+
+class Patient:
+  """A copy of a folder, to be made ill."""
+
+  def __init__(self, healthy, path):
+    self.path = path
+    shutil.copytree(healthy, path)
+    self.content = {}
+    for split in ("train", "test"):
+      self.content[split] = json.loads(self.file(split).read_text())
+    self.images = self.content["train"]["images"]
+    self.people = self.content["train"]["annotations"]
+
+  def file(self, split):
+    return self.path / "annotations" / f"person_keypoints_{split}.json"
+
+  def image(self, number):
+    return self.path / "train" / self.images[number]["file_name"]
+
+  def pixels(self, number):
+    return cv2.imread(str(self.image(number)))[..., ::-1]
+
+  def write(self):
+    for split, content in self.content.items():
+      self.file(split).write_text(json.dumps(content))
+
+  def examine(self, skeleton=""):
+    self.write()
+    found, sheet, _ = doctor.examine(str(self.path), "coco", [], skeleton)
+    return found, sheet
+
+
+@pytest.fixture
+def patient(healthy, tmp_path):
+  return Patient(healthy, tmp_path / "ill")
+
+
+def save(patient, number, mode=None, exif=None):
+  image = PIL.Image.fromarray(patient.pixels(number))
+  buffer = io.BytesIO()
+  options = {"exif": exif} if exif else {}
+  (image.convert(mode) if mode else image).save(buffer, "JPEG", **options)
+  patient.image(number).write_bytes(buffer.getvalue())
+
+
+def rotated_by_exif(patient):
+  exif = PIL.Image.Exif()
+  exif[0x0112] = 6
+  save(patient, 4, exif=exif)
+
+
+def wrong_size(patient):
+  small = cv2.resize(patient.pixels(6), (50, 40))
+  patient.image(6).write_bytes(fixtures.encode(small))
+
+
+def shared(patient):
+  name = patient.content["test"]["images"][0]["file_name"]
+  shutil.copy(patient.path / "test" / name, patient.image(7))
+  size = patient.content["test"]["images"][0]
+  patient.images[7].update(width=size["width"], height=size["height"])
+
+
+def swapped_knees(patient):
+  """Knees are names 13 and 14."""
+  for entry in patient.people:
+    if len(entry["keypoints"]) == 51:
+      points = np.reshape(entry["keypoints"], (17, 3))
+      points[[13, 14]] = points[[14, 13]]
+      entry["keypoints"] = points.ravel().tolist()
+
+
+def set_keypoint(entry, **changes):
+  """Changes x, y or v of a labelled keypoint."""
+  points = np.reshape(np.array(entry["keypoints"], float), (-1, 3))
+  labelled = int(np.flatnonzero(points[:, 2])[0])
+  for name, value in changes.items():
+    points[labelled, "xyv".index(name)] = value
+  entry["keypoints"] = points.ravel().tolist()
+
+
+# Each on an image or a person of its own.
+FAULTS = {
+  pictures.UNREADABLE: lambda p: p.image(0).write_bytes(b"no image"),
+  pictures.EMPTY: lambda p: p.image(1).write_bytes(b""),
+  pictures.MISSING: lambda p: p.image(2).unlink(),
+  pictures.CMYK: lambda p: save(p, 3, "CMYK"),
+  pictures.ROTATED: rotated_by_exif,
+  pictures.GREY: lambda p: save(p, 5, "L"),
+  pictures.SIZE: wrong_size,
+  pictures.SHARED: shared,
+  people.DUPLICATE_IMAGE: lambda p: p.images.append(dict(p.images[8])),
+  people.DUPLICATE_ID: lambda p: p.people.append(dict(p.people[0])),
+  people.NO_IMAGE: lambda p: p.people.append(
+    {**p.people[0], "id": -1, "image_id": -7}
+  ),
+  people.NO_AREA: lambda p: p.people[1].update(area=0),
+  people.OUTSIDE: lambda p: set_keypoint(p.people[2], x=-30),
+  people.VISIBILITY: lambda p: set_keypoint(p.people[3], v=3),
+  people.COUNT: lambda p: p.people[4].update(keypoints=[1, 2, 2]),
+  people.BOX_OUTSIDE: lambda p: p.people[5].update(bbox=[-50, 0, 99, 99]),
+  people.BOX_GONE: lambda p: p.people[6].update(bbox=[5000, 0, 9, 9]),
+  people.NOT_FINITE: lambda p: p.people[7].update(bbox=["x", 0, 1, 1]),
+  people.NO_KEYPOINT: lambda p: p.people[8].update(keypoints=[0] * 51),
+  people.SWAPPED: swapped_knees,
+}
+
+
+def test_healthy_data_has_no_fault(patient):
+  found, _ = patient.examine()
+  kinds = {finding.kind for finding in found}
+  assert kinds <= {people.OUTSIDE, people.BOX_OUTSIDE, people.NO_KEYPOINT}
+  assert not has_errors(found)
+
+
+def test_every_fault_is_found_in_one_folder(patient):
+  before, _ = patient.examine()
+  for make in FAULTS.values():
+    make(patient)
+  found, sheet = patient.examine()
+  for kind in FAULTS:
+    number = sum(f.kind == kind for f in found)
+    healthy = sum(f.kind == kind for f in before)
+    assert number > healthy, kind.title
+  assert has_errors(found)
+  image = cv2.imdecode(np.frombuffer(sheet, np.uint8), cv2.IMREAD_COLOR)
+  assert image.shape[1] == 6 * pictures.TILE
+  assert image.std() > 20
+
+
+@pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.title)
+def test_a_fault_is_found_alone_and_decides_the_exit_code(
+  patient, kind, tmp_path, capsys
+):
+  """Only what follows from it is found besides."""
+  before = {f.kind for f in patient.examine()[0]}
+  FAULTS[kind](patient)
+  found, _ = patient.examine()
+  also = {
+    people.NO_AREA: {people.BOX_GONE},
+    people.DUPLICATE_IMAGE: {pictures.UNREADABLE},
+    pictures.SHARED: {people.OUTSIDE, people.BOX_OUTSIDE, people.BOX_GONE},
+  }
+  kinds = {f.kind for f in found} - before
+  assert kind in kinds | before
+  assert kinds - also.get(kind, set()) <= {kind}
+  out = tmp_path / "worst.png"
+  code = doctor.main([str(patient.path), "--out", str(out)])
+  assert code == (1 if kind.level == ERROR else 0)
+  assert kind.title in capsys.readouterr().out
+
+
+def test_all_sides_swapped_shows_in_the_eyes(patient):
+  order = skeletons.COCO_17.flip_permutation
+  for entry in patient.people:
+    points = np.reshape(entry["keypoints"], (17, 3))[order]
+    entry["keypoints"] = points.ravel().tolist()
+  found, _ = patient.examine()
+  (swapped,) = (f for f in found if f.kind == people.SWAPPED)
+  assert "left_eye and right_eye" in swapped.where
+
+
+@pytest.mark.parametrize(
+  ("flip_pairs", "kind"),
+  [
+    ([[1, 2], [2, 3]], doctor.SKELETON),  # no involution
+    ([[1, 2], [3, 4], [5, 8]], people.PAIR_NAMES),
+  ],
+)
+def test_flip_pairs(patient, tmp_path, flip_pairs, kind):
+  fields = skeletons.COCO_17.to_dict() | {"flip_pairs": flip_pairs}
+  path = tmp_path / "skeleton.json"
+  path.write_text(json.dumps(fields))
+  found, _ = patient.examine(str(path))
+  assert kind in {f.kind for f in found}
+  assert has_errors(found)
+
+
+def test_mpii_folders_are_examined(tmp_path, capsys):
+  test_mpii.write_images(tmp_path)
+  entries = [test_mpii.person(n) for n in range(6)]
+  test_mpii.write_json(tmp_path, entries[:4], "train")
+  test_mpii.write_json(tmp_path, entries[2:], "valid")
+  out = str(tmp_path / "worst.png")
+  assert doctor.main([str(tmp_path), "--name", "mpii", "--out", out]) == 0
+  text = capsys.readouterr().out
+  assert pictures.SHARED.title in text
+  (tmp_path / "images" / "000000002.jpg").unlink()
+  assert doctor.main([str(tmp_path), "--name", "mpii", "--out", out]) == 1
+  assert pictures.MISSING.title in capsys.readouterr().out
+
+
+def test_what_cannot_be_read_at_all_is_one_line(tmp_path, capsys):
+  assert doctor.main([str(tmp_path / "nowhere")]) == 1
+  assert "nowhere does not exist" in capsys.readouterr().err
+  (tmp_path / "annotations").mkdir()
+  (tmp_path / "annotations" / "person_keypoints_a.json").write_text("{")
+  assert doctor.main([str(tmp_path)]) == 1
+  assert "is not JSON" in capsys.readouterr().out

@@ -1,0 +1,374 @@
+"""MPII folders: records (SPEC.md 4.2), head boxes, the official release."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.io
+
+from configs import default
+from input_pipeline import batches, mpii
+from tests import fixtures
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError
+
+MPII = skeletons.MPII_16
+COUNT = 6
+SIZES = [(120 + n, 160 - n) for n in range(3)]  # two people an image
+
+
+def person(number, **changes):
+  """An entry of the common JSON; the second joint is not labelled."""
+  g = fixtures.rng(number)
+  joints = np.round(g.uniform(20, 100, (16, 2)), 3)
+  joints[1] = 0
+  entry = {
+    "joints_vis": [1, 0] + [1] * 14,
+    "joints": joints.tolist(),
+    "image": f"{number // 2:09d}.jpg",
+    "scale": 0.5 + 0.1 * number,
+    "center": [60.0 + number, 55.0],
+  }
+  return {**entry, **changes}
+
+
+def head_box(number):
+  return [30.0 + number, 20.0, 45.0 + number, 40.0 + number]
+
+
+def write_json(folder, entries, split="valid"):
+  (folder / "annot").mkdir(parents=True, exist_ok=True)
+  (folder / "annot" / f"{split}.json").write_text(json.dumps(entries))
+
+
+def write_images(folder):
+  (folder / "images").mkdir(parents=True)
+  for number, size in enumerate(SIZES):
+    image = fixtures.smooth_image(*size, (200 - 50 * number, 90, 60))
+    path = folder / "images" / f"{number:09d}.jpg"
+    path.write_bytes(fixtures.encode(image))
+
+
+def write_evaluation_mat(folder, entries, **changes):
+  """The toolkit's ground truth of the validation split."""
+  joints = np.array([e["joints"] for e in entries])
+  content = {
+    "pos_gt_src": joints.transpose(1, 2, 0),
+    "jnt_missing": 1 - np.array([e["joints_vis"] for e in entries]).T,
+    "headboxes_src": np.stack(
+      [np.reshape(head_box(n), (2, 2)) for n in range(len(entries))], -1
+    ),
+  }
+  scipy.io.savemat(folder / "annot" / "gt_valid.mat", {**content, **changes})
+
+
+def write_release(folder, entries, train=(1, 1, 1)):
+  """As the release is documented, with its ragged corners.
+
+  A single person is a struct and no array of them, a person of the background
+  has no points, a test image has an annorect without any.
+  """
+
+  def rect(number, entry):
+    points = [
+      {"x": x, "y": y, "id": i, "is_visible": "1" if i % 2 else np.zeros(0)}
+      for i, ((x, y), seen) in enumerate(
+        zip(entry["joints"], entry["joints_vis"], strict=True)
+      )
+      if seen
+    ]
+    x1, y1, x2, y2 = head_box(number)
+    x, y = entry["center"]
+    return {
+      **{"x1": x1, "y1": y1, "x2": x2, "y2": y2},
+      "annopoints": {"point": points},
+      "scale": entry["scale"],
+      "objpos": {"x": x, "y": y},
+    }
+
+  fields = ("x1", "y1", "x2", "y2", "annopoints", "scale", "objpos")
+  annolist = []
+  for image in range(3):
+    rects = [
+      rect(n, e)
+      for n, e in enumerate(entries)
+      if e["image"] == f"{image:09d}.jpg"
+    ]
+    rects.append({name: np.zeros(0) for name in fields})
+    annolist.append(
+      {"image": {"name": f"{image:09d}.jpg"}, "annorect": as_array(rects)}
+    )
+  annolist.append({"image": {"name": "9.jpg"}, "annorect": np.zeros(0)})
+  release = {
+    "annolist": as_array(annolist),
+    "img_train": np.array([*train, 0]),
+  }
+  path = folder / "annot" / mpii.RELEASE
+  path.parent.mkdir(parents=True, exist_ok=True)
+  scipy.io.savemat(path, {"RELEASE": release}, oned_as="row")
+
+
+def as_array(structs):
+  """MATLAB's array of structs."""
+  array = np.empty(len(structs), [(name, object) for name in structs[0]])
+  for place, struct in enumerate(structs):
+    array[place] = tuple(struct.values())
+  return array
+
+
+@pytest.fixture
+def folder(tmp_path):
+  path = tmp_path / "mpii"
+  write_images(path)
+  write_json(path, [person(n) for n in range(COUNT)])
+  return path
+
+
+def people_of(folder, split="valid"):
+  return mpii.people(mpii.read(str(folder), split, MPII))
+
+
+# Records.
+
+
+def test_people_are_the_originals(tmp_path):
+  source = fixtures.require(fixtures.PARITY / "data" / "mpii_annotations.json")
+  (tmp_path / "annot").mkdir()
+  (tmp_path / "annot" / "valid.json").write_bytes(source.read_bytes())
+  annotations = mpii.read(str(tmp_path), "valid", MPII)
+  people = mpii.people(annotations)
+  cases = [
+    fixtures.case(name)
+    for name in fixtures.case_names()
+    if name.startswith("mpii") and name.endswith("eval")
+  ]
+  assert len(people) == len(cases) > 0
+  names = [i["file_name"] for i in annotations.content["images"]]
+  for number, case in enumerate(cases):
+    assert names[people.image[number]] == case["image"]
+    np.testing.assert_array_equal(people.center[number], case["record_center"])
+    np.testing.assert_array_equal(people.scale[number], case["record_scale"])
+    np.testing.assert_array_equal(
+      people.keypoints[number], case["record_joints_xy"]
+    )
+    np.testing.assert_array_equal(
+      people.visible[number], case["record_joints_vis"]
+    )
+  assert people.center.dtype == people.scale.dtype == np.float64
+
+
+def test_a_center_of_minus_one_is_left_alone(folder):
+  write_json(folder, [person(0, center=[-1, -1])])
+  people = people_of(folder)
+  np.testing.assert_array_equal(people.center, [[-2, -2]])
+  np.testing.assert_array_equal(people.scale, [[0.5, 0.5]])
+
+
+def test_people_keep_the_files_order_and_share_images(folder):
+  order = [3, 0, 5, 1, 2, 4]
+  write_json(folder, [person(n) for n in order])
+  annotations = mpii.read(str(folder), "valid", MPII)
+  people = mpii.people(annotations)
+  names = [i["file_name"] for i in annotations.content["images"]]
+  assert len(names) == 3
+  assert [names[i] for i in people.image] == [person(n)["image"] for n in order]
+  wanted = np.array([person(n)["joints"] for n in order]) - 1
+  np.testing.assert_allclose(people.keypoints, wanted)
+
+
+def test_from_a_folder_to_batches(folder, tmp_path):
+  write_evaluation_mat(folder, [person(n) for n in range(COUNT)])
+  config = default.get_config()
+  config.data.name, config.data.skeleton = "mpii", "mpii_16"
+  config.data.dir = str(folder)
+  config.data.prepared_dir = str(tmp_path / "prepared")
+  config.data.eval_split = "valid"
+  config.model.input_hw = (32, 32)
+  config.train.batch_size = config.eval.batch_size = 4
+  split = batches.prepare(config, "valid")
+  people = batches.people(config, split)
+  np.testing.assert_array_equal(split.widths, [w for _, w in SIZES])
+  found = batches.train_batches(config, split, people, slots=np.arange(4))
+  batch = next(found)
+  found.close()
+  assert batch["image"].shape == (4, 32, 32, 3)
+  assert batch["keypoints"].shape == (4, 16, 2)
+  assert batch["mask"].all()
+  passed = list(batches.eval_batches(config, split, people, slots=np.arange(4)))
+  assert [int(b["mask"].sum()) for b in passed] == [4, 2]
+  truth = batches.ground_truth(config, people)
+  assert truth["keypoints"].shape == (COUNT, 16, 2)
+  wanted = np.array([head_box(n) for n in range(COUNT)]) - 1
+  np.testing.assert_allclose(truth["head_boxes"], wanted)
+  assert batches.ground_truth(default.get_config(), people) is None
+  with pytest.raises(InputError, match="own boxes"):
+    batches.people(config, split, boxes="some.json")
+
+
+def test_pckh_without_head_boxes_is_refused(folder):
+  config = default.get_config()
+  config.data.name, config.data.dir = "mpii", str(folder)
+  config.data.eval_split = "valid"
+  with pytest.raises(InputError, match=r"6 of 6 people.*annot/gt_valid\.mat"):
+    batches.ground_truth(config, people_of(folder))
+
+
+# Head boxes.
+
+
+def test_head_boxes_of_the_evaluation_file(folder):
+  assert np.isnan(people_of(folder).head_box).all()
+  write_evaluation_mat(folder, [person(n) for n in range(COUNT)])
+  wanted = np.array([head_box(n) for n in range(COUNT)]) - 1
+  np.testing.assert_allclose(people_of(folder).head_box, wanted)
+
+
+def test_head_boxes_of_the_release(folder):
+  order = [4, 1, 0]
+  write_json(folder, [person(n) for n in order])
+  write_release(folder, [person(n) for n in range(COUNT)])
+  wanted = np.array([head_box(n) for n in order]) - 1
+  np.testing.assert_allclose(people_of(folder).head_box, wanted)
+
+
+def test_head_boxes_of_the_json(folder):
+  write_json(folder, [person(0, head_box=head_box(9)), person(1)])
+  found = people_of(folder).head_box
+  np.testing.assert_allclose(found[0], np.array(head_box(9)) - 1)
+  assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"headboxes_src": np.zeros((2, 2, 5))}, "5 people, the annotations of 6"),
+    ({"pos_gt_src": np.zeros((16, 2, 6))}, "other joints than the annotations"),
+  ],
+)
+def test_an_evaluation_file_of_others_is_refused(folder, changes, message):
+  entries = [person(n) for n in range(COUNT)]
+  write_evaluation_mat(folder, entries, **changes)
+  with pytest.raises(InputError, match=message):
+    people_of(folder)
+
+
+def test_the_real_evaluation_file_is_read(tmp_path):
+  """Against joints taken from it: the structure is the toolkit's own."""
+  source = fixtures.require(fixtures.DATA / "mpii" / "gt_valid.mat")
+  content = scipy.io.loadmat(source)
+  joints = np.moveaxis(content["pos_gt_src"], -1, 0)
+  visible = 1 - content["jnt_missing"].T.astype(int)
+  entries = [
+    person(0, joints=j.tolist(), joints_vis=v.tolist())
+    for j, v in zip(joints, visible, strict=True)
+  ]
+  write_json(tmp_path, entries)
+  target = tmp_path / "annot" / "gt_valid.mat"
+  target.write_bytes(source.read_bytes())
+  people = people_of(tmp_path)
+  wanted = np.moveaxis(content["headboxes_src"], -1, 0).reshape(-1, 4) - 1
+  np.testing.assert_allclose(people.head_box, wanted)
+
+
+# The release.
+
+
+@pytest.fixture
+def release(tmp_path):
+  path = tmp_path / "release"
+  write_images(path)
+  write_release(path, [person(n) for n in range(COUNT)])
+  return path
+
+
+def test_the_release_gives_what_the_json_gives(folder, release):
+  write_evaluation_mat(folder, [person(n) for n in range(COUNT)])
+  wanted, found = people_of(folder), people_of(release, mpii.ALL)
+  assert len(found) == COUNT
+  for field in ("image", "image_id", "center", "scale", "visible", "head_box"):
+    np.testing.assert_allclose(
+      getattr(found, field), getattr(wanted, field), err_msg=field
+    )
+  seen = wanted.visible > 0
+  np.testing.assert_allclose(found.keypoints[seen], wanted.keypoints[seen])
+
+
+@pytest.mark.parametrize("list_file", ["valid_images.txt", "valid.json"])
+def test_the_split_is_the_common_one(release, list_file):
+  if list_file == "valid.json":
+    write_json(release, [person(2)])
+  else:
+    (release / "annot" / list_file).write_text("000000001.jpg\n")
+  train = mpii.read(str(release), "train", MPII).content
+  names = [i["file_name"] for i in train["images"]]
+  assert names == ["000000000.jpg", "000000002.jpg"]
+  if list_file != "valid.json":  # which would be the split itself
+    valid = mpii.read(str(release), "valid", MPII).content
+    assert [i["file_name"] for i in valid["images"]] == ["000000001.jpg"]
+    assert len(valid["annotations"]) == 2
+
+
+def test_test_images_are_left_out(tmp_path):
+  entries = [person(n) for n in range(COUNT)]
+  write_release(tmp_path, entries, train=(1, 0, 1))
+  assert len(people_of(tmp_path, mpii.ALL)) == 4
+
+
+def test_the_release_alone_has_no_validation_split(release):
+  with pytest.raises(InputError, match=r"valid_images\.txt.*trainval") as error:
+    mpii.read(str(release), "train", MPII)
+  assert "\n" not in str(error.value)
+  with pytest.raises(InputError, match="not 'test'"):
+    mpii.read(str(release), "test", MPII)
+
+
+# Broken input.
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ("[", "is not JSON"),
+    ({"images": []}, "not a list of people"),
+    ([{"image": "a.jpg", "center": [1, 2]}], "number 0 has no 'scale'"),
+    ([person(0), person(1, joints=[[1, 2]] * 15)], "number 1: 'joints'"),
+    ([person(0, joints=[["a", 2]] * 16)], "'joints'"),
+    ([person(0, joints_vis=[2] * 16)], "expected 0 or 1"),
+    ([person(0, scale=0)], "'scale' is 0"),
+    ([person(0, center=[1, None])], "'center'"),
+    ([person(0, head_box=[1, 2, 3])], "'head_box'"),
+    ([], "no person"),
+  ],
+)
+def test_bad_json_is_named(folder, content, message):
+  path = folder / "annot" / "valid.json"
+  text = content if isinstance(content, str) else json.dumps(content)
+  path.write_text(text)
+  with pytest.raises(InputError, match=message) as error:
+    people_of(folder)
+  assert str(path) in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def test_bad_folders_and_skeletons_are_named(folder, tmp_path):
+  with pytest.raises(InputError, match="nowhere does not exist"):
+    mpii.read(str(tmp_path / "nowhere"), "valid", MPII)
+  with pytest.raises(InputError, match=r"train\.json nor .*u12_1\.mat"):
+    mpii.read(str(folder), "train", MPII)
+  with pytest.raises(InputError, match=r"coco_17 has 17.*mpii_16"):
+    mpii.read(str(folder), "valid", skeletons.COCO_17)
+
+
+@pytest.mark.parametrize("raw", [b"", b"MATLAB 5.0 MAT-file, but no"])
+def test_a_bad_release_is_named(tmp_path, raw):
+  (tmp_path / "annot").mkdir()
+  (tmp_path / "annot" / mpii.RELEASE).write_bytes(raw)
+  with pytest.raises(InputError, match=r"u12_1\.mat is no MATLAB"):
+    mpii.read(str(tmp_path), mpii.ALL, MPII)
+
+
+def test_a_mat_of_something_else_is_named(tmp_path):
+  (tmp_path / "annot").mkdir()
+  scipy.io.savemat(tmp_path / "annot" / mpii.RELEASE, {"x": 1})
+  with pytest.raises(InputError, match="is not MPII's release"):
+    mpii.read(str(tmp_path), mpii.ALL, MPII)

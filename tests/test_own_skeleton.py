@@ -1,0 +1,184 @@
+"""docs/own_skeleton.md: 21 keypoints in JSON, from data to figures."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from configs import default
+from input_pipeline import annotations as annotations_lib
+from input_pipeline import batches
+from tests import fixtures, test_main
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError
+
+NAMES = ["wrist"] + [
+  f"{finger}_{joint}"
+  for finger in ("thumb", "index", "middle", "ring", "little")
+  for joint in range(1, 5)
+]
+SKELETON = {
+  "name": "hand_21",
+  "keypoints": NAMES,
+  "limbs": [
+    [NAMES[i - 1] if i % 4 != 1 else "wrist", NAMES[i]] for i in range(1, 21)
+  ],
+  "sigmas": [0.05] * 21,
+}
+
+
+def hand(rng, image_id):
+  """(image, annotation): a hand of lines."""
+  size = 96
+  image = np.full((size, size, 3), rng.integers(30, 90), np.uint8)
+  wrist = rng.uniform(40, 56, 2)
+  points = [wrist]
+  for finger in range(5):
+    angle = np.deg2rad(-150 + 30 * finger + rng.uniform(-8, 8))
+    points += [
+      wrist + r * np.array([np.cos(angle), np.sin(angle)])
+      for r in (12, 20, 27, 33)
+    ]
+  points = np.array(points)
+  for i in range(1, 21):
+    start = points[i - 1] if i % 4 != 1 else wrist
+    ends = [tuple(map(round, p)) for p in (start, points[i])]
+    cv2.line(image, *ends, skeletons.hue_circle(21)[i], 3)
+  low, high = points.min(0) - 5, points.max(0) + 5
+  keypoints = np.column_stack([points, np.full(21, 2)]).round(2)
+  return image, {
+    "image_id": image_id,
+    "bbox": [*low.tolist(), *(high - low).tolist()],
+    "area": float(np.prod(high - low)),
+    "iscrowd": 0,
+    "category_id": 1,
+    "num_keypoints": 21,
+    "keypoints": keypoints.ravel().tolist(),
+  }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  path = tmp_path_factory.mktemp("own") / "hands"
+  rng = fixtures.rng(0)
+  for split, count in (("train", 24), ("val", 8)):
+    names = [f"{n}.jpg" for n in range(count)]
+    made = [hand(rng, 100 - n) for n in range(count)]
+    content = fixtures.coco_folder(
+      path,
+      {n: fixtures.encode(i) for n, (i, _) in zip(names, made, strict=True)},
+      dict.fromkeys(names, (96, 96)),
+      [annotation for _, annotation in made],
+      split=split,
+    )
+    content["categories"] = [
+      {
+        "id": 1,
+        "name": "hand",
+        "keypoints": NAMES,
+        "skeleton": [
+          [NAMES.index(a) + 1, NAMES.index(b) + 1] for a, b in SKELETON["limbs"]
+        ],
+      }
+    ]
+    file = path / "annotations" / f"person_keypoints_{split}.json"
+    file.write_text(json.dumps(content))
+  (path / "hand.json").write_text(json.dumps(SKELETON))
+  return path
+
+
+def test_trains_and_evaluates_with_no_change_of_code(folder, tmp_path):
+  done = test_main.call(
+    *test_main.demo(folder, tmp_path),
+    f"--config.data.skeleton={folder / 'hand.json'}",
+    "--config.data.train_split=train",
+    "--config.data.eval_split=val",
+    "--config.train.steps=2",
+    XLA_FLAGS="--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+  )
+  assert done.returncode == 0, done.stderr
+  assert "no sigmas" not in done.stderr
+  made = tmp_path / "eval" / "2" / "gt"
+  assert "AP" in json.loads((made / "metrics.json").read_text())["figures"]
+  found = json.loads((made / "results.json").read_text())
+  assert len(found) == 8
+  assert all(len(entry["keypoints"]) == 3 * 21 for entry in found)
+
+
+def test_the_annotations_own_skeleton(folder, tmp_path):
+  config = default.get_config()
+  config.data.dir = str(folder)
+  path = batches.skeleton_file(config, str(tmp_path / "run"), "train")
+  assert path == "coco_17"  # as the config says
+  config.data.skeleton = "annotations"
+  path = batches.skeleton_file(config, str(tmp_path / "run"), "train")
+  assert path == str(tmp_path / "run" / "skeleton.json")
+  found = skeletons.get(path)
+  wanted = skeletons.Skeleton.from_dict(SKELETON)
+  assert found.keypoints == wanted.keypoints
+  assert found.limbs == wanted.limbs
+  assert found.sigmas is None
+
+
+# Categories.
+
+
+def test_coco_categories_are_coco_17():
+  coco = skeletons.COCO_17
+  category = {
+    "name": "person",
+    "keypoints": list(coco.keypoints),
+    "skeleton": [[a + 1, b + 1] for a, b in coco.limbs],
+  }
+  assert skeletons.from_category(category) is coco
+  category["flip_pairs"] = [[1, 2]]
+  assert skeletons.from_category(category).flip_pairs == ((1, 2),)
+
+
+@pytest.mark.parametrize(
+  ("names", "pairs"),
+  [
+    (skeletons.COCO_17.keypoints, skeletons.COCO_17.flip_pairs),
+    (skeletons.MPII_16.keypoints, skeletons.MPII_16.flip_pairs),
+    (("nose", "L_eye", "R_eye"), [(1, 2)]),
+    (("R_F_Paw", "L_F_Paw", "tail"), [(1, 0)]),
+    (("leftEar", "rightEar"), [(0, 1)]),
+    (("eye left", "eye right", "left"), [(0, 1)]),
+    (("elbow", "relbow", "leftover"), []),
+    ((), []),
+  ],
+)
+def test_pairs_follow_from_names(names, pairs):
+  found = skeletons.name_pairs(names)
+  assert {frozenset(p) for p in found} == {frozenset(p) for p in pairs}
+  assert all(
+    "l" in names[a].lower()[:4] or "left" in names[a] for a, _ in found
+  )
+
+
+@pytest.mark.parametrize(
+  ("category", "message"),
+  [
+    ({"keypoints": ["a", "b"], "skeleton": [[0, 1]]}, "from 1 to 2"),
+    ({"keypoints": ["a", "a"]}, "names repeat"),
+    ({"keypoints": ["a", "b"], "skeleton": [[1, 2, 3]]}, "categories: "),
+    ({"keypoints": ["a", "b"], "sigmas": [0, 1]}, "above 0"),
+    ({}, "0 different keypoint sets"),
+  ],
+)
+def test_bad_categories_are_named(tmp_path, category, message):
+  (tmp_path / "annotations").mkdir()
+  file = tmp_path / "annotations" / "person_keypoints_x.json"
+  file.write_text(json.dumps({"categories": [{"id": 1, **category}]}))
+  with pytest.raises(InputError, match=message) as error:
+    annotations_lib.skeleton_of(str(tmp_path), "x")
+  assert "\n" not in str(error.value)
+
+
+def test_default_sigmas_only_where_there_are_none():
+  coco = skeletons.COCO_17
+  assert skeletons.with_sigmas(coco) is coco
+  filled = skeletons.with_sigmas(skeletons.MPII_16)
+  assert filled.sigmas == (skeletons.DEFAULT_SIGMA,) * 16
+  assert np.median(coco.sigmas) == skeletons.DEFAULT_SIGMA
