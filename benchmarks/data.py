@@ -28,7 +28,7 @@ from configs import default
 from input_pipeline import batches, crops
 from tokenpose_jax import geometry, skeletons
 
-BATCH = 32
+BATCH = 128
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
   parser.add_argument("--folder", help="a COCO folder; else images are drawn")
   parser.add_argument("--split", default="val2017")
   parser.add_argument(
-    "--batches", type=int, default=12, help="of 32, each time"
+    "--batches", type=int, default=4, help="of 128, each time"
   )
   parser.add_argument("--rounds", type=int, default=3, help="the best counts")
   options = parser.parse_args()

@@ -17,7 +17,7 @@ import tensorflow as tf
 from input_pipeline import annotations as annotations_lib
 from input_pipeline import augment, mpii, order
 from input_pipeline.annotations import Annotations, People
-from input_pipeline.crops import CropReader
+from input_pipeline.crops import CropReader, black
 from input_pipeline.images import CocoKeypoints, ImageStore, MpiiHumanPose
 from input_pipeline.person_crops import PersonCropReader
 from input_pipeline.synthetic import folder as synthetic_folder
@@ -29,7 +29,7 @@ Batch = dict[str, np.ndarray]
 
 DATASETS = ("coco", "mpii", "synthetic")
 FROM_ANNOTATIONS = "annotations"
-CHUNK = 16  # examples that one call into Python makes, at most
+CHUNK = 32  # examples that one call into Python makes, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +264,7 @@ def eval_batches(
     affine = geometry.crop_affine(
       people.center[person], people.scale[person], 0.0, input_hw
     )
-    pixels = np.zeros((len(person), *input_hw, 3), np.uint8)
+    pixels = black((len(person), *input_hw, 3))
     good = positions < len(people)
     pixels[good], good[good] = split.reader.read(
       people.image[person[good]], affine[good], input_hw
@@ -323,12 +323,13 @@ def _batches(
       num_parallel_calls=config.data.workers or tf.data.AUTOTUNE,
       deterministic=True,
     )
-    .batch(count // chunk, drop_remainder=True)
-    .prefetch(tf.data.AUTOTUNE)
   )
+  if chunk < count:
+    batches = batches.batch(count // chunk, drop_remainder=True)
+  batches = batches.prefetch(tf.data.AUTOTUNE)
   # A generator, so that leaving the loop ends the readers' threads.
   for arrays in batches.as_numpy_iterator():
     yield {
-      name: array.reshape(count, *array.shape[2:])
+      name: array.reshape(count, *sample[name].shape[1:])
       for name, array in zip(names, arrays, strict=True)
     }

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from input_pipeline import augment
 from input_pipeline.annotations import Annotations, People
-from input_pipeline.crops import decode_windows, warp
+from input_pipeline.crops import black, decode_windows, warp
 from input_pipeline.images import SPLIT, ImageStore
 from tokenpose_jax import geometry
 from tokenpose_jax.skeletons import Skeleton
@@ -259,7 +259,7 @@ class PersonCropReader:
     Returns:
       the crops, RGB, and whose image could be read; zeros where not.
     """
-    crops = np.zeros((len(chosen), *output_hw, 3), np.uint8)
+    crops = black((len(chosen), *output_hw, 3))
     affine = geometry.compose(affine, self._to_image[chosen])
     sizes = self._store.sizes[chosen]
     windows = geometry.source_window(affine, output_hw, sizes)
