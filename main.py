@@ -26,7 +26,7 @@ from ml_collections import ConfigDict, config_flags
 
 from input_pipeline import batches as pipeline
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import evaluate, sharding, skeletons, train
+from tokenpose_jax import evaluate, report, sharding, skeletons, train
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
 
@@ -147,51 +147,19 @@ def _writer(workdir: str) -> metric_writers.MetricWriter:
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))
 
 
-def _quiet() -> None:
-  """Of libraries' log lines, only errors: ours stay readable."""
-  here = os.path.dirname(os.path.abspath(__file__))
-  ours = tuple(
-    os.path.join(here, name)
-    for name in ("main.py", "tokenpose_jax", "input_pipeline")
-  )
-
-  def keep(record) -> bool:
-    return record.levelno >= 40 or record.pathname.startswith(ours)
-
-  logging.set_verbosity(logging.INFO)
-  logging.set_stderrthreshold(logging.INFO)
-  logging.get_absl_handler().addFilter(keep)
-
-
-def _parse(argv: list[str]) -> None:
-  """Parses the flags; every mistake in them is an InputError."""
-  try:
-    flags.FLAGS(argv)
-    if _CONFIG.value is not None:
-      # A file that cannot be loaded shows only when a field is read.
-      _ = _CONFIG.value.seed
-  except AttributeError as error:  # of ml_collections: no such field
-    fields = [a.split("=")[0] for a in argv if a.startswith("--config.")]
-    raise InputError(
-      f"the config has no field {error} (given: {' '.join(fields)});"
-      " configs/default.py lists them all"
-    ) from None
-  except (flags.Error, OSError, TypeError, ValueError) as error:
-    raise InputError(" ".join(str(error).split())) from None
-
-
 def main(argv: list[str]) -> None:
   """Parses the flags; turns bad input into one line and exit code 1."""
   try:
-    _parse(argv)
+    config_lib.parse_flags(argv, _CONFIG)
     for flag in (_CONFIG, _WORKDIR):
       if not flag.value:
         raise InputError(
           f"--{flag.name} is missing; for example: python main.py"
           " --config=configs/tokenpose_t.py --workdir=runs/tokenpose_t"
         )
-    logging.use_absl_handler()
-    _quiet()
+    here = os.path.dirname(os.path.abspath(__file__))
+    ours = ("main.py", "tokenpose_jax", "input_pipeline")
+    report.log_only(*(os.path.join(here, name) for name in ours))
     run()
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)

@@ -128,6 +128,10 @@ def test_bad_data_is_one_line(folder, tmp_path, kind, parts):
       ("optim.lr",),
     ),
     (
+      ("--config=configs/demo.py", "--workdir=x", "--config.modell.dim=1"),
+      ("no field 'modell', did you mean 'model'?",),
+    ),
+    (
       (
         "--config=configs/demo.py",
         "--workdir=x",

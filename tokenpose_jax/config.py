@@ -1,14 +1,43 @@
 """What a config means beyond its fields: derived values, JSON, comparison."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from tokenpose_jax import skeletons, train_state
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
+
+
+def parse_flags(argv: Sequence[str], config: flags.FlagHolder) -> None:
+  """Parses a command line with a config flag and overrides of its fields.
+
+  Args:
+    config: of `config_flags.DEFINE_config_file`.
+
+  Raises:
+    InputError: whatever is wrong in the command line.
+  """
+  try:
+    flags.FLAGS(argv)
+    if config.value is not None:
+      # A file that cannot be loaded shows only when a field is read.
+      _ = config.value.seed
+  except (AttributeError, KeyError) as error:  # ml_collections: no such field
+    fields = [a.split("=")[0] for a in argv if a.startswith("--config.")]
+    name = re.search(r"\w+", str(error))
+    near = re.search(r'Did you mean "(\w+)"', str(error))
+    raise InputError(
+      f"the config has no field {name[0] if name else ''!r}"
+      + (f", did you mean {near[1]!r}?" if near else "")
+      + f" (given: {' '.join(fields)}; configs/default.py lists them all)"
+    ) from None
+  except (flags.Error, OSError, TypeError, ValueError) as error:
+    raise InputError(" ".join(str(error).split())) from None
 
 
 def resolve(config: ConfigDict) -> Skeleton:

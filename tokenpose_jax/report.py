@@ -20,6 +20,23 @@ from tokenpose_jax.skeletons import Skeleton
 Batch = dict[str, np.ndarray]
 
 
+def log_only(*ours: str, level: int = logging.INFO) -> None:
+  """Log lines of code in these files and folders; of libraries, errors only.
+
+  Args:
+    ours: absolute paths.
+    level: of absl, from which on ours are shown.
+  """
+
+  def keep(record) -> bool:
+    return record.levelno >= 40 or record.pathname.startswith(ours)
+
+  logging.use_absl_handler()
+  logging.set_verbosity(level)
+  logging.set_stderrthreshold(level)
+  logging.get_absl_handler().addFilter(keep)
+
+
 def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
   """A bar with the time left, or nothing where standard error is a file."""
   return tqdm(

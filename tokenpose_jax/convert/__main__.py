@@ -12,6 +12,7 @@ further (--config.train.init_from=runs/s_v1). Files of PyTorch need PyTorch
 import argparse
 import importlib.util
 import json
+import os
 import sys
 import zlib
 from collections.abc import Mapping
@@ -20,11 +21,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from ml_collections import ConfigDict
 
+import tokenpose_jax
 from configs import default
-from tokenpose_jax import checkpoint, convert, optim, skeletons, train_state
+from tokenpose_jax import (
+  checkpoint,
+  convert,
+  optim,
+  report,
+  skeletons,
+  train_state,
+)
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.convert.detect import Detection, detect
 from tokenpose_jax.errors import InputError
@@ -33,9 +42,10 @@ from tokenpose_jax.skeletons import Skeleton
 
 def main(argv: list[str]) -> None:
   """Runs a sub-command; bad input is one line and exit code 1."""
-  logging.use_absl_handler()
-  logging.set_verbosity(logging.WARNING)
   arguments = _parser().parse_args(argv)
+  flags.FLAGS(["convert"])  # absl's logging waits for flags; there are none
+  package = os.path.dirname(os.path.abspath(tokenpose_jax.__file__))
+  report.log_only(package, level=logging.WARNING)
   try:
     arguments.run(arguments)
   except InputError as error:

@@ -133,14 +133,15 @@ def _read_pytorch(path: str, raw: bytes) -> Any:
         f"{path} is refused: beside tensors it holds {found[1]}, and loading"
         " that could run code; save its state dict alone"
       ) from None
-    raise _not_pytorch(path, error) from None
-  except Exception as error:  # PyTorch's reader lets many kinds through
-    raise _not_pytorch(path, error) from None
+    raise _not_pytorch(path) from None
+  except Exception:  # PyTorch's reader lets many kinds through
+    raise _not_pytorch(path) from None
 
 
-def _not_pytorch(path: str, error: Exception) -> InputError:
+def _not_pytorch(path: str) -> InputError:
+  # PyTorch's own words ("negative seek value") help nobody.
   return InputError(
-    f"{path} is not a complete file of PyTorch: {_one_line(error)}"
+    f"{path} is not a complete file of PyTorch: cut off, or of another kind"
   )
 
 

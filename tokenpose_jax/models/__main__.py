@@ -7,7 +7,7 @@
 
 import sys
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from tokenpose_jax import config as config_lib
@@ -20,12 +20,14 @@ _CONFIG = config_flags.DEFINE_config_file(
 _BATCH_SIZE = flags.DEFINE_integer(
   "batch_size", 32, "People whose activations are counted.", lower_bound=1
 )
-flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> None:
-  del argv
+  """Prints the table; bad input is one line and exit code 1."""
   try:
+    config_lib.parse_flags(argv, _CONFIG)
+    if _CONFIG.value is None:
+      raise InputError("--config is missing: a file of configs/")
     config_lib.resolve(_CONFIG.value)
     costs = summary.summarize(_CONFIG.value.model, _BATCH_SIZE.value)
   except InputError as error:
@@ -35,4 +37,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  main(sys.argv)
