@@ -29,6 +29,7 @@ bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.evaluation
 	$(RUN) -m benchmarks.data
 	$(RUN) -m benchmarks.data_fidelity
+	$(RUN) -m benchmarks.precision
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
