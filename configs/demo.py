@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.optim.b2 = 0.98
   config.train.init = "fan_in"
   config.train.batch_size = 16
-  config.train.epochs = 13
+  config.train.epochs = 14
   config.train.log_every = 150
   config.train.pictures_every = 1500
   config.train.eval_every_epochs = 0
