@@ -186,6 +186,15 @@ def test_all_sides_swapped_shows_in_the_eyes(patient):
   assert "left_eye and right_eye" in swapped.where
 
 
+def test_people_of_one_keypoint_have_no_sides(patient):
+  """They have no size either: nothing is divided by it."""
+  for entry in patient.people[:20]:
+    entry["keypoints"] = [10.0, 10.0, 2] + [0, 0, 0] * 16
+    entry["num_keypoints"] = 1
+  found = people.check(patient.content["train"], skeletons.COCO_17, "train")
+  assert not has_errors(found)
+
+
 @pytest.mark.parametrize(
   ("flip_pairs", "kind"),
   [

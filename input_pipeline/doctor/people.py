@@ -163,7 +163,8 @@ def _check_sides(
   points = np.stack([p for p, _, _ in people])
   a, b = points[:, [i for i, _ in pairs]], points[:, [j for _, j in pairs]]
   size = np.stack([np.ptp(p[p[:, 2] > 0, :2], axis=0).max() for p in points])
-  apart = (a[..., 0] - b[..., 0]) / size[:, None]
+  # A person of a single keypoint has no size, and no pair either.
+  apart = (a[..., 0] - b[..., 0]) / np.maximum(size, 1)[:, None]
   labelled = (a[..., 2] > 0) & (b[..., 2] > 0)
   # Nearly one above the other, sides say nothing.
   sign = np.where(labelled & (np.abs(apart) > 0.05), np.sign(apart), 0)
