@@ -25,7 +25,7 @@ from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 
 from input_pipeline import annotations as annotations_lib
-from input_pipeline.images import CocoKeypoints
+from input_pipeline.images import CocoKeypoints, read_pixels
 from tokenpose_jax.errors import InputError
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], ArrayLike]
@@ -55,7 +55,7 @@ def write(
   images = CocoKeypoints.folder(folder, split)
   found = []
   for image in content["images"]:
-    pixels = _read(os.path.join(images, image["file_name"]))
+    pixels = read_pixels(os.path.join(images, image["file_name"]))
     if pixels is None:
       logging.warning("cannot read the image %s", image["file_name"])
       continue
@@ -92,16 +92,6 @@ def _boxes(returned: ArrayLike, name: str) -> list[list[float]]:
       " (not two corners)"
     )
   return boxes.tolist()
-
-
-def _read(path: str) -> np.ndarray | None:
-  try:
-    with tf.io.gfile.GFile(path, "rb") as file:
-      return tf.io.decode_image(
-        file.read(), channels=3, expand_animations=False
-      ).numpy()
-  except tf.errors.OpError:
-    return None
 
 
 def _load(name: str) -> Detector:

@@ -246,3 +246,14 @@ def image_size(encoded: bytes) -> tuple[int, int]:
   except tf.errors.OpError:
     return 0, 0
   return int(height), int(width)
+
+
+def read_pixels(path: str) -> np.ndarray | None:
+  """A whole image file, (H, W, 3) uint8 RGB; None where it is none."""
+  try:
+    with tf.io.gfile.GFile(path, "rb") as file:
+      return tf.io.decode_image(
+        file.read(), channels=3, expand_animations=False
+      ).numpy()
+  except tf.errors.OpError:
+    return None

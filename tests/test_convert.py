@@ -286,6 +286,17 @@ def test_counters_and_table_may_be_absent(small):
   assert model_state["backbone"]["conv1"]["norm"]["count"] == 0
 
 
+def test_a_trained_table_may_not_be_absent():
+  model = tiny.config(model__position="learnable").model
+  weights = train_state.init(model, 0)
+  state = convert.export_torch(model, *weights)
+  del state["features.pos_embedding"]
+  with pytest.raises(
+    InputError, match=r"pos_embedding: expected \(1, 33, 32\), missing"
+  ):
+    convert.import_torch(model, state)
+
+
 @pytest.mark.parametrize("backbone", ["stem", "hrnet_w32"])
 def test_mmpose_layout(backbone):
   config = {"stem": tokenpose_s_v1, "hrnet_w32": tokenpose_b}[backbone]

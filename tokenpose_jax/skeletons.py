@@ -302,6 +302,12 @@ DEFAULT_SIGMA = 0.072
 NAMED = {skeleton.name: skeleton for skeleton in (COCO_17, MPII_16)}
 
 
+def of_count(keypoints: int) -> Skeleton | None:
+  """The named skeleton with that many keypoints."""
+  found = (s for s in NAMED.values() if s.num_keypoints == keypoints)
+  return next(found, None)
+
+
 def get(name_or_path: str) -> Skeleton:
   """The skeleton of that name, or read from that JSON file.
 

@@ -221,10 +221,9 @@ def _of_count(path: str, count: int, skeleton: Skeleton) -> Skeleton:
   """A file tells no names: its skeleton goes by the number of keypoints."""
   if count == skeleton.num_keypoints:
     return skeleton
-  for candidate in skeletons.NAMED.values():
-    if candidate.num_keypoints == count:
-      logging.info("%s has %d keypoints: %s", path, count, candidate.name)
-      return candidate
+  if known := skeletons.of_count(count):
+    logging.info("%s has %d keypoints: %s", path, count, known.name)
+    return known
   raise InputError(
     f"{path} has {count} keypoints, of which skeleton it does not tell; import"
     " it with python -m tokenpose_jax.convert import --skeleton=FILE.json"

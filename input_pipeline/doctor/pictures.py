@@ -13,6 +13,7 @@ import tqdm
 
 from input_pipeline.crops import reason
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
+from input_pipeline.images import read_pixels
 from tokenpose_jax.skeletons import Skeleton
 
 MISSING = Kind(ERROR, "image files are missing", "the first start would stop")
@@ -153,7 +154,7 @@ def _tile(
   tile = np.full((TILE + TEXT, TILE, 3), 30, np.uint8)
   assert finding.image is not None
   folder = folder_of[finding.where.split(":")[0]]
-  pixels = _pixels(os.path.join(folder, finding.image))
+  pixels = read_pixels(os.path.join(folder, finding.image))
   if pixels is None:
     cv2.line(tile, (0, 0), (TILE, TILE), (90, 90, 90), 1)
     cv2.line(tile, (TILE, 0), (0, TILE), (90, 90, 90), 1)
@@ -182,16 +183,6 @@ def _tile(
       cv2.LINE_AA,
     )
   return tile
-
-
-def _pixels(path: str) -> np.ndarray | None:
-  try:
-    with tf.io.gfile.GFile(path, "rb") as file:
-      return tf.io.decode_image(
-        file.read(), channels=3, expand_animations=False
-      ).numpy()
-  except tf.errors.OpError:
-    return None
 
 
 def _around(

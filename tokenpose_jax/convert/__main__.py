@@ -193,10 +193,9 @@ def _skeleton(name: str | None, count: int) -> Skeleton:
       f"the file has {count} keypoints, the skeleton {skeleton.name}"
       f" {skeleton.num_keypoints}"
     )
-  for skeleton in skeletons.NAMED.values():
-    if skeleton.num_keypoints == count:
-      print(f"skeleton: {skeleton.name}, by its {count} keypoints")
-      return skeleton
+  if known := skeletons.of_count(count):
+    print(f"skeleton: {known.name}, by its {count} keypoints")
+    return known
   raise InputError(
     f"the file has {count} keypoints, of which skeleton it does not tell; give"
     " --skeleton=FILE.json"

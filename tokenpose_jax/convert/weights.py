@@ -44,7 +44,7 @@ def import_torch(
   """
   entries, _ = names.canonical(state_dict)
   wanted = _wanted(model)
-  problems = _problems(wanted, entries)
+  problems = _problems(model, wanted, entries)
   problems += [
     f"{name}: surplus, shape {tuple(np.shape(value))}"
     for name, value in entries.items()
@@ -91,7 +91,7 @@ def import_backbone(
     for name, place in _wanted(model).items()
     if place[0].startswith("backbone/")
   }
-  problems = [p.removeprefix(prefix) for p in _problems(wanted, entries)]
+  problems = [p.removeprefix(prefix) for p in _problems(model, wanted, entries)]
   if problems:
     raise InputError(
       f"the weights do not fit model.backbone = {model['backbone']!r}:"
@@ -131,11 +131,11 @@ def _wanted(
   return wanted
 
 
-def _problems(wanted, entries: Mapping[str, Any]) -> list[str]:
+def _problems(model, wanted, entries: Mapping[str, Any]) -> list[str]:
   lines = []
   for name, (path, shape) in wanted.items():
     if name not in entries:
-      if not _may_be_absent(path):
+      if not _may_be_absent(model, path):
         lines.append(f"{name}: expected {shape}, missing")
     elif np.shape(entries[name]) != shape:
       found = tuple(np.shape(entries[name]))
@@ -149,8 +149,11 @@ def _some(problems: list[str]) -> str:
   return f"{text} and {more} more" if more > 0 else text
 
 
-def _may_be_absent(path: str) -> bool:
-  return path.endswith("/count") or path == "position_table"
+def _may_be_absent(model: Mapping[str, Any], path: str) -> bool:
+  """Counters, and the position table where it is computed, not trained."""
+  if path == "position_table":
+    return model["position"] != "learnable"
+  return path.endswith("/count")
 
 
 def _merge(model, wanted, entries, into) -> tuple[Tree, Tree]:
