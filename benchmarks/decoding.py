@@ -33,7 +33,7 @@ def make_heatmaps(seed: int = 0) -> np.ndarray:
 
 
 def loop_decode(heatmaps: np.ndarray) -> np.ndarray:
-  """(N, K, 2): SPEC.md 5.1, one keypoint after the other."""
+  """(N, K, 2): reference 5.1, one keypoint after the other."""
   points = np.zeros((*heatmaps.shape[:2], 2), np.float32)
   height, width = heatmaps.shape[2:]
   border = KERNEL // 2

@@ -2,7 +2,7 @@
 
 A variant is a short delta on this file. Fields are locked: a misspelt
 `--config.FIELD` is an error. Sizes are (height, width) in pixels. Defaults that
-decide figures are those of the original's COCO configs (design: SPEC.md 2, 3,
+decide figures are those of the original's COCO configs (reference 2, 3,
 4.5, 5).
 """
 
@@ -46,7 +46,7 @@ def get_config() -> ml_collections.ConfigDict:
   data.eval_split = "val2017"
   # coco_17 | mpii_16 | a JSON file | annotations: as the annotation file says
   data.skeleton = "coco_17"
-  data.padding = 1.25  # crop over box (SPEC.md 4.1)
+  data.padding = 1.25  # crop over box (reference 4.1)
   # Train from each person's surroundings, stored once as pixels: several times
   # faster, for about 0.35 MB of disk a person of COCO (docs/data.md).
   data.person_crops = False
@@ -58,7 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
   data.synthetic_test_people = 240
   data.workers = 0  # threads that read and crop; 0: as many as tf.data likes
 
-  # SPEC.md 4.5. Probabilities, and the spread of each draw.
+  # reference 4.5. Probabilities, and the spread of each draw.
   augment = config.augment = ml_collections.ConfigDict()
   augment.flip_probability = 0.5
   augment.rotation_probability = 0.6
@@ -67,7 +67,7 @@ def get_config() -> ml_collections.ConfigDict:
   augment.half_body_probability = 0.3
   augment.half_body_min_keypoints = 8  # only with more labelled ones
   # The original draws a *normal* number < 0.5 here: 0.6915, where a uniform
-  # 0.5 was surely meant (SPEC.md 6). Published weights were trained so.
+  # 0.5 was surely meant (reference 6). Published weights were trained so.
   augment.half_body_upper_probability = 0.6914624612740131
 
   # Training targets and loss.
@@ -83,10 +83,10 @@ def get_config() -> ml_collections.ConfigDict:
   optim.warmup_epochs = 0.0  # linear, from 0
   optim.b1 = 0.9
   optim.b2 = 0.999
-  optim.eps = 1e-8  # added after the square root (SPEC.md 3)
+  optim.eps = 1e-8  # added after the square root (reference 3)
 
   train = config.train = ml_collections.ConfigDict()
-  train.init = "original"  # original: SPEC.md 2.7 | fan_in: short trainings
+  train.init = "original"  # original: reference 2.7 | fan_in: short trainings
   # Weights to start from: a work directory (its best checkpoint), or a file
   # of TokenPose weights (.pth, .safetensors). Keypoint tokens go by name.
   train.init_from = ""
@@ -106,12 +106,12 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation = config.eval = ml_collections.ConfigDict()
   evaluation.boxes = "gt"  # gt | a detector-box file (COCO results JSON)
   evaluation.box_score = 0.0  # detector boxes below are not used
-  evaluation.keypoint_score = 0.2  # counts in rescoring above (SPEC.md 5.4)
+  evaluation.keypoint_score = 0.2  # counts in rescoring above (reference 5.4)
   evaluation.nms_oks = 0.9  # OKS-NMS; 1: none
-  evaluation.nms_soft = False  # demote, keep 20 an image (SPEC.md 5.4)
+  evaluation.nms_soft = False  # demote, keep 20 an image (reference 5.4)
   evaluation.flip = True  # average with the mirrored image
   evaluation.flip_shift = False  # its heatmaps, moved by a pixel, as in HRNet
-  evaluation.decoder = "dark"  # dark | udp | quarter | argmax (SPEC.md 5.1)
+  evaluation.decoder = "dark"  # dark | udp | quarter | argmax (reference 5.1)
   evaluation.batch_size = 32
   evaluation.max_images = 0  # > 0: only the first ones
   evaluation.checkpoint = "best"  # with --mode=evaluate: best | latest | STEP

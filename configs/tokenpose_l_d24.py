@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.depth = 8
   config.model.heads = 12
   # The original asks for a hidden layer that its code then leaves out
-  # (SPEC.md 2.4).
+  # (reference 2.4).
   config.model.head_dim = 0
   config.train.batch_size = 64
   return config

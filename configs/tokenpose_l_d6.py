@@ -5,7 +5,7 @@
 
 Paper: 75.4 AP on COCO val2017 with detector boxes of 56.4 AP; 20,815,776
 parameters. No config of it was published: blocks and heads are those of the
-published MPII L/D6 (SPEC.md 2.1).
+published MPII L/D6 (reference 2.1).
 """
 
 import ml_collections

@@ -1,6 +1,6 @@
 """COCO annotation files: found, read, checked, and made into arrays.
 
-The record rules are those of SPEC.md 4.1. Every error says what is wrong,
+The record rules are those of reference 4.1. Every error says what is wrong,
 where, and what to do.
 """
 
@@ -141,7 +141,7 @@ def skeleton_of(folder: str, split: str) -> Skeleton:
 def annotated_people(
   annotations: Annotations, skeleton: Skeleton, model: Any, padding: float
 ) -> People:
-  """The people of a split that have labelled keypoints (SPEC.md 4.1).
+  """The people of a split that have labelled keypoints (reference 4.1).
 
   In ascending order of the file's images; crowds, boxes without area and
   people without a labelled keypoint are left out.
@@ -187,7 +187,7 @@ def detected_people(
   padding: float,
   min_score: float,
 ) -> People:
-  """The boxes of a detector (COCO results JSON, SPEC.md 4.1).
+  """The boxes of a detector (COCO results JSON, reference 4.1).
 
   Category 1, score not below `min_score`; boxes are not clipped.
   """

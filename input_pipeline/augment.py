@@ -1,4 +1,4 @@
-"""Training augmentation: each person's crop as an affine map (SPEC.md 4.5)."""
+"""Training augmentation: each person's crop as an affine map (reference 4.5)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def augmented_crops(
     np.clip(spread * draws.rotation, -2 * spread, 2 * spread),
     0.0,
   )
-  # Rotation is not negated in a mirrored image (SPEC.md 4.5, step 4).
+  # Rotation is not negated in a mirrored image (reference 4.5, step 4).
   flip = draws.flip <= settings.flip_probability
   mirrored = (image_width - 1 - center[:, 0]).astype(np.float32)
   center[:, 0] = np.where(flip, mirrored, center[:, 0])
@@ -116,7 +116,7 @@ def half_body(
   """Centre and scale of the upper or lower half, None where it has no points.
 
   The wanted half, if it has more than 2 labelled keypoints; else the lower one
-  under the same condition; else the upper one, if it has 2 (SPEC.md 4.5).
+  under the same condition; else the upper one, if it has 2 (reference 4.5).
   """
   # float32 as in the original, in an order of memory that fixes how the mean
   # is rounded.

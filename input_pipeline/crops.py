@@ -189,7 +189,7 @@ def warp(
   affine: Float[np.ndarray, "2 3"],
   out: UInt8[np.ndarray, "hh ww 3"],
 ) -> None:
-  """Bilinear sampling at the inverse map, 0 outside (SPEC.md 4.4).
+  """Bilinear sampling at the inverse map, 0 outside (reference 4.4).
 
   Args:
     image: a window, its corner (x, y) in the whole image.

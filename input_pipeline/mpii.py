@@ -1,7 +1,7 @@
 """MPII Human Pose: the common JSON or the official release, with head boxes.
 
     DIR/images/*.jpg
-    DIR/annot/train.json, valid.json        the common JSON (SPEC.md 4.2)
+    DIR/annot/train.json, valid.json        the common JSON (reference 4.2)
     DIR/annot/gt_valid.mat                  head boxes of valid.json's people
     DIR/annot/mpii_human_pose_v1_u12_1.mat  the official release
 
@@ -72,7 +72,7 @@ def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
 
 
 def people(annotations: Annotations) -> People:
-  """All people of the file, in its order (SPEC.md 4.2)."""
+  """All people of the file, in its order (reference 4.2)."""
   entries = annotations.content["annotations"]
   if not entries:
     raise InputError(f"{annotations.path}: no person in this split")

@@ -39,7 +39,7 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """SPEC.md 2.2: every weight follows from its name."""
+  """reference 2.2: every weight follows from its name."""
   n = rng(zlib.crc32(name.encode())).standard_normal(shape)
   if name.endswith("running_mean"):
     n = 0.1 * n
@@ -74,7 +74,7 @@ def state_dict(fixture: dict, pos_embedding: np.ndarray) -> dict:
 
 
 def images(height: int, width: int, batch: int = 2, seed: int = 12345):
-  """SPEC.md 2.3: the input, (B, H, W, 3) float32."""
+  """reference 2.3: the input, (B, H, W, 3) float32."""
   g = rng(seed)
   coarse = g.standard_normal((batch, 3, height // 32, width // 32))
   fine = g.standard_normal((batch, 3, height, width))
@@ -118,7 +118,7 @@ def model_stems() -> list[str]:
 
 @functools.cache
 def expected() -> dict:
-  """What the original made of the images and annotations (SPEC.md 4)."""
+  """What the original made of the images and annotations (reference 4)."""
   return json.loads(require(PARITY / "data" / "expected.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""COCO annotation files: records (SPEC.md 4.1) and what may be wrong."""
+"""COCO annotation files: records (reference 4.1) and what may be wrong."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Training augmentation, against the original's (SPEC.md 4.5)."""
+"""Training augmentation, against the original's (reference 4.5)."""
 
 import dataclasses
 

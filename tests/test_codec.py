@@ -1,4 +1,4 @@
-"""Heatmaps of keypoints and back, against the original (SPEC.md 4.6, 5.1-3).
+"""Heatmaps of keypoints and back, against the original (reference 4.6, 5.1-3).
 
 Also the training monitor, which reads maxima of heatmaps.
 """
@@ -103,7 +103,7 @@ def test_the_heatmap_is_not_the_crop_over_four():
 @pytest.mark.parametrize(
   ("center", "weight"),
   [
-    # 3 sigma = 6; int() truncates towards zero (SPEC.md 4.6).
+    # 3 sigma = 6; int() truncates towards zero (reference 4.6).
     ((-7.5, 30), 1),  # int(-7.5 + 7) = 0, not below 0
     ((-7.9, 30), 1),
     ((-8.1, 30), 0),
@@ -341,7 +341,7 @@ def odd_maps():
 
 
 def plain_decode(maps, decoder):
-  """SPEC.md 5.1 and UDP, one map after the other, in float64."""
+  """reference 5.1 and UDP, one map after the other, in float64."""
   height, width = maps.shape[-2:]
   taps = np.exp(-(np.arange(-5, 6) ** 2) / 8)
   taps /= taps.sum()
@@ -503,7 +503,7 @@ def test_accuracy_is_the_originals_on_square_maps(decoding):
 
 
 def test_accuracy_as_the_original_has_it(decoding):
-  """SPEC.md 5.3, from which the module departs: our reading is right."""
+  """reference 5.3, from which the module departs: our reading is right."""
   flipped = codec.flip(decoding["heatmaps_flipped_input"], decoding["order"])
   found = np.asarray((decoding["heatmaps"] + flipped) / 2)
   average, _ = original_accuracy(found, np.asarray(decoding["heatmaps"]))
@@ -512,7 +512,7 @@ def test_accuracy_as_the_original_has_it(decoding):
 
 
 def original_accuracy(found, truth):
-  """SPEC.md 5.3, axes swapped; also which joints count, as weights."""
+  """reference 5.3, axes swapped; also which joints count, as weights."""
   height, width = found.shape[-2:]
 
   def place(maps):

@@ -47,7 +47,7 @@ variants = pytest.mark.parametrize(
 
 
 def official(model, table: bool = True) -> dict[str, np.ndarray]:
-  """A state dict of that network, by SPEC.md 2.2's rule of weights."""
+  """A state dict of that network, by reference 2.2's rule of weights."""
   state = {}
   for tree in train_state.abstract(model):
     for path, leaf in train_state.flatten(tree).items():

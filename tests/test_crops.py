@@ -1,4 +1,4 @@
-"""Encoded images to crops, against the original's pixels (SPEC.md 4.4)."""
+"""Encoded images to crops, against the original's pixels (reference 4.4)."""
 
 import zlib
 

@@ -1,4 +1,4 @@
-"""Boxes, crops and affine maps, against the original's (SPEC.md 4.1, 4.3)."""
+"""Boxes, crops and affine maps, against the original's (reference 4.1, 4.3)."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Losses, against the original's values and gradients (SPEC.md 5.7)."""
+"""Losses, against the original's values and gradients (reference 5.7)."""
 
 import jax
 import jax.numpy as jnp

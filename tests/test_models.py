@@ -61,7 +61,7 @@ def forward(model, weights, capture: bool = False):
 
 
 def test_initialisation_of_the_original():
-  """SPEC.md 2.7: deviations, and those of a fresh network's heatmaps."""
+  """reference 2.7: deviations, and those of a fresh network's heatmaps."""
   model = network_fields(tokenpose_t.get_config().model) | {"depth": 1}
   params, state = train_state.init(model, 0)
   for path, leaf in train_state.flatten(params).items():

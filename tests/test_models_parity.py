@@ -1,4 +1,4 @@
-"""The networks against the original implementation's numbers (SPEC.md 2)."""
+"""The networks against the original implementation's numbers (reference 2)."""
 
 import re
 
@@ -9,7 +9,7 @@ import pytest
 from tests import fixtures
 from tokenpose_jax import convert, train_state
 
-TOLERANCE = {  # SPEC.md 2.6: largest and rms difference of a heatmap value
+TOLERANCE = {  # reference 2.6: largest and rms difference of a heatmap value
   "none": (3e-5, 5e-6),
   "stem": (3e-5, 5e-6),
   "hrnet_w32": (1e-4, 2e-5),

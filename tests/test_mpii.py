@@ -1,4 +1,4 @@
-"""MPII folders: records (SPEC.md 4.2), head boxes, the official release."""
+"""MPII folders: records (reference 4.2), head boxes, the official release."""
 
 import json
 

@@ -24,7 +24,7 @@ def schedule(epochs=EPOCHS, steps_per_epoch=STEPS, **changes):
   [(0, 1e-3), (199, 1e-3), (200, 1e-4), (259, 1e-4), (260, 1e-5), (299, 1e-5)],
 )
 def test_step_schedule_drops_at_epochs_200_and_260(epoch, rate):
-  """SPEC.md 3: from the first to the last step of these epochs."""
+  """reference 3: from the first to the last step of these epochs."""
   rates = schedule()
   for step in (epoch * STEPS, epoch * STEPS + STEPS - 1):
     np.testing.assert_allclose(rates(step), rate, rtol=1e-6)

@@ -34,7 +34,7 @@ def test_flip_permutation_is_an_involution(skeleton):
   ],
 )
 def test_flip_pairs_are_the_published_ones(skeleton, pairs):
-  """SPEC.md 1."""
+  """reference 1."""
   assert {frozenset(p) for p in skeleton.flip_pairs} == set(
     map(frozenset, pairs)
   )

@@ -1,4 +1,4 @@
-"""Losses, gradients, statistics and five Adam steps against SPEC.md 3."""
+"""Losses, gradients, statistics and five Adam steps against reference 3."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from configs import default
 from tests import fixtures
 from tokenpose_jax import convert, losses, optim, train_state
 
-# SPEC.md 3: relative tolerance of the loss, of the global gradient norm, of
+# reference 3: relative tolerance of the loss, of the global gradient norm, of
 # each gradient's norm and of the sequence of losses.
 TOLERANCE = {
   "none": (1e-6, 1e-6, 2e-5, 1e-5),

@@ -3,7 +3,7 @@
 The one owner of the heatmap's coordinate system: a crop point (x, y) lies at
 (x r, (y - (H - 1) / 2) r + (h - 1) / 2) with r = (w - 1) / (W - 1), for a crop
 of H x W and a heatmap of h x w. This equals the original's separate affine map
-to the heatmap (SPEC.md 4.3); dividing by 4 does not. With `udp` the rows have
+to the heatmap (reference 4.3); dividing by 4 does not. With `udp` the rows have
 their own ratio, (h - 1) / (H - 1): x r_x and y r_y (Huang et al., CVPR 2020:
 sizes are measured in units between pixels, and corners lie on corners). The
 two differ only in y, by up to 0.13 heatmap pixels at 256 x 192.
@@ -67,7 +67,7 @@ def encode(
   sigma: float,
   udp: bool = False,
 ) -> tuple[Float[Array, "b k h w"], Float[Array, "b k"]]:
-  """Gaussian targets and their weights (SPEC.md 4.6).
+  """Gaussian targets and their weights (reference 4.6).
 
   Args:
     keypoints: (B, K, 2) crop pixels.
@@ -101,7 +101,7 @@ def encode(
 def maxima(
   heatmaps: Float[Array, "b k h w"],
 ) -> tuple[Int[Array, "b k 2"], Float[Array, "b k"]]:
-  """The first maximum of each map in row-major order (SPEC.md 5.1).
+  """The first maximum of each map in row-major order (reference 5.1).
 
   Returns:
     points (B, K, 2) as x, y and values (B, K); a point is (0, 0) where the
@@ -122,7 +122,7 @@ def decode(
   """The places of the maxima.
 
   Args:
-    decoder: one of `DECODERS`. dark: sub-pixel, as the original (SPEC.md
+    decoder: one of `DECODERS`. dark: sub-pixel, as the original (reference
       5.1); argmax: whole pixels; quarter: moved by a quarter pixel towards
       the higher neighbours; udp: UDP's form of DARK. See subpixel.py.
 
@@ -162,7 +162,7 @@ def flip(
       (`Skeleton.flip_permutation`).
     shift: move them one pixel to the right, the first column staying, as
       networks with unaligned heatmaps need it (SHIFT_HEATMAP of HRNet).
-      TokenPose's are aligned: the original does not shift (SPEC.md 5.2).
+      TokenPose's are aligned: the original does not shift (reference 5.2).
   """
   back = heatmaps[:, np.asarray(permutation), :, ::-1]
   if not shift:

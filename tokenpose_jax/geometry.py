@@ -2,7 +2,7 @@
 
 Pure NumPy functions. Points are (x, y) pixels with pixel centres at integers,
 sizes (height, width); a `scale` is (w, h) / 200 pixels, the unit of the
-original (SPEC.md 4.1).
+original (reference 4.1).
 """
 
 import math
@@ -20,7 +20,7 @@ def box_to_center_scale(
   input_hw: Sequence[int],
   padding: float = CROP_PADDING,
 ) -> tuple[Float[np.ndarray, "*n 2"], Float[np.ndarray, "*n 2"]]:
-  """The crop of a box: its centre and its padded size (SPEC.md 4.1).
+  """The crop of a box: its centre and its padded size (reference 4.1).
 
   Args:
     boxes: x, y, w, h in pixels.
@@ -53,7 +53,7 @@ def crop_affine(
   degrees: float | Float[np.ndarray, "*n"],
   output_hw: Sequence[int],
 ) -> Float[np.ndarray, "*n 2 3"]:
-  """The map from image pixels to output pixels (SPEC.md 4.3).
+  """The map from image pixels to output pixels (reference 4.3).
 
   The exact solution of three point pairs, each rounded to float32 as in the
   original. Only the horizontal scale matters.

@@ -13,7 +13,7 @@ def mse(
   weights: Float[Array, "b k"],
   mask: Float[Array, "b"] | None = None,
 ) -> Float[Array, ""]:
-  """Joint-weighted mean squared error (SPEC.md 3).
+  """Joint-weighted mean squared error (reference 3).
 
   Half the mean over people, joints and pixels of (w (p - t))^2: the weight
   multiplies the difference, so it enters squared.
@@ -34,7 +34,7 @@ def ohkm(
   weights: Float[Array, "b k"],
   mask: Float[Array, "b"] | None = None,
 ) -> Float[Array, ""]:
-  """Online hard keypoint mining: each person's 8 worst joints (SPEC.md 3)."""
+  """Online hard keypoint mining: each person's 8 worst joints (reference 3)."""
   per_joint = _per_joint(heatmaps, targets, weights)
   worst, _ = jax.lax.top_k(per_joint, min(OHKM_TOP_K, per_joint.shape[-1]))
   return _mean(worst.mean(-1), mask)

@@ -242,7 +242,7 @@ _COCO_LIMBS = (
   (5, 7), (6, 8), (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4),
   (3, 5), (4, 6),
 )
-# The COCO site's keypoint evaluation page; SPEC.md 5.4.
+# The COCO site's keypoint evaluation page; reference 5.4.
 _COCO_SIGMAS = (
   .026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107,
   .087, .087, .089, .089,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-# The original blurs with 11 x 11 at both input sizes (SPEC.md 5.1, 6). The
+# The original blurs with 11 x 11 at both input sizes (reference 5.1, 6). The
 # deviation that goes with it is 2.0.
 BLUR_KERNEL = 11
 _HALF = BLUR_KERNEL // 2
@@ -21,7 +21,7 @@ _OFFSETS = np.arange(-_HALF, _HALF + 1)
 _TAPS = np.exp(-(_OFFSETS**2) / (2 * _SIGMA**2))
 _TAPS /= _TAPS.sum()
 
-DARK_FLOOR = 1e-10  # of the logarithm (SPEC.md 5.1)
+DARK_FLOOR = 1e-10  # of the logarithm (reference 5.1)
 UDP_FLOOR = 1e-3
 
 _REACH = 2  # the furthest neighbour that a derivative needs, pixels
@@ -58,7 +58,7 @@ def dark(
   points: Int[Array, "b k 2"],
   scores: Float[Array, "b k"],
 ) -> Float[Array, "b k 2"]:
-  """DARK (Zhang et al., CVPR 2020), as the original has it (SPEC.md 5.1).
+  """DARK (Zhang et al., CVPR 2020), as the original has it (reference 5.1).
 
   The logarithm of the blurred map is developed to second order about the
   maximum, and the maximum of that parabola taken. Maxima in the two outer

@@ -51,7 +51,7 @@ def init(
   """Fresh (params, model_state) of the network that `config.model` describes.
 
   Args:
-    scheme: "original": SPEC.md 2.7; "fan_in": the same draws, scaled so that
+    scheme: "original": reference 2.7; "fan_in": the same draws, scaled so that
       each layer keeps the variance of its input. For short trainings from
       scratch: under the original's tiny weights narrow networks see little of
       the image for thousands of steps.

@@ -120,7 +120,7 @@ def _import(arguments: argparse.Namespace) -> None:
     found = detect(state_dict)
     config = default.get_config()
     config.model.update(found.model)
-    # SPEC.md 2.1: 2 pixels in 64 rows, 3 in 96.
+    # reference 2.1: 2 pixels in 64 rows, 3 in 96.
     config.sigma = found.model["heatmap_hw"][0] / 32
     _describe(found)
     skeleton = _skeleton(arguments.skeleton, found.model["num_keypoints"])

@@ -10,7 +10,7 @@ from typing import Any
 
 # Our path of a module -> the original's name. `{b}` and `{t}` are the prefixes
 # of the backbone and of the tokens' half, `{s}` the name of a stack; they
-# differ by variant (SPEC.md 2.4 "Prefixes").
+# differ by variant (reference 2.4 "Prefixes").
 RULES = (
   (r"backbone/(?:stem/)?conv(\d)/conv", r"{b}conv\1"),
   (r"backbone/(?:stem/)?conv(\d)/norm", r"{b}bn\1"),

@@ -13,7 +13,7 @@ def heatmap_accuracy(
   targets: Float[Array, "b k h w"],
   weights: Float[Array, "b k"],
 ) -> Float[Array, ""]:
-  """PCK-style accuracy of integer maxima, averaged over joints (SPEC.md 5.3).
+  """PCK-style accuracy of integer maxima, averaged over joints (reference 5.3).
 
   A maximum counts as right within 0.5 of a tenth of the heatmap's width (x)
   and height (y). The original divides x by the height and y by the width; that

@@ -42,7 +42,7 @@ def evaluate(
   sigmas: ArrayLike | None = None,
   image_ids: Iterable[Hashable] | None = None,
 ) -> dict[str, float]:
-  """The ten COCO keypoint figures, as pycocotools gives them (SPEC.md 5.5).
+  """The ten COCO keypoint figures, as pycocotools gives them (reference 5.5).
 
   The results count as they are: no rescoring, no NMS. The 20 best detections
   of an image are looked at. Crowds and people without labelled keypoints
@@ -162,7 +162,7 @@ def detections_to_results(
   soft: bool = False,
   category_id: int = 1,
 ) -> list[dict[str, Any]]:
-  """Turns the network's detections into COCO results (SPEC.md 5.4, 5.5).
+  """Turns the network's detections into COCO results (reference 5.4, 5.5).
 
   Rescores every detection, then applies OKS-NMS image by image.
 
@@ -171,7 +171,7 @@ def detections_to_results(
     keypoints: (N, K, 2) x, y in image pixels.
     keypoint_scores: (N, K) heatmap maxima.
     box_scores: (N,) the person detector's scores.
-    areas: (N,) of the enlarged boxes, square pixels (SPEC.md 5.4).
+    areas: (N,) of the enlarged boxes, square pixels (reference 5.4).
     sigmas: (K,) OKS constants, `Skeleton.sigmas`.
     visibility_threshold: keypoints that score higher count in the rescoring.
     oks_threshold: of OKS-NMS; None, or 1 and above: no NMS.

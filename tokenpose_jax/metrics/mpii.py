@@ -1,6 +1,6 @@
 """MPII's measure, PCKh: keypoints found within a share of the head's length.
 
-As the original counts it (SPEC.md 5.6; Andriluka et al., CVPR 2014): the error
+As the original counts it (reference 5.6; Andriluka et al., CVPR 2014): the error
 over 0.6 times the head box's diagonal, at most 0.5; per joint over the people
 in whom it is annotated. The original's row `Mean@0.1` is taken at 0.11; here
 both bounds are reported under their own names.
@@ -43,7 +43,7 @@ def pckh(
   ground_truth: str | os.PathLike | Mapping[str, Any],
   one_based: bool = False,
 ) -> dict[str, float]:
-  """PCKh figures of MPII predictions, in percent (SPEC.md 5.6).
+  """PCKh figures of MPII predictions, in percent (reference 5.6).
 
   Args:
     predictions: (N, 16, 2 or more) x, y in image pixels, 0-based; what follows

@@ -1,6 +1,6 @@
 """OKS-NMS: of detections that show the same person, the best one stays.
 
-Of one image's detections, hard or soft, as the original does it (SPEC.md 5.4);
+Of one image's detections, hard or soft, as the original does it (reference 5.4);
 and of all images at once, with the same result in about a hundredth of the
 time of a loop over pairs (benchmarks/evaluation.py).
 """
@@ -28,7 +28,7 @@ def oks_nms(
   """Non-maximum suppression by OKS among one image's detections.
 
   Greedy from the highest score: a detection whose OKS with a kept one is
-  above the threshold is dropped (SPEC.md 5.4). Among equal scores the first
+  above the threshold is dropped (reference 5.4). Among equal scores the first
   goes first.
 
   Args:
@@ -65,7 +65,7 @@ def soft_oks_nms(
   threshold: float = 0.9,
   visible: ArrayLike | None = None,
 ) -> np.ndarray:
-  """Like `oks_nms`, but demotes instead of dropping (SPEC.md 5.4).
+  """Like `oks_nms`, but demotes instead of dropping (reference 5.4).
 
   Takes the best detection, multiplies the scores of the others by
   exp(-OKS^2 / threshold), and so on until 20 are taken. The new scores only

@@ -3,7 +3,7 @@
 OKS says how far two people's keypoints agree, from 0 to 1. Here it compares
 detections with each other, to drop those that show the same person twice;
 against ground truth it is computed in `coco.evaluate`. Source: the COCO
-site's keypoint evaluation page; SPEC.md 5.4.
+site's keypoint evaluation page; reference 5.4.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def oks(
   sigmas: ArrayLike,
   visible: ArrayLike | None = None,
 ) -> np.ndarray:
-  """OKS of detections a with detections b (SPEC.md 5.4).
+  """OKS of detections a with detections b (reference 5.4).
 
   The mean over the keypoints of exp(-d^2 / (2 (2 sigma)^2 area)), where d is
   their distance and area the mean of the two areas. Leading dimensions
@@ -58,7 +58,7 @@ def oks_matrix(
   sigmas: ArrayLike,
   visible: ArrayLike | None = None,
 ) -> np.ndarray:
-  """OKS of every detection with every other (SPEC.md 5.4).
+  """OKS of every detection with every other (reference 5.4).
 
   Args:
     keypoints: (N, K, 2 or more) x, y in pixels; what follows is ignored.
@@ -107,7 +107,7 @@ def rescore(
   Args:
     box_scores: (N,) the person detector's scores.
     keypoint_scores: (N, K) heatmap maxima.
-    visibility_threshold: only keypoints that score higher count (SPEC.md 5.4:
+    visibility_threshold: only keypoints that score higher count (reference 5.4:
       0.2).
 
   Returns:

@@ -26,7 +26,7 @@ def network_fields(model: Mapping[str, Any]) -> dict[str, Any]:
   return {n: v for n, v in dict(model).items() if n != "init_backbone"}
 
 
-# Of the images that HRNet was trained on; SPEC.md 4.4.
+# Of the images that HRNet was trained on; reference 4.4.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 

@@ -18,7 +18,7 @@ EXPANSION = 4  # a bottleneck's output has four times its inner channels
 
 
 class Bottleneck(nnx.Module):
-  """1x1, 3x3 and 1x1 convolutions around a shortcut (SPEC.md 2.4)."""
+  """1x1, 3x3 and 1x1 convolutions around a shortcut (reference 2.4)."""
 
   def __init__(self, inputs: int, channels: int, *, rngs: nnx.Rngs, dtype: Any):
     outputs = EXPANSION * channels
@@ -200,7 +200,7 @@ class Exchange(nnx.Module):
 class HRNet(nnx.Module):
   """HRNet up to stage 3, its finest branch: the backbone of B and L.
 
-  Input (B, H, W, 3), output (B, H/4, W/4, channels). SPEC.md 2.4.
+  Input (B, H, W, 3), output (B, H/4, W/4, channels). reference 2.4.
 
   Args:
     channels: C, 32 or 48; the branches have C, 2C and 4C.

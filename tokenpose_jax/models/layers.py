@@ -12,16 +12,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-# SPEC.md 2.7: linear weights and tokens have deviation 0.02. The original cuts
+# reference 2.7: linear weights and tokens have deviation 0.02. The original cuts
 # them at +-2 absolute (100 deviations), which never bites.
 LINEAR_STD = 0.02
 CONV_STD = 0.001
 LINEAR_INIT = nnx.initializers.normal(LINEAR_STD)
 CONV_INIT = nnx.initializers.normal(CONV_STD)
 
-LAYER_NORM_EPS = 1e-5  # SPEC.md 2.4; Flax's default is 1e-6.
-BATCH_NORM_EPS = 1e-5  # SPEC.md 2.4
-BATCH_NORM_MOMENTUM = 0.9  # SPEC.md 2.4: keeps 0.9 of the old value
+LAYER_NORM_EPS = 1e-5  # reference 2.4; Flax's default is 1e-6.
+BATCH_NORM_EPS = 1e-5  # reference 2.4
+BATCH_NORM_MOMENTUM = 0.9  # reference 2.4: keeps 0.9 of the old value
 
 Captured = dict[str, Array]
 """Filled by a forward pass on request: intermediate values by name."""
@@ -35,7 +35,7 @@ def linear(
   dtype: Any = jnp.float32,
   use_bias: bool = True,
 ) -> nnx.Linear:
-  """A linear layer initialised as SPEC.md 2.7; parameters stay float32."""
+  """A linear layer initialised as reference 2.7; parameters stay float32."""
   return nnx.Linear(
     inputs,
     outputs,
@@ -62,7 +62,7 @@ def layer_norm(size: int, *, rngs: nnx.Rngs, dtype: Any) -> nnx.LayerNorm:
 
 
 class BatchNorm(nnx.Module):
-  """Batch normalisation over all but the last axis, as SPEC.md 2.4.
+  """Batch normalisation over all but the last axis, as reference 2.4.
 
   Own code because the running variance takes the *unbiased* batch variance
   (n / (n - 1)); `nnx.BatchNorm` takes the biased one. Under `jax.jit` with the
@@ -111,7 +111,7 @@ class Conv(nnx.Module):
   """Convolution without bias, on maps (B, H, W, C).
 
   Pads half a kernel on all four sides, also with stride 2: "SAME" would pad
-  only right and below there (SPEC.md 2.4).
+  only right and below there (reference 2.4).
   """
 
   def __init__(
@@ -172,11 +172,11 @@ class ConvNorm(nnx.Module):
 
 
 class Attention(nnx.Module):
-  """Multi-head self-attention over all tokens (SPEC.md 2.4).
+  """Multi-head self-attention over all tokens (reference 2.4).
 
   Attributes:
     scale: what the logits are multiplied by. S uses width**-0.5, the others
-      (width / heads)**-0.5: "scale quirk" in SPEC.md 2.4.
+      (width / heads)**-0.5: "scale quirk" in reference 2.4.
   """
 
   def __init__(

@@ -9,7 +9,7 @@ TEMPERATURE = 10000.0
 def sine_table(
   rows: int, columns: int, dim: int
 ) -> Float[np.ndarray, "{rows*columns} {dim}"]:
-  """The fixed two-dimensional sine table of SPEC.md 2.4.
+  """The fixed two-dimensional sine table of reference 2.4.
 
   Args:
     rows, columns: size of the patch grid.

@@ -1,6 +1,6 @@
 """TokenPose (Li et al., ICCV 2021): keypoint tokens and visual tokens.
 
-T, S, B and L are arguments of one class. Exact behaviour: SPEC.md 2.
+T, S, B and L are arguments of one class. Exact behaviour: reference 2.
 """
 
 from collections.abc import Sequence
@@ -185,7 +185,7 @@ class TokenPose(nnx.Module):
     per_stack = []
     for s, stack in enumerate(self.stacks):
       for i, block in enumerate(stack):
-        # SPEC.md 2.4 "position re-add": before every block except the first
+        # reference 2.4 "position re-add": before every block except the first
         # of each stack.
         if i > 0 and position is not None and self.position == "sine-full":
           x = x + position
@@ -196,7 +196,7 @@ class TokenPose(nnx.Module):
     return heatmaps.reshape(*heatmaps.shape[:2], *self.heatmap_hw)
 
   def _position_table(self, dim: int, rngs: nnx.Rngs) -> nnx.Variable | None:
-    """Trainable over all tokens, or fixed over the patches (SPEC.md 2.4)."""
+    """Trainable over all tokens, or fixed over the patches (reference 2.4)."""
     if self.position == "none":
       return None
     if self.position == "learnable":
@@ -219,7 +219,7 @@ class TokenPose(nnx.Module):
 
 
 class Head(nnx.Module):
-  """Keypoint token to heatmap, shared by all keypoints (SPEC.md 2.4).
+  """Keypoint token to heatmap, shared by all keypoints (reference 2.4).
 
   LN, linear; or LN, linear, LN, linear, without an activation in between.
   """
