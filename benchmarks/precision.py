@@ -27,7 +27,7 @@ def compare(fields: dict[str, Any], weights: Any, images: Any) -> dict:
 
     @jax.jit
     def run(weights, images, model=model):
-      heatmaps = train_state.apply(model, *weights, images)
+      heatmaps = network.apply(model, *weights, images)
       return heatmaps, codec.maxima(heatmaps)[0], *codec.decode(heatmaps)
 
     found[dtype] = jax.device_get(run(weights, images))
@@ -61,7 +61,7 @@ def trained(workdir: str) -> dict:
   slots = np.arange(config.eval.batch_size)
   batches = pipeline.eval_batches(config, split, people, slots=slots)
   crops = [batch["image"][batch["mask"] > 0] for batch in batches]
-  images = models.normalize(jax.numpy.asarray(np.concatenate(crops)))
+  images = network.normalize(jax.numpy.asarray(np.concatenate(crops)))
   weights = saved.restore_weights(step, meta)
   return compare(meta["config"]["model"], weights, images)
 

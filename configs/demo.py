@@ -1,4 +1,4 @@
-"""A reduced TokenPose-S on drawn people: learns in minutes on two CPU cores.
+"""A reduced TokenPose-S on synthetic people: learns in minutes on a CPU.
 
     make demo
 
@@ -13,7 +13,6 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
   config = default.get_config()
   config.model.input_hw = (128, 96)
-  config.model.heatmap_hw = (32, 24)
   config.model.stem_channels = 16
   # Few, large patches: keypoint tokens find what they need among 4 visual
   # tokens at once, where 64 take many times the samples.
@@ -21,6 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.dim = 96
   config.model.depth = 4
   config.model.heads = 8
+  config.model.attention_scale = "head"
   config.model.head_dim = 192
   config.model.position = "learnable"
   config.data.name = "synthetic"
@@ -36,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.optim.learning_rate = 1.2e-3
   config.optim.warmup_epochs = 0.5
   config.optim.b2 = 0.98
-  config.train.init = "fan_in"
+  config.init.scheme = "fan_in"
   config.train.batch_size = 16
   config.train.epochs = 14
   config.train.log_every = 150

@@ -2,22 +2,21 @@
 
     python main.py --config=configs/tokenpose_l_d24_mpii.py \\
         --workdir=runs/l_d24_mpii --config.data.dir=DIR \\
-        --config.model.init_backbone=hrnet_w48_imagenet.pth
+        --config.init.backbone=hrnet_w48_imagenet.pth
 
-Paper: 90.2 PCKh@0.5 on MPII's validation part; 28,109,920 parameters.
+Paper: 90.2 PCKh@0.5 on MPII's validation set; 28,109,920 parameters.
 """
 
 import ml_collections
 
-from configs import tokenpose_l_d24
+from configs import default
 
 
-def get_config() -> ml_collections.ConfigDict:
-  config = tokenpose_l_d24.get_config()
-  config.model.input_hw = (256, 256)
-  config.model.heatmap_hw = (64, 64)
-  config.model.patch_hw = (4, 4)
-  config.model.num_keypoints = 16
+def get_config(
+  network: str = "tokenpose_l_d24_mpii",
+) -> ml_collections.ConfigDict:
+  config = default.get_config(network)
+  config.train.batch_size = 64
 
   config.data.name = "mpii"
   config.data.dir = "data/mpii"

@@ -12,8 +12,5 @@ from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-  config = default.get_config()
-  # The original's S divides by the square root of the full width (reference 2.4
-  # "scale quirk"): required for its weights.
-  config.model.attention_scale = "width"
+  config = default.get_config("tokenpose_s_v1")
   return config

@@ -8,11 +8,10 @@ Paper: 73.5 AP on COCO val2017 with detector boxes of 56.4 AP, 73.1 on test-dev;
 
 import ml_collections
 
-from configs import tokenpose_s_v1
+from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-  config = tokenpose_s_v1.get_config()
-  config.model.patch_hw = (2, 2)
+  config = default.get_config("tokenpose_s_v2")
   config.train.batch_size = 48
   return config

@@ -12,8 +12,5 @@ from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-  config = default.get_config()
-  config.model.backbone = "none"
-  config.model.patch_hw = (16, 12)
-  config.model.heads = 16
+  config = default.get_config("tokenpose_t")
   return config

@@ -14,35 +14,43 @@ valid_images.txt (an image name a line) must name its images.
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import scipy.io
 import tensorflow as tf
+from ml_collections import ConfigDict
 
-from input_pipeline.annotations import (
-  Annotations,
-  People,
-  require_folder,
-)
+from input_pipeline.builders import MpiiHumanPose
 from input_pipeline.coco_checks import parse_json
-from tokenpose_jax import geometry
+from input_pipeline.files import read_bytes, require_folder
+from input_pipeline.people import Annotations, People
+from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics.mpii_pckh import MpiiPckh
 from tokenpose_jax.skeletons import Skeleton
+
+BUILDER = MpiiHumanPose
+USES_SIGMAS = False  # PCKh has no OKS constants.
 
 RELEASE = "mpii_human_pose_v1_u12_1.mat"
 ALL = "trainval"  # every annotated person of the release
-JOINTS = 16
+JOINTS = skeletons.MPII_16.num_keypoints
 CENTER_DROP = 15  # the box's centre is moved down by this times its scale
 
 
-def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
+def read(data: ConfigDict, split: str, skeleton: Skeleton) -> Annotations:
   """Reads the annotations of a split, as COCO's dict without image sizes.
 
   Each annotation has `keypoints` (x, y, visibility; 0-based), the file's
   `center` (1-based) and `scale`, and `head_box` (x1, y1, x2, y2; 0-based) or
   None.
+
+  Args:
+    data: `config.data`.
+    split: of the folder.
+    skeleton: MPII's.
 
   Raises:
     InputError: the folder, a file or what is in it cannot be used.
@@ -52,14 +60,18 @@ def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
       f"data.skeleton: {skeleton.name} has {skeleton.num_keypoints} keypoints,"
       f" MPII {JOINTS}; set --config.data.skeleton=mpii_16"
     )
+  return _read(data.dir, split)
+
+
+def _read(folder: str, split: str) -> Annotations:
   require_folder(folder, "an MPII folder")
   path = _annot(folder, f"{split}.json")
   release = _release(folder)
   if tf.io.gfile.exists(path):
-    raw = _bytes(path)
+    raw = read_bytes(path)
     entries = _checked(parse_json(raw, path), path)
   elif release:
-    path, raw = release, _bytes(release)
+    path, raw = release, read_bytes(release)
     entries = list(_of_split(_people_of(raw, path), folder, split))
   else:
     raise InputError(
@@ -71,8 +83,55 @@ def read(folder: str, split: str, skeleton: Skeleton) -> Annotations:
   return Annotations(path, digest, _as_coco(entries))
 
 
-def people(annotations: Annotations) -> People:
-  """All people of the file, in its order (reference 4.2)."""
+def splits(folder: str) -> list[str]:
+  """The usual splits."""
+  del folder
+  return ["train", "valid"]
+
+
+def skeleton_of(folder: str, split: str) -> Skeleton:
+  """MPII's skeleton."""
+  del folder, split
+  return skeletons.MPII_16
+
+
+def read_unchecked(
+  folder: str, split: str, skeleton: Skeleton
+) -> dict[str, Any]:
+  """As `read`: COCO's dict.
+
+  Args:
+    folder: of the data.
+    split: of the folder.
+    skeleton: MPII's.
+
+  Raises:
+    InputError: as `read`.
+  """
+  del skeleton
+  return _read(folder, split).content
+
+
+def image_folder(folder: str, split: str) -> str:
+  """MPII keeps the images of all splits together."""
+  del split
+  return os.path.join(folder, "images")
+
+
+def annotated_people(
+  annotations: Annotations, input_hw: tuple[int, int], padding: float
+) -> People:
+  """All people of the file, in its order (reference 4.2).
+
+  Args:
+    annotations: as returned by `read`.
+    input_hw: plays no part: the file's scale is used for both axes.
+    padding: plays no part: the padding of reference 4.2 is used.
+
+  Raises:
+    InputError: there is nobody.
+  """
+  del input_hw, padding
   entries = annotations.content["annotations"]
   if not entries:
     raise InputError(f"{annotations.path}: no person in this split")
@@ -88,6 +147,7 @@ def people(annotations: Annotations) -> People:
   return People(
     image=(image_id - 1).astype(np.int32),
     image_id=image_id,
+    category_id=np.array([e["category_id"] for e in entries], np.int64),
     center=center - 1,
     scale=np.stack([scale, scale], 1),
     keypoints=np.ascontiguousarray(points[..., :2]),
@@ -99,12 +159,74 @@ def people(annotations: Annotations) -> People:
   )
 
 
+def detected_people(
+  path: str,
+  annotations: Annotations,
+  skeleton: Skeleton,
+  input_hw: tuple[int, int],
+  padding: float,
+  min_score: float,
+) -> People:
+  """MPII has no detector boxes.
+
+  Raises:
+    InputError: always.
+  """
+  raise InputError("eval.boxes: MPII is evaluated on its own boxes, gt")
+
+
+def detection_facts(
+  path: str, annotations: Annotations, image_ids: list[int] | None
+) -> dict[str, Any]:
+  """MPII has no detector boxes, and nothing to say of them."""
+  del path, annotations, image_ids
+  return {}
+
+
+def benchmark(
+  annotations: Annotations,
+  people: People,
+  skeleton: Skeleton,
+  config: ConfigDict,
+  image_ids: list[int] | None,
+) -> MpiiPckh:
+  """What measures predictions of a split: PCKh.
+
+  Args:
+    annotations: of the split.
+    people: that are evaluated.
+    skeleton: MPII's.
+    config: of the run.
+    image_ids: that are evaluated; None: all.
+
+  Raises:
+    InputError: someone's head box is not known.
+  """
+  lacking = int(np.isnan(people.head_box).any(1).sum())
+  if lacking:
+    split = config.data.eval_split
+    raise InputError(
+      f"{config.data.dir}: {lacking} of {len(people)} people of the split"
+      f" {split} have no head box, which PCKh needs; put annot/gt_{split}.mat"
+      " or MPII's release .mat there"
+    )
+  truth = {
+    "keypoints": people.keypoints,
+    "visible": people.visible,
+    "head_boxes": people.head_box,
+  }
+  images = annotations.content["images"] if image_ids is None else image_ids
+  return MpiiPckh(truth, skeleton, len(images))
+
+
 def _checked(content: Any, path: str) -> list[dict[str, Any]]:
   """The entries of a common JSON, each with what `_as_coco` reads."""
   if not isinstance(content, list) or not all(
     isinstance(e, dict) for e in content
   ):
-    raise InputError(f"{path} is no MPII annotation file: not a list of people")
+    raise InputError(
+      f"{path} is not an MPII annotation file: not a list of people"
+    )
   entries = []
   for number, entry in enumerate(content):
     where = f"{path}: person number {number}"
@@ -166,7 +288,9 @@ def _as_coco(entries: list[dict[str, Any]]) -> dict[str, Any]:
 # Head boxes.
 
 
-def _add_head_boxes(entries, folder: str, split: str, release: str) -> None:
+def _add_head_boxes(
+  entries: list[dict[str, Any]], folder: str, split: str, release: str
+) -> None:
   """Adds "head_box", in the file's 1-based pixels, where a file knows it."""
   if all(entry.get("head_box") for entry in entries):
     return
@@ -178,21 +302,23 @@ def _add_head_boxes(entries, folder: str, split: str, release: str) -> None:
       entry["head_box"] = box
   elif release:
     boxes = {
-      _key(e): e["head_box"] for e in _people_of(_bytes(release), release)
+      _key(e): e["head_box"] for e in _people_of(read_bytes(release), release)
     }
     for entry in entries:
       entry.setdefault("head_box", boxes.get(_key(entry)))
 
 
-def _key(entry) -> tuple:
+def _key(entry: Mapping[str, Any]) -> tuple[str, int, int, float]:
   """Tells the people of the release apart; JSON writers may round."""
   x, y = entry["center"]
   return entry["image"], round(x), round(y), round(entry["scale"], 2)
 
 
-def _evaluation_boxes(path: str, entries) -> list[list[float]]:
+def _evaluation_boxes(
+  path: str, entries: list[dict[str, Any]]
+) -> list[list[float]]:
   """Head boxes of the MPII toolkit's ground truth, which must fit."""
-  content = _load(_bytes(path), path)
+  content = _load(read_bytes(path), path)
   for field in ("headboxes_src", "pos_gt_src", "jnt_missing"):
     if field not in content:
       raise InputError(f"{path} has no {field!r}")
@@ -271,7 +397,9 @@ def _people_of(raw: bytes, path: str) -> Iterator[dict[str, Any]]:
       }
 
 
-def _of_split(entries, folder: str, split: str) -> Iterator[dict[str, Any]]:
+def _of_split(
+  entries: Iterable[dict[str, Any]], folder: str, split: str
+) -> Iterator[dict[str, Any]]:
   if split == ALL:
     yield from entries
     return
@@ -288,11 +416,11 @@ def _of_split(entries, folder: str, split: str) -> Iterator[dict[str, Any]]:
 def _valid_images(folder: str) -> set[str]:
   path = _annot(folder, "valid.json")
   if tf.io.gfile.exists(path):
-    content = _checked(parse_json(_bytes(path), path), path)
+    content = _checked(parse_json(read_bytes(path), path), path)
     return {entry["image"] for entry in content}
   path = _annot(folder, "valid_images.txt")
   if tf.io.gfile.exists(path):
-    return set(_bytes(path).decode().split())
+    return set(read_bytes(path).decode().split())
   raise InputError(
     f"{folder}: the release alone does not say which images are the common"
     " validation split; put annot/valid.json or annot/valid_images.txt there"
@@ -306,7 +434,7 @@ def _load(raw: bytes, path: str) -> dict[str, Any]:
       io.BytesIO(raw), squeeze_me=True, struct_as_record=False
     )
   except Exception as error:  # whatever SciPy finds wrong in the bytes
-    raise InputError(f"{path} is no MATLAB file: {error}") from None
+    raise InputError(f"{path} is not a MATLAB file: {error}") from None
 
 
 def _structs(holder: Any, field: str) -> list[Any]:
@@ -321,8 +449,3 @@ def _fields(value: Any) -> list[str]:
 
 def _annot(folder: str, name: str) -> str:
   return os.path.join(folder, "annot", name)
-
-
-def _bytes(path: str) -> bytes:
-  with tf.io.gfile.GFile(path, "rb") as file:
-    return file.read()

@@ -18,12 +18,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 from jaxtyping import Bool, Float, Int, UInt8
+from ml_collections import ConfigDict
 
 from input_pipeline import augment
-from input_pipeline.annotations import Annotations, People
-from input_pipeline.crops import black, decode_windows, warp
-from input_pipeline.images import SPLIT, ImageStore
+from input_pipeline.builders import SPLIT
+from input_pipeline.decode import decode_windows
+from input_pipeline.people import Annotations, People
+from input_pipeline.store import ImageStore, open_store
 from tokenpose_jax import geometry
+from tokenpose_jax.crops import aligned_zeros, warp
 from tokenpose_jax.skeletons import Skeleton
 
 MARGIN = 3  # image pixels around what an augmentation can show
@@ -57,7 +60,7 @@ class Regions:
 def regions(
   people: People,
   sizes: Int[np.ndarray, "n 2"],
-  config: Any,
+  config: ConfigDict,
   skeleton: Skeleton,
 ) -> Regions:
   """What any augmentation can show of people in images of these sizes."""
@@ -203,40 +206,51 @@ def _surroundings(
   return np.ascontiguousarray(pixels)
 
 
-class PersonCropReader:
-  """Reads crops of people from their stored surroundings."""
+def open_person_crops(
+  name: str,
+  annotations: Annotations,
+  store: ImageStore,
+  people: People,
+  config: ConfigDict,
+  skeleton: Skeleton,
+) -> "PersonCropReader":
+  """Opens the person crops of a split; prepares them first if needed.
 
-  def __init__(
-    self,
-    name: str,
-    annotations: Annotations,
-    store: ImageStore,
-    people: People,
-    config: Any,
-    skeleton: Skeleton,
-  ):
-    """Prepares what is not prepared yet.
+  Args:
+    name: of the split.
+    annotations: of the split.
+    store: its images.
+    people: whose crops.
+    config: of the run.
+    skeleton: for the halves of the body.
+  """
+  shown = regions(people, store.sizes[people.image], config, skeleton)
+  builder = PersonCrops(
+    f"{name}-{annotations.sha256[:16]}",
+    store,
+    people.image,
+    shown,
+    config.data.prepared_dir,
+  )
+  names = [store.names[i] for i in people.image]
+  return PersonCropReader(
+    open_store(builder, names), geometry.invert(shown.affine)
+  )
+
+
+class PersonCropReader:
+  """Reads crops of people from their person crops."""
+
+  def __init__(self, store: ImageStore, to_image: Float[np.ndarray, "n 2 3"]):
+    """Opens nothing.
 
     Args:
-      name: of the split.
-      annotations: of the split.
-      store: its images.
-      people: whose crops; `read` numbers them in this order.
-      config: of the run.
-      skeleton: for the halves of the body.
+      store: the person crops.
+      to_image: (N, 2, 3) stored pixels to pixels of each person's image.
     """
-    found = regions(people, store.sizes[people.image], config, skeleton)
-    builder = PersonCrops(
-      f"{name}-{annotations.sha256[:16]}",
-      store,
-      people.image,
-      found,
-      config.data.prepared_dir,
-    )
-    names = [store.names[i] for i in people.image]
-    self._store = ImageStore(builder, names)
-    self._to_image = geometry.invert(found.affine)
-    cv2.setNumThreads(1)  # tf.data's threads work side by side already
+    self._store = store
+    self._to_image = to_image
+    cv2.setNumThreads(1)  # tf.data already runs this in parallel.
 
   @property
   def stored_bytes(self) -> int:
@@ -245,27 +259,27 @@ class PersonCropReader:
 
   def read(
     self,
-    chosen: Int[np.ndarray, "n"],
-    affine: Float[np.ndarray, "n 2 3"],
+    people: Int[np.ndarray, " m"],
+    affine: Float[np.ndarray, "m 2 3"],
     output_hw: tuple[int, int],
-  ) -> tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]:
+  ) -> tuple[UInt8[np.ndarray, "m h w 3"], Bool[np.ndarray, " m"]]:
     """Some crops.
 
     Args:
-      chosen: numbers of people.
-      affine: pixels of each person's image to crop pixels.
-      output_hw: crop size.
+      people: (M,) indices of people.
+      affine: (M, 2, 3) pixels of each person's image to crop pixels.
+      output_hw: crop size, pixels.
 
     Returns:
       the crops, RGB, and whose image could be read; zeros where not.
     """
-    crops = black((len(chosen), *output_hw, 3))
-    affine = geometry.compose(affine, self._to_image[chosen])
-    sizes = self._store.sizes[chosen]
+    crops = aligned_zeros((len(people), *output_hw, 3))
+    affine = geometry.compose(affine, self._to_image[people])
+    sizes = self._store.sizes[people]
     windows = geometry.source_window(affine, output_hw, sizes)
     for i, (y, x, rows, columns) in enumerate(windows.tolist()):
       width = int(sizes[i, 1])
-      raw = self._store.read(int(chosen[i]), y * width * 3, rows * width * 3)
+      raw = self._store.read(int(people[i]), y * width * 3, rows * width * 3)
       pixels = np.frombuffer(raw, np.uint8).reshape(rows, width, 3)
       warp(pixels[:, x : x + columns], (x, y), affine[i], crops[i])
     return crops, sizes[:, 1] > 0

@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from input_pipeline.images import ImageStore
 
 from configs import default
 from input_pipeline import augment, batches, crops, order
-from input_pipeline.images import ImageStore
 from tests import fixtures
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
@@ -388,7 +388,7 @@ def test_eval_of_detector_boxes(prepared, tmp_path):
   path.write_text(json.dumps(boxes))
   people = batches.people(config, split, boxes=str(path))
   assert len(people) == 2
-  config.eval.box_score = 0.5
+  config.eval.min_box_score = 0.5
   people = batches.people(config, split, boxes=str(path))
   assert names_of(split, people) == ["png.jpg"]
   (batch,) = evaluate((config, split, people))

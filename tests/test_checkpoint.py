@@ -21,7 +21,7 @@ def make(tmp_path, settings=None, metrics=None):
   saved = checkpoint.Checkpoints(str(tmp_path), keep=2)
   for value in metrics or [None]:
     state = state.replace(step=state.step + 1)
-    saved.save(state, meta, value and {"AP": value})
+    saved.save(state, meta, value and {"AP": value}, "AP")
   saved.close()
   return state, meta
 
@@ -55,7 +55,8 @@ def test_the_best_follows_the_metric_of_the_evaluation(tmp_path):
   saved = checkpoint.Checkpoints(str(tmp_path), keep=1)
   for value in (50.0, 88.0, 70.0):  # MPII: the weighted mean PCKh
     state = state.replace(step=state.step + 1)
-    saved.save(state, meta, {"Head": 99.0 - value, "Mean": value})
+    metrics = {"Head": 99.0 - value, "Mean": value}
+    saved.save(state, meta, metrics, "Mean")
   saved.close()
   opened = checkpoint.Checkpoints(str(tmp_path))
   assert (opened.steps(), opened.choose("best")) == ([2, 3], 2)
@@ -86,7 +87,7 @@ def _truncate(step: pathlib.Path):
 
 
 def _flip_bits(step: pathlib.Path):
-  """Flips bits until one is found that Orbax itself does not notice."""
+  """Flips one bit, which Orbax itself does not notice."""
   largest = max(
     (p for p in (step / "state").rglob("*") if p.is_file()),
     key=lambda p: p.stat().st_size,
@@ -125,7 +126,7 @@ def test_damage_is_said_and_nothing_changes(tmp_path, damage):
   with pytest.raises(InputError, match=r"checkpoints/2 is damaged") as error:
     resume()
   assert "\n" not in str(error.value)
-  assert "step 1 is there too" in str(error.value)
+  assert "Step 1 is intact" in str(error.value)
   assert files(tmp_path) == before
 
 
@@ -136,8 +137,26 @@ def test_mismatches_name_the_fields(tmp_path):
     skeletons.COCO_17.to_dict(),
     {"annotations_sha256": "abd"},
   )
-  assert checkpoint.mismatches(meta, other) == [
-    "model.depth: 2 -> 3",
-    "data.annotations_sha256: abc -> abd",
-  ]
-  assert checkpoint.mismatches(meta, meta) == []
+  assert checkpoint.mismatches(meta, other) == {
+    "model.depth": (2, 3),
+    "data.annotations_sha256": ("abc", "abd"),
+  }
+  assert checkpoint.mismatches(meta, meta) == {}
+
+
+def test_a_checkpoint_of_a_newer_format_is_named(tmp_path):
+  _, meta = make(tmp_path)
+  newer = {**meta, "format": checkpoint.FORMAT + 1, "software": "9.0"}
+  with pytest.raises(InputError, match=r"DIR has format 2, written by .* 9\.0"):
+    checkpoint.upgrade(newer, "DIR")
+
+
+def test_the_fingerprint_follows_the_weights():
+  weights = {"a": np.arange(3.0), "b": np.ones(2)}, {}
+  same = checkpoint.fingerprint(jax.tree.map(jax.numpy.asarray, weights))
+  assert len(same) == 8
+  assert same == checkpoint.fingerprint(
+    jax.tree.map(np.float32, weights)
+  )
+  weights[0]["b"][0] = 2
+  assert checkpoint.fingerprint(weights) != same

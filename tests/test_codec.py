@@ -9,30 +9,24 @@ import numpy as np
 import pytest
 
 from tests import fixtures
-from tokenpose_jax import (
-  InputError,
-  codec,
-  geometry,
-  sharding,
-  skeletons,
-  subpixel,
-)
+from tokenpose_jax import InputError, codec, geometry, sharding, skeletons
+from tokenpose_jax.codec import Codec
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 
 INPUT_HW, HEATMAP_HW = (256, 192), (64, 48)
-encode = jax.jit(
-  codec.encode, static_argnames=("input_hw", "heatmap_hw", "sigma")
-)
+CODEC = Codec(INPUT_HW, HEATMAP_HW)
+encode = jax.jit(Codec.encode, static_argnums=0)
 decode = jax.jit(codec.decode)
 SIZES = [(INPUT_HW, HEATMAP_HW, 2.0), ((384, 288), (96, 72), 3.0)]
 
 
-def sizes(case):
+def codec_of(case) -> Codec:
   settings = case["settings"]
-  return {
-    "input_hw": tuple(settings["image_size_wh"][::-1]),
-    "heatmap_hw": tuple(settings["heatmap_size_wh"][::-1]),
-  }
+  return Codec(
+    tuple(settings["image_size_wh"][::-1]),
+    tuple(settings["heatmap_size_wh"][::-1]),
+    settings["sigma"],
+  )
 
 
 def gauss(x, y, height=64, width=48, sigma=2.0, peak=1.0):
@@ -54,7 +48,7 @@ def decode_one(heatmap):
 def test_joints_in_the_heatmap_are_the_originals(name):
   case = fixtures.case(name)
   crop = np.array(case["joints_in_crop"], np.float32)
-  points = codec.crop_to_heatmap(crop, **sizes(case))
+  points = codec_of(case).to_heatmap(crop)
   labelled = np.array(case["joints_vis_out"]) > 0
   wanted = np.array(case["joints_in_heatmap"])
   np.testing.assert_allclose(
@@ -69,10 +63,9 @@ def test_targets_are_the_originals(name):
     wanted = arrays[f"{name}/target"].astype(np.float32)
     wanted_weights = arrays[f"{name}/target_weight"][:, 0]
   targets, weights = encode(
+    codec_of(case),
     jnp.asarray(case["joints_in_crop"], jnp.float32)[None],
     jnp.asarray(case["joints_vis_out"], jnp.float32)[None],
-    sigma=case["settings"]["sigma"],
-    **sizes(case),
   )
   np.testing.assert_array_equal(weights[0], wanted_weights)
   assert np.abs(targets[0] - wanted).max() <= 1e-3
@@ -85,18 +78,17 @@ def test_targets_are_the_originals(name):
 
 
 @pytest.mark.parametrize(("input_hw", "heatmap_hw", "sigma"), SIZES)
-def test_heatmap_to_crop_undoes_crop_to_heatmap(input_hw, heatmap_hw, sigma):
-  del sigma
+def test_to_crop_undoes_to_heatmap(input_hw, heatmap_hw, sigma):
+  here = Codec(input_hw, heatmap_hw, sigma)
   points = fixtures.rng(0).uniform(-50, 400, (20, 2)).astype(np.float32)
-  there = codec.crop_to_heatmap(points, input_hw, heatmap_hw)
-  back = codec.heatmap_to_crop(there, input_hw, heatmap_hw)
+  back = here.to_crop(here.to_heatmap(points))
   np.testing.assert_allclose(back, points, atol=1e-3)
 
 
 def test_the_heatmap_is_not_the_crop_over_four():
-  """Centres coincide; columns span from edge to edge."""
+  """Centers coincide; columns span from edge to edge."""
   points = np.array([[95.5, 127.5], [0.0, 127.5], [191.0, 127.5]], np.float32)
-  there = codec.crop_to_heatmap(points, INPUT_HW, HEATMAP_HW)
+  there = CODEC.to_heatmap(points)
   np.testing.assert_allclose(there, [[23.5, 31.5], [0, 31.5], [47, 31.5]])
 
 
@@ -116,34 +108,20 @@ def test_the_heatmap_is_not_the_crop_over_four():
   ],
 )
 def test_weight_is_lost_outside(center, weight):
-  point = codec.heatmap_to_crop(
-    jnp.asarray(center, jnp.float32), INPUT_HW, HEATMAP_HW
-  )
-  targets, weights = encode(
-    point[None, None],
-    jnp.ones((1, 1)),
-    input_hw=INPUT_HW,
-    heatmap_hw=HEATMAP_HW,
-    sigma=2.0,
-  )
+  point = CODEC.to_crop(jnp.asarray(center, jnp.float32))
+  targets, weights = encode(CODEC, point[None, None], jnp.ones((1, 1)))
   assert weights[0, 0] == weight
   wanted = gauss(*center) if weight else np.zeros(HEATMAP_HW)
   np.testing.assert_allclose(targets[0, 0], wanted, atol=1e-5)
 
 
-def test_unlabelled_joints_have_an_empty_target():
+def test_unlabeled_joints_have_an_empty_target():
   point = jnp.full((1, 2, 2), 90.0)
-  targets, weights = encode(
-    point,
-    jnp.array([[0.0, 1.0]]),
-    input_hw=INPUT_HW,
-    heatmap_hw=HEATMAP_HW,
-    sigma=2.0,
-  )
+  targets, weights = encode(CODEC, point, jnp.array([[0.0, 1.0]]))
   np.testing.assert_array_equal(weights, [[0, 1]])
   assert not np.asarray(targets[0, 0]).any()
   # The tails are not cut off at 3 sigma.
-  wanted = gauss(*codec.crop_to_heatmap(point, INPUT_HW, HEATMAP_HW)[0, 1])
+  wanted = gauss(*CODEC.to_heatmap(point)[0, 1])
   near = wanted > 1e-12
   np.testing.assert_allclose(
     np.asarray(targets[0, 1])[near], wanted[near], rtol=1e-3
@@ -174,7 +152,7 @@ def decoding(request):
 def to_image(points, arrays):
   """Heatmap pixels to image pixels."""
   input_hw = arrays["input_hw"]
-  crop = codec.heatmap_to_crop(points, input_hw, arrays["heatmap_hw"])
+  crop = Codec(input_hw, arrays["heatmap_hw"]).to_crop(points)
   return np.stack(
     [
       geometry.transform(
@@ -302,16 +280,10 @@ def test_encode_then_decode_returns_the_keypoints(input_hw, heatmap_hw, sigma):
   margin = (5 + 3 * sigma) * input_hw[0] / heatmap_hw[0]
   high = np.array(input_hw[::-1]) - margin
   points = g.uniform(margin, high, (4, 17, 2)).astype(np.float32)
-  targets, weights = encode(
-    jnp.asarray(points),
-    jnp.ones((4, 17)),
-    input_hw=input_hw,
-    heatmap_hw=heatmap_hw,
-    sigma=sigma,
-  )
+  here = Codec(input_hw, heatmap_hw, sigma)
+  targets, weights = encode(here, jnp.asarray(points), jnp.ones((4, 17)))
   assert np.asarray(weights).all()
-  found, scores = decode(targets)
-  back = codec.heatmap_to_crop(found, input_hw, heatmap_hw)
+  back, scores = here.decode(targets)
   assert np.abs(back - points).max() <= 0.01
   assert scores.min() > 0.9
 
@@ -403,22 +375,6 @@ def test_decoding_over_eight_devices_equals_one():
   np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-4)
 
 
-def test_whole_maps_are_blurred_only_where_the_floor_cuts():
-  """What the quick way leaves out is looked up: once for one such map."""
-  maps = np.stack([[gauss(20, 30), gauss(9, 9)]] * 2)
-  points, scores = codec.maxima(jnp.asarray(maps))
-  log = subpixel._log_neighbours(
-    jnp.asarray(maps), points, scores, scores > 0, subpixel.DARK_FLOOR
-  )
-  assert np.isfinite(log).all()
-  peaks = subpixel._blurred_peaks(jnp.asarray(maps), jnp.zeros((2, 2), bool))
-  np.testing.assert_array_equal(peaks, 1)
-  wanted = jnp.array([[False, True], [False, False]])
-  peaks = subpixel._blurred_peaks(jnp.asarray(maps), wanted)
-  np.testing.assert_allclose(peaks[0, 1], 0.5, atol=0.01)  # 4 / (4 + 4)
-  assert (np.asarray(peaks)[[0, 1, 1], [0, 0, 1]] == 1).all()
-
-
 def test_quarter_offset():
   maps = np.zeros((1, 6, *HEATMAP_HW), np.float32)
   for k, (x, y) in enumerate([(20, 30), (20, 30), (1, 30), (20, 62), (46, 2)]):
@@ -455,25 +411,23 @@ def test_udp_encodes_and_decodes(input_hw, heatmap_hw, sigma):
   margin = 3 * sigma * input_hw[0] / heatmap_hw[0]
   high = np.array(input_hw[::-1]) - margin
   points = g.uniform(margin, high, (4, 17, 2)).astype(np.float32)
-  sizes = dict(input_hw=input_hw, heatmap_hw=heatmap_hw, udp=True)
-  targets, _ = codec.encode(
-    jnp.asarray(points), jnp.ones((4, 17)), sigma=sigma, **sizes
-  )
-  found, _ = codec.decode(targets, "udp")
-  back = codec.heatmap_to_crop(found, **sizes)
+  here = Codec(input_hw, heatmap_hw, sigma, udp=True)
+  targets, _ = here.encode(jnp.asarray(points), jnp.ones((4, 17)))
+  back, _ = here.decode(targets, "udp")
   assert np.abs(back - points).max() <= 0.05
-  # The decoder with the original's coordinates is off in y by up to half a
+  # The decoder with the original implementation's coordinates is off in y by up to half a
   # pixel: they must agree.
-  other = codec.heatmap_to_crop(found, input_hw, heatmap_hw)
+  other, _ = Codec(input_hw, heatmap_hw, sigma).decode(targets, "udp")
   assert 0.1 < np.abs(other - points).max() < 1
 
 
 def test_udp_corners_lie_on_corners():
   corners = np.array([[0, 0], [191, 0], [191, 255], [0, 255]], np.float32)
-  there = codec.crop_to_heatmap(corners, INPUT_HW, HEATMAP_HW, udp=True)
+  here = Codec(INPUT_HW, HEATMAP_HW, udp=True)
+  there = here.to_heatmap(corners)
   wanted = [[0, 0], [47, 0], [47, 63], [0, 63]]
   np.testing.assert_allclose(there, wanted, atol=1e-5)
-  back = codec.heatmap_to_crop(there, INPUT_HW, HEATMAP_HW, udp=True)
+  back = here.to_crop(there)
   np.testing.assert_allclose(back, corners, atol=1e-4)
 
 

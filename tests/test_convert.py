@@ -1,5 +1,6 @@
 """Weights to and from PyTorch: every variant, every file, every fault."""
 
+import dataclasses
 import json
 import pathlib
 import pickle
@@ -10,47 +11,36 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from flax import traverse_util
 
-from configs import (
-  tokenpose_b,
-  tokenpose_l_d6,
-  tokenpose_l_d6_mpii,
-  tokenpose_l_d24,
-  tokenpose_l_d24_384x288,
-  tokenpose_l_d24_mpii,
-  tokenpose_s_v1,
-  tokenpose_s_v2,
-  tokenpose_t,
-)
 from tests import fixtures, tiny
-from tokenpose_jax import InputError, checkpoint, convert, train_state
-from tokenpose_jax.convert import __main__ as command
+from tokenpose_jax import InputError, checkpoint, cli, convert, network
 from tokenpose_jax.convert import names
 from tokenpose_jax.convert.detect import detect
 from tokenpose_jax.models import positions
+from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.models.published import PUBLISHED
 
 # Trainable parameters of every published network.
 VARIANTS = {
-  tokenpose_t: 5_816_448,
-  tokenpose_s_v1: 6_620_736,
-  tokenpose_s_v2: 6_227_520,
-  tokenpose_b: 13_465_216,
-  tokenpose_l_d6: 20_815_776,
-  tokenpose_l_d24: 27_482_400,
-  tokenpose_l_d24_384x288: 29_808_672,
-  tokenpose_l_d6_mpii: 21_443_296,
-  tokenpose_l_d24_mpii: 28_109_920,
+  "tokenpose_t": 5_816_448,
+  "tokenpose_s_v1": 6_620_736,
+  "tokenpose_s_v2": 6_227_520,
+  "tokenpose_b": 13_465_216,
+  "tokenpose_l_d6": 20_815_776,
+  "tokenpose_l_d24": 27_482_400,
+  "tokenpose_l_d24_384x288": 29_808_672,
+  "tokenpose_l_d6_mpii": 21_443_296,
+  "tokenpose_l_d24_mpii": 28_109_920,
 }
-variants = pytest.mark.parametrize(
-  "config", VARIANTS, ids=lambda c: c.__name__.removeprefix("configs.")
-)
+variants = pytest.mark.parametrize("name", VARIANTS)
 
 
 def official(model, table: bool = True) -> dict[str, np.ndarray]:
   """A state dict of that network, by reference 2.2's rule of weights."""
   state = {}
-  for tree in train_state.abstract(model):
-    for path, leaf in train_state.flatten(tree).items():
+  for tree in network.abstract(model):
+    for path, leaf in traverse_util.flatten_dict(tree, sep="/").items():
       name = names.official_name(model, path)
       shape = leaf.shape
       if path == "keypoint_tokens":
@@ -72,8 +62,8 @@ def official(model, table: bool = True) -> dict[str, np.ndarray]:
 
 def _table(model) -> np.ndarray:
   """The network's own position table."""
-  grid = train_state.abstract_module(model).grid_hw
-  return positions.sine_table(*grid, model["dim"])
+  config = ModelConfig.of(model)
+  return positions.sine_table(*config.grid_hw, config.dim)
 
 
 def equal(one, other) -> None:
@@ -86,15 +76,13 @@ def equal(one, other) -> None:
 
 
 @variants
-def test_parameters_round_trip_and_detection(config):
-  model = config.get_config().model
+def test_parameters_round_trip_and_detection(name):
+  model = PUBLISHED[name]
   state = official(model)
   params, model_state = convert.import_torch(model, state)
-  assert train_state.count_parameters(params) == VARIANTS[config]
+  assert network.count_parameters(params) == VARIANTS[name]
   equal(convert.export_torch(model, params, model_state), state)
-  found = detect(state).model
-  wanted = {k: v for k, v in model.to_dict().items() if k != "init_backbone"}
-  assert found == wanted
+  assert detect(state).model == model
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +225,7 @@ def test_bad_files_are_one_line(
     convert.read_state_dict(str(path))
   assert "\n" not in str(error.value)
   with pytest.raises(SystemExit, match="1"):
-    command.main(["inspect", str(path)])
+    cli.main(["convert", "inspect", str(path)])
   assert capsys.readouterr().err.startswith("error: ")
   assert not (tmp_path / "ran").exists()
 
@@ -261,7 +249,7 @@ def test_partial_loading_lists_what_was_left(small, caplog):
   model, state = small
   kept = {n: v for n, v in state.items() if not n.startswith("features.mlp")}
   kept["classifier.weight"] = np.zeros((2, 2))
-  fresh = train_state.init(model, 1)
+  fresh = network.init(model, 1)
   with caplog.at_level("WARNING"):
     params, _ = convert.import_torch(model, kept, into=fresh)
   assert "features.mlp_head.1.weight: expected (32, 32), missing" in caplog.text
@@ -288,7 +276,7 @@ def test_counters_and_table_may_be_absent(small):
 
 def test_a_trained_table_may_not_be_absent():
   model = tiny.config(model__position="learnable").model
-  weights = train_state.init(model, 0)
+  weights = network.init(model, 0)
   state = convert.export_torch(model, *weights)
   del state["features.pos_embedding"]
   with pytest.raises(
@@ -299,9 +287,8 @@ def test_a_trained_table_may_not_be_absent():
 
 @pytest.mark.parametrize("backbone", ["stem", "hrnet_w32"])
 def test_mmpose_layout(backbone):
-  config = {"stem": tokenpose_s_v1, "hrnet_w32": tokenpose_b}[backbone]
-  model = config.get_config().model
-  model.depth = 1
+  name = {"stem": "tokenpose_s_v1", "hrnet_w32": "tokenpose_b"}[backbone]
+  model = dataclasses.replace(PUBLISHED[name], depth=1)
   state = official(model)
   of_backbone, of_tokens = names.PREFIXES[backbone]
   layers = ("conv", "bn", "layer", "stage", "transition")
@@ -320,12 +307,12 @@ def test_mmpose_layout(backbone):
   found = detect(renamed)
   assert found.layout == "mmpose"
   # Unlike the original's S, that code scales by the head's width.
-  assert found.model["attention_scale"] == "head"
+  assert found.model.attention_scale == "head"
 
 
 def imagenet(model, prefix: str = "") -> dict[str, np.ndarray]:
   """An HRNet classifier: the backbone, and layers that have no place here."""
-  of_backbone, _ = names.PREFIXES[model["backbone"]]
+  of_backbone, _ = names.PREFIXES[model.backbone]
   state = {
     prefix + name.removeprefix(of_backbone): value + 1
     for name, value in official(model).items()
@@ -344,11 +331,9 @@ def imagenet(model, prefix: str = "") -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
 def test_imagenet_backbone(prefix):
-  model = tokenpose_b.get_config().model
-  model.depth = 1
-  fresh = tuple(
-    train_state.map_paths(lambda _, leaf: np.zeros(leaf.shape, leaf.dtype), t)
-    for t in train_state.abstract(model)
+  model = dataclasses.replace(PUBLISHED["tokenpose_b"], depth=1)
+  fresh = jax.tree.map(
+    lambda leaf: np.zeros(leaf.shape, leaf.dtype), network.abstract(model)
   )
   state = imagenet(model, prefix)
   params, model_state = convert.import_backbone(model, state, fresh)
@@ -370,7 +355,7 @@ def test_commands_import_and_export(small, tmp_path, capsys):
   source = str(tmp_path / "in.safetensors")
   convert.write_state_dict(source, state)
   workdir = str(tmp_path / "run")
-  command.main(["import", source, workdir, "--heads=2"])
+  cli.main(["convert", "import", source, workdir, "--heads=2"])
   printed = capsys.readouterr().out
   assert "assumed: attention_scale = width" in printed
   assert "model.heads = 2, as given" in printed
@@ -379,11 +364,11 @@ def test_commands_import_and_export(small, tmp_path, capsys):
   assert saved["config"]["model"]["heads"] == 2
   assert saved["skeleton"]["name"] == "coco_17"
   target = str(tmp_path / "out.pth")
-  command.main(["export", workdir, target])
+  cli.main(["convert", "export", workdir, target])
   assert json.dumps({"heads": 2, "attention_scale": "width"}) in (
     capsys.readouterr().out
   )
   equal(convert.read_state_dict(target), state)
   with pytest.raises(SystemExit, match="1"):
-    command.main(["import", source, workdir])
-  assert "holds checkpoints already" in capsys.readouterr().err
+    cli.main(["convert", "import", source, workdir])
+  assert "already contains checkpoints" in capsys.readouterr().err

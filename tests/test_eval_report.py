@@ -1,6 +1,7 @@
 """The report of an evaluation: files, page, best and worst, how it was made."""
 
 import contextlib
+import dataclasses
 import html.parser
 import io
 import json
@@ -13,18 +14,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from input_pipeline import coco as coco_folder
+from input_pipeline.people import Annotations
 from tests import fixtures, tiny
 from tokenpose_jax import (
   InputError,
   checkpoint,
   eval_report,
   evaluate,
+  inference,
   sharding,
   skeletons,
 )
+from tokenpose_jax.data import EvalData
 from tokenpose_jax.eval_report import provenance
 from tokenpose_jax.metrics import boxes as boxes_lib
 from tokenpose_jax.metrics import coco, mpii
+from tokenpose_jax.metrics.benchmark import Boxes
+from tokenpose_jax.metrics.coco_keypoints import CocoKeypoints
+from tokenpose_jax.metrics.mpii_pckh import MpiiPckh
 from tokenpose_jax.train_state import TrainState
 
 H, W = tiny.FLAGS["model.input_hw"]
@@ -37,7 +45,9 @@ class Case:
   Crops are the images themselves, twice as large in the image's pixels.
   """
 
-  def __init__(self, skeleton=skeletons.COCO_17, noise=2.0, boxes="gt"):
+  def __init__(
+    self, skeleton=skeletons.COCO_17, noise=2.0, boxes="gt", facts=None
+  ):
     rng = np.random.default_rng(0)
     k = skeleton.num_keypoints
     self.skeleton = skeleton
@@ -67,14 +77,17 @@ class Case:
         for i in range(number)
       ],
     }
-    self.data = evaluate.EvalData(
+    self.data = EvalData(
       batches=self.batches,
-      image_id=self.image_id,
-      score=np.ones(number),
-      area=np.full(number, 4.0 * W * H),
-      annotations=self.annotations,
-      image_ids=None,
-      boxes=boxes,
+      boxes=Boxes(
+        image_id=self.image_id,
+        category_id=np.ones(number, np.int64),
+        score=np.ones(number),
+        area=np.full(number, 4.0 * W * H),
+      ),
+      benchmark=CocoKeypoints(self.annotations, skeleton),
+      source=boxes,
+      source_facts=facts or {},
     )
 
   def batches(self):
@@ -101,8 +114,8 @@ class Case:
     index = np.asarray(batch["index"])
     found = self.found[index]
     return {
-      "keypoints": found,
-      "crop_keypoints": (found - self.corner[index][:, None]) / 2,
+      "image": found,
+      "crop": (found - self.corner[index][:, None]) / 2,
       "scores": self.scores[index],
       "index": index,
       "mask": np.asarray(batch["mask"]),
@@ -112,16 +125,15 @@ class Case:
     settings = tiny.config(
       eval__bootstrap=20, eval__best_and_worst=3, eval__pictures=4, **changes
     )
-    state = TrainState(
-      step=np.int32(70),
-      params={"w": np.arange(3.0)},
-      model_state={},
-      opt_state=(),
-    )
-    mesh = sharding.create_mesh(jax.devices()[:1])
     return evaluate.evaluate(
-      *(settings, self.skeleton, self.step, state, self.data, mesh),
-      str(workdir),
+      self.step,
+      ({"w": np.arange(3.0)}, {}),
+      self.data,
+      sharding.create_mesh(jax.devices()[:1]),
+      config=settings,
+      skeleton=self.skeleton,
+      workdir=str(workdir),
+      step=70,
     )
 
 
@@ -175,7 +187,9 @@ def test_best_and_worst_are_in_order(written):
 
 def test_truth_and_found_are_drawn_where_they_are():
   case = Case(noise=0)
-  gallery = eval_report.Gallery(case.data, case.skeleton, 20)
+  gallery = eval_report.Gallery(
+    case.data.benchmark, case.data.boxes, size=20, sample=0
+  )
   for batch in case.batches():
     out = case.step(None, None, batch)
     for slot in np.flatnonzero(batch["mask"]):
@@ -183,14 +197,14 @@ def test_truth_and_found_are_drawn_where_they_are():
         int(batch["index"][slot]),
         batch["image"][slot],
         batch["crop_to_image"][slot],
-        out["keypoints"][slot],
-        out["crop_keypoints"][slot],
-        out["scores"][slot],
+        keypoints=out["image"][slot],
+        crop_keypoints=out["crop"][slot],
+        scores=out["scores"][slot],
       )
   pictures = gallery.best()
   assert len(pictures) == 8
   for picture in pictures:
-    np.testing.assert_allclose(picture.found, picture.truth, atol=1e-3)
+    np.testing.assert_allclose(picture.predicted, picture.truth, atol=1e-3)
     assert picture.quality == pytest.approx(1)
     assert picture.crop[0, 0, 0] == 20 * picture.index
 
@@ -236,7 +250,8 @@ def test_annotated_and_detected_boxes_lie_side_by_side(tmp_path):
   ]
   file = tmp_path / "some <b>boxes.json"
   file.write_text(json.dumps(boxes))
-  figures, _ = Case(noise=4, boxes=str(file)).run(tmp_path)
+  facts = detection_facts(file, case)
+  figures, _ = Case(noise=4, boxes=str(file), facts=facts).run(tmp_path)
   assert (tmp_path / "eval/70/gt/metrics.json").read_text() == first
   other = read(tmp_path / "eval/70/some <b>boxes/metrics.json")
   assert other["figures"] == figures
@@ -319,8 +334,9 @@ def test_mpii_is_measured_by_pckh(tmp_path):
     "head_boxes": np.tile([0.0, 0, 30, 40], (number, 1)),
   }
   truth["visible"][1, 3] = 0
-  data = {**vars(case.data), "ground_truth": truth}
-  case.data = evaluate.EvalData(**data)
+  case.data = dataclasses.replace(
+    case.data, benchmark=MpiiPckh(truth, skeletons.MPII_16, IMAGES)
+  )
   changes = {"data__skeleton": "mpii_16"}
   figures, _ = case.run(tmp_path, **changes)
   folder = tmp_path / "eval/70/gt"
@@ -341,11 +357,9 @@ def test_mpii_is_measured_by_pckh(tmp_path):
   assert metrics["pictures"]["worst"]
 
 
-def test_a_skeleton_without_constants_is_named_at_once(tmp_path):
-  case = Case(skeletons.MPII_16)
-  with pytest.raises(InputError, match="mpii_16 has no OKS constants"):
-    case.run(tmp_path, data__skeleton="mpii_16")
-  assert not (tmp_path / "eval").exists()
+def detection_facts(file, case):
+  annotations = Annotations("annotations.json", "", case.annotations)
+  return coco_folder.detection_facts(str(file), annotations, None)
 
 
 def box_ap_of_pycocotools(truth, boxes):
@@ -397,7 +411,7 @@ def test_a_checkpoint_with_other_heatmap_coordinates_is_refused(tmp_path):
   saved.close()
   with pytest.raises(InputError, match="udp: False -> True"):
     evaluate.evaluate_checkpoint(
-      tiny.config(udp=True),
+      tiny.config(codec__udp=True),
       skeletons.COCO_17,
       str(tmp_path),
       mesh=sharding.create_mesh(jax.devices()[:1]),
@@ -406,8 +420,8 @@ def test_a_checkpoint_with_other_heatmap_coordinates_is_refused(tmp_path):
 
 
 def test_an_unknown_decoder_is_named_before_anything_runs():
-  mesh = sharding.create_mesh(jax.devices()[:1])
   with pytest.raises(InputError, match=r"eval\.decoder is 'sharp'"):
-    evaluate.create_eval_step(
-      tiny.config(eval__decoder="sharp"), skeletons.COCO_17, mesh
-    )
+    tiny.config(eval__decoder="sharp")
+  settings = inference.Settings.of(tiny.config(), skeletons.COCO_17)
+  with pytest.raises(InputError, match=r"eval\.decoder is 'sharp'"):
+    dataclasses.replace(settings, decoder="sharp")

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from input_pipeline import annotations as annotations_lib
+from input_pipeline import coco as coco_lib
 from input_pipeline import images
 from tests import fixtures
 from tokenpose_jax import skeletons
@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 def builder_of(folder, split="train"):
-  annotations = annotations_lib.read(str(folder), split, skeletons.COCO_17)
+  annotations = coco_lib.read(str(folder), split, skeletons.COCO_17)
   prepared = str(folder.parent / "prepared")
   return images.CocoKeypoints(str(folder), split, annotations, prepared)
 

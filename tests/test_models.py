@@ -5,17 +5,17 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import nnx, traverse_util
 
-from configs import tokenpose_t
 from tests import tiny
-from tokenpose_jax import create_model, train_state
-from tokenpose_jax.models import network_fields, positions
-from tokenpose_jax.models.tokenpose import POSITIONS
+from tokenpose_jax import create_model, network
+from tokenpose_jax.models import positions
+from tokenpose_jax.models.config import POSITIONS
+from tokenpose_jax.models.published import PUBLISHED
 
 
 def fields(**changes):
-  return network_fields(tiny.config().model) | changes
+  return tiny.config().model.to_dict() | changes
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,16 @@ def forward(model, weights, capture: bool = False):
   """The compiled network on `images`."""
 
   def run(weights, x):
-    return train_state.apply(model, *weights, x, capture=capture)
+    return network.apply(model, *weights, x, capture=capture)
 
   return jax.device_get(jax.jit(run)(weights, images(model)))
 
 
 def test_initialisation_of_the_original():
   """reference 2.7: deviations, and those of a fresh network's heatmaps."""
-  model = network_fields(tokenpose_t.get_config().model) | {"depth": 1}
-  params, state = train_state.init(model, 0)
-  for path, leaf in train_state.flatten(params).items():
+  model = PUBLISHED["tokenpose_t"].to_dict() | {"depth": 1}
+  params, state = network.init(model, 0)
+  for path, leaf in traverse_util.flatten_dict(params, sep="/").items():
     if path.endswith(("kernel", "keypoint_tokens")):
       assert leaf.std() == pytest.approx(0.02, rel=0.05), path
     else:
@@ -73,7 +73,7 @@ def test_initialisation_of_the_original():
   # single one of L 0.47.
   assert forward(model, (params, state)).std() == pytest.approx(0.4, abs=0.02)
   model |= {"stacks": 3, "head_dim": 0}
-  weights = train_state.init(model, 0)
+  weights = network.init(model, 0)
   assert forward(model, weights).std() == pytest.approx(0.47, abs=0.02)
 
 
@@ -81,7 +81,7 @@ def test_initialisation_of_the_original():
 def test_position_embeddings(position):
   """What each adds to the sequence of tokens, and where it is kept."""
   model = fields(position=position)
-  params, state = train_state.init(model, 0)
+  params, state = network.init(model, 0)
   _, captured = forward(model, (params, state), capture=True)
   k = model["num_keypoints"]
   tokens = jnp.broadcast_to(params["keypoint_tokens"], (2, k, model["dim"]))
@@ -104,18 +104,18 @@ def test_only_sine_full_adds_again():
     found = []
     for position in ("sine", "sine-full"):
       model = fields(position=position, depth=depth)
-      weights = train_state.init(model, 0)
+      weights = network.init(model, 0)
       found.append(forward(model, weights))
     assert np.array_equal(*found) == same
 
 
 def test_capture_costs_the_normal_path_nothing():
   model = fields()
-  weights = train_state.init(model, 0)
+  weights = network.init(model, 0)
 
   def flops(capture: bool) -> float:
     def run(params, state, x):
-      out = train_state.apply(model, params, state, x, capture=capture)
+      out = network.apply(model, params, state, x, capture=capture)
       return out[0] if capture else out
 
     compiled = jax.jit(run).lower(*weights, images(model)).compile()
@@ -128,7 +128,7 @@ def test_capture_costs_the_normal_path_nothing():
 
 def test_captured_attention_is_a_distribution():
   model = fields(stacks=2)
-  weights = train_state.init(model, 0)
+  weights = network.init(model, 0)
   heatmaps, captured = forward(model, weights, capture=True)
   tokens = model["num_keypoints"] + 16
   for stack in range(2):
@@ -143,10 +143,10 @@ def test_captured_attention_is_a_distribution():
 
 def test_bfloat16_keeps_weights_statistics_and_softmax_in_float32():
   model = fields(dtype="bfloat16")
-  params, state = train_state.init(model, 0)
+  params, state = network.init(model, 0)
 
   def heatmaps(params, state, x):
-    found, new = train_state.apply_train(model, params, state, x)
+    found, new = network.apply_train(model, params, state, x)
     return found.astype(jnp.float32).mean(), (found, new)
 
   gradient = jax.grad(heatmaps, has_aux=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import fixtures
-from tokenpose_jax import convert, train_state
+from tokenpose_jax import convert
 
 TOLERANCE = {  # reference 2.6: largest and rms difference of a heatmap value
   "none": (3e-5, 5e-6),
@@ -37,12 +37,12 @@ def test_heatmaps_and_taps(stem):
       first = state[entry["name"]].ravel()[: len(entry["first"])]
       np.testing.assert_allclose(first, entry["first"], rtol=1e-6)
   params, model_state = convert.import_torch(fields, state)
-  count = train_state.count_parameters(params)
+  count = network.count_parameters(params)
   assert count == fixture["counts"]["trainable"]
 
   @jax.jit
   def forward(params, model_state, images):
-    return train_state.apply(fields, params, model_state, images, capture=True)
+    return network.apply(fields, params, model_state, images, capture=True)
 
   images = fixtures.images(*fields["input_hw"])
   np.testing.assert_allclose(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from input_pipeline import annotations as annotations_lib
 from input_pipeline import batches
+from input_pipeline import coco as coco_lib
 from tests import fixtures, test_main
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
@@ -172,7 +172,7 @@ def test_bad_categories_are_named(tmp_path, category, message):
   file = tmp_path / "annotations" / "person_keypoints_x.json"
   file.write_text(json.dumps({"categories": [{"id": 1, **category}]}))
   with pytest.raises(InputError, match=message) as error:
-    annotations_lib.skeleton_of(str(tmp_path), "x")
+    coco_lib.skeleton_of(str(tmp_path), "x")
   assert "\n" not in str(error.value)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from configs import default
 from tests import fixtures
-from tokenpose_jax import convert, losses, optim, train_state
+from tokenpose_jax import convert, losses, optim
 
 # reference 3: relative tolerance of the loss, of the global gradient norm, of
 # each gradient's norm and of the sequence of losses.
@@ -42,7 +42,7 @@ def test_five_adam_steps(stem):
   params, model_state = convert.import_torch(fields, state)
 
   def loss_of(params, model_state):
-    heatmaps, new = train_state.apply_train(fields, params, model_state, images)
+    heatmaps, new = network.apply_train(fields, params, model_state, images)
     loss = losses.mse(heatmaps, targets, weights)
     return loss, (new, losses.ohkm(heatmaps, targets, weights))
 

@@ -14,11 +14,11 @@ from tokenpose_jax import (
   InputError,
   checkpoint,
   convert,
+  network,
   skeletons,
   train_state,
   transfer,
 )
-from tokenpose_jax import config as config_lib
 from tokenpose_jax.skeletons import COCO_17, MPII_16, Skeleton
 
 
@@ -55,16 +55,16 @@ def feet(tmp_path_factory) -> str:
   return str(path)
 
 
-def test_coco_to_mpii_by_name_and_by_what_lies_amid():
+def test_coco_to_mpii_by_name_and_by_what_is_around():
   found = transfer.match_keypoints(COCO_17, MPII_16)
   assert list(found) == list(MPII_16.keypoints)
   for name, origin in found.items():
     if name in COCO_17.keypoints:
-      assert origin == transfer.Origin((name,), "same name")
+      assert origin == transfer.TokenSource((name,), "same name")
   assert set(found["pelvis"].names) == {"left_hip", "right_hip"}
   assert set(found["thorax"].names) == {"left_shoulder", "right_shoulder"}
   assert "nose" in found["head"].names
-  assert str(found["pelvis"]) == "left_hip + right_hip (lies amid)"
+  assert str(found["pelvis"]) == "left_hip + right_hip (around it)"
 
 
 def test_new_points_take_neighbours_mirrors_or_all(feet):
@@ -72,7 +72,7 @@ def test_new_points_take_neighbours_mirrors_or_all(feet):
   found = transfer.match_keypoints(MPII_16, target)
   assert found["left_heel"].names == ("left_ankle",)
   assert found["left_toe"].names == ("left_ankle",)  # two limbs away
-  assert found["left_toe"].rule == "neighbours"
+  assert found["left_toe"].rule == "neighbors"
   assert found["tail"].names == MPII_16.keypoints
   one_sided = dataclasses.replace(
     MPII_16,
@@ -81,13 +81,13 @@ def test_new_points_take_neighbours_mirrors_or_all(feet):
     ),
   )
   origin = transfer.match_keypoints(one_sided, MPII_16)["left_wrist"]
-  assert origin == transfer.Origin(("right_wrist",), "mirror image")
+  assert origin == transfer.TokenSource(("right_wrist",), "mirror image")
 
 
 def weights_of(skeleton: Skeleton, position: str = "sine-full", seed: int = 0):
   settings = tiny.config(model__position=position)
   fields = {**settings.model, "num_keypoints": skeleton.num_keypoints}
-  return fields, train_state.init(fields, seed)
+  return fields, network.init(fields, seed)
 
 
 @pytest.mark.parametrize("position", ["sine-full", "learnable"])
@@ -97,7 +97,7 @@ def test_coco_to_mpii_to_21_points(feet, position):
   first = weights[0]
   for source, target in itertools.pairwise(chain):
     fields, fresh = weights_of(target, position, seed=1)
-    weights = transfer.transfer(weights, source, fresh, target)
+    weights = transfer.transfer_weights(weights, source, fresh, target)
     assert jax.tree.map(np.shape, weights) == jax.tree.map(np.shape, fresh)
   tokens = {"keypoint_tokens"}
   if position == "learnable":
@@ -121,8 +121,8 @@ def test_coco_to_mpii_to_21_points(feet, position):
     weights[0]["head"]["linear1"]["kernel"], first["head"]["linear1"]["kernel"]
   )
   images = fixtures_images(fields)
-  heatmaps = train_state.apply(fields, *weights, images)
-  assert heatmaps.shape == (2, 21, *fields["heatmap_hw"])
+  heatmaps = network.apply(fields, *weights, images)
+  assert heatmaps.shape == (2, 21, *tiny.FLAGS["model.heatmap_hw"])
 
 
 def fixtures_images(fields) -> np.ndarray:
@@ -136,9 +136,9 @@ def fixtures_images(fields) -> np.ndarray:
 def test_networks_that_differ_in_more_are_refused():
   _, weights = weights_of(COCO_17)
   settings = tiny.config(model__dim=64)
-  other = train_state.init(settings.model, 0)
+  other = network.init(settings.model, 0)
   with pytest.raises(InputError, match="differ in more than their keypoints"):
-    transfer.transfer(weights, COCO_17, other, COCO_17)
+    transfer.transfer_weights(weights, COCO_17, other, COCO_17)
 
 
 def start(settings, skeleton):
@@ -151,14 +151,12 @@ def test_starting_from_a_file_of_another_skeleton(tmp_path, caplog):
   fields, weights = weights_of(COCO_17)
   path = str(tmp_path / "coco.safetensors")
   convert.write_state_dict(path, convert.export_torch(fields, *weights))
-  settings = tiny.config(train__init_from=path)
-  settings.data.skeleton = "mpii_16"
-  skeleton = config_lib.resolve(settings)
+  settings = tiny.config(init__weights=path, data__skeleton="mpii_16")
   with caplog.at_level("INFO"):
-    state = start(settings, skeleton)
+    state = start(settings, MPII_16)
   assert "17 keypoints: coco_17" in caplog.text
   assert "pelvis" in caplog.text
-  assert "left_hip + right_hip (lies amid)" in caplog.text
+  assert "left_hip + right_hip (around it)" in caplog.text
   tokens = np.asarray(weights[0]["keypoint_tokens"])
   place = MPII_16.keypoints.index("left_knee")
   np.testing.assert_array_equal(
@@ -173,11 +171,8 @@ def test_starting_from_a_work_directory(tmp_path):
   saved = checkpoint.Checkpoints(str(tmp_path))
   saved.save(trained, checkpoint.describe(settings, COCO_17.to_dict(), {}))
   saved.close()
-  settings = tiny.config(train__init_from=str(tmp_path))
-  settings.data.skeleton = "mpii_16"
-  settings.model.dtype = "bfloat16"
-  skeleton = config_lib.resolve(settings)
-  state = start(settings, skeleton)
+  changes = {"init__weights": str(tmp_path), "data__skeleton": "mpii_16"}
+  state = start(tiny.config(model__dtype="bfloat16", **changes), MPII_16)
   np.testing.assert_array_equal(
     state.params["patch_embedding"]["kernel"],
     trained.params["patch_embedding"]["kernel"],
@@ -186,11 +181,10 @@ def test_starting_from_a_work_directory(tmp_path):
     state.params["keypoint_tokens"][MPII_16.keypoints.index("left_knee")],
     trained.params["keypoint_tokens"][COCO_17.keypoints.index("left_knee")],
   )
-  settings.model.heads = 4
   with pytest.raises(
-    InputError, match=r"another network: model.heads: 2 -> 4$"
+    InputError, match=r"different network: model.heads: 2 -> 4$"
   ):
-    start(settings, skeleton)
+    start(tiny.config(model__heads=4, **changes), MPII_16)
 
 
 def test_starting_from_a_backbone(tmp_path):
@@ -203,12 +197,11 @@ def test_starting_from_a_backbone(tmp_path):
   }
   path = str(tmp_path / "backbone.safetensors")
   convert.write_state_dict(path, backbone)
-  settings = tiny.config(model__init_backbone=path)
+  settings = tiny.config(init__backbone=path)
   state = start(settings, COCO_17)
   np.testing.assert_array_equal(
     state.params["backbone"]["conv1"]["conv"]["kernel"],
     weights[0]["backbone"]["conv1"]["conv"]["kernel"],
   )
-  settings.train.init_from = path
-  with pytest.raises(InputError, match="give one"):
-    start(settings, COCO_17)
+  with pytest.raises(InputError, match="give only one"):
+    tiny.config(init__backbone=path, init__weights=path)

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from configs import default
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import optim, sharding, train, train_state
+from tokenpose_jax import optim, sharding, skeletons, train, train_state
 
 FLAGS = {
   "model.input_hw": (64, 48),
@@ -15,12 +15,13 @@ FLAGS = {
   "model.dim": 32,
   "model.depth": 2,
   "model.heads": 2,
+  "model.attention_scale": "head",
   "model.head_dim": 32,
   "train.batch_size": 16,
   "eval.batch_size": 8,
   "model.position": "sine-full",
   "optim.learning_rate": 1e-3,
-  "train.init": "original",
+  "init.scheme": "original",
   "data.synthetic_train_people": 40,
   "data.synthetic_test_people": 12,
 }
@@ -32,8 +33,8 @@ def config(**changes) -> ConfigDict:
   fields = FLAGS | {k.replace("__", "."): v for k, v in changes.items()}
   for name, value in fields.items():
     result.update_from_flattened_dict({name: value})
-  config_lib.resolve(result)
-  return result
+  config_lib.check(result)
+  return config_lib.resolve(result, skeletons.get(result.data.skeleton))
 
 
 def batch(settings: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
@@ -55,5 +56,5 @@ def training(settings: ConfigDict, devices):
   schedule = optim.create_schedule(settings.optim, 10, 5)
   optimizer = optim.create_optimizer(settings.optim, schedule)
   state = train_state.create(settings.model, optimizer, settings.seed)
-  step = train.create_train_step(settings, optimizer, schedule, mesh)
+  step = train.jit_train_step(settings, optimizer, schedule, mesh)
   return sharding.put_replicated(mesh, state), step, mesh

@@ -1,19 +1,79 @@
 """TokenPose: keypoint tokens for human pose estimation, in JAX and Flax.
 
-import tokenpose_jax as tp
-model = tp.create_model(config.model, rngs=nnx.Rngs(0))
-heatmaps = tp.apply(config.model, params, model_state, images)
+    import jax
+    import tokenpose_jax as tp
+
+    model = tp.published["tokenpose_s_v1"]
+    params, model_state = tp.init(model, seed=0)
+    images = jax.numpy.zeros((1, *model.input_hw, 3))
+    heatmaps = tp.apply(model, params, model_state, images)
+
+Citations such as `reference 2.4` are of docs/reference.md.
 """
 
-from tokenpose_jax.convert import export_torch, import_torch
-from tokenpose_jax.errors import InputError
-from tokenpose_jax.models import create_model
-from tokenpose_jax.train_state import apply
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tokenpose_jax.version import __version__
+
+if TYPE_CHECKING:
+  from tokenpose_jax import metrics, skeletons, visualize
+  from tokenpose_jax.codec import Codec
+  from tokenpose_jax.convert import export_torch, import_torch
+  from tokenpose_jax.errors import InputError
+  from tokenpose_jax.models.config import ModelConfig
+  from tokenpose_jax.models.published import PUBLISHED as published
+  from tokenpose_jax.network import apply, create_model, init, normalize
+  from tokenpose_jax.skeletons import Skeleton
+
+# Public name -> where it is. Imported when first used: `import tokenpose_jax`
+# needs little.
+_PUBLIC = {
+  "Codec": "codec:Codec",
+  "InputError": "errors:InputError",
+  "ModelConfig": "models.config:ModelConfig",
+  "Skeleton": "skeletons:Skeleton",
+  "apply": "network:apply",
+  "create_model": "network:create_model",
+  "export_torch": "convert:export_torch",
+  "import_torch": "convert:import_torch",
+  "init": "network:init",
+  "metrics": "metrics:",
+  "normalize": "network:normalize",
+  "published": "models.published:PUBLISHED",
+  "skeletons": "skeletons:",
+  "visualize": "visualize:",
+}
 
 __all__ = [
+  "Codec",
   "InputError",
+  "ModelConfig",
+  "Skeleton",
+  "__version__",
   "apply",
   "create_model",
   "export_torch",
   "import_torch",
+  "init",
+  "metrics",
+  "normalize",
+  "published",
+  "skeletons",
+  "visualize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _PUBLIC:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  module, _, attribute = _PUBLIC[name].partition(":")
+  value = importlib.import_module(f"{__name__}.{module}")
+  if attribute:
+    value = getattr(value, attribute)
+  globals()[name] = value
+  return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_PUBLIC})

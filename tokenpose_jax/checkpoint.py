@@ -1,14 +1,15 @@
 """Every Orbax call: saving, the best and the latest, resuming, checking.
 
 A checkpoint holds the training state and, as JSON, what is needed to use it
-years later: the whole config, the skeleton, the identity of the data, and a
-checksum of every array, because Orbax's own files carry none: a flipped bit
-would be restored as if nothing had happened.
+years later: the format's number, the software's version, the whole config, the
+skeleton, the identity of the data, and a checksum of every array, because
+Orbax's own files carry none: a flipped bit would be restored as if nothing had
+happened.
 """
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,13 +20,21 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import models, train_state
+from tokenpose_jax import network
+from tokenpose_jax.config import Differences
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.train_state import TrainState, Tree
+from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.network import Tree
+from tokenpose_jax.train_state import TrainState
+from tokenpose_jax.version import __version__
 
-# What makes a checkpoint the best: COCO's AP, or MPII's weighted mean PCKh.
-METRICS = ("AP", "Mean")
 FOLDER = "checkpoints"
+FORMAT = 1
+
+# A benchmark's headline is saved under this name; before format 1, under its
+# own name, the first of these.
+_HEADLINE = "headline"
+_OLD_HEADLINES = ("AP", "Mean")
 
 
 class Checkpoints:
@@ -35,7 +44,8 @@ class Checkpoints:
     """Opens them.
 
     Args:
-      keep: how many of the latest stay; the best one stays beside them.
+      workdir: of a run.
+      keep: how many of the latest stay; the best one stays as well.
       read_only: makes no folder and deletes nothing.
     """
     self.path = epath.Path(workdir).absolute() / FOLDER
@@ -65,20 +75,23 @@ class Checkpoints:
   def save(
     self,
     state: TrainState,
-    meta: dict[str, Any],
-    metrics: dict[str, float] | None = None,
+    meta: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+    headline: str = "",
   ) -> None:
     """Saves in the background.
 
     Args:
       state: its arrays may be donated once this returns.
       meta: JSON types (`describe`).
-      metrics: of an evaluation at this step; the first of `METRICS` that it
-        has decides what is best.
+      metrics: of an evaluation at this step.
+      headline: the one of them that decides which checkpoint is best.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
+    if metrics is not None:
+      metrics = {_HEADLINE: metrics[headline], **metrics}
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -92,7 +105,10 @@ class Checkpoints:
     )
 
   def choose(self, which: str) -> int:
-    """The step that `config.eval.checkpoint` means.
+    """Resolves `config.eval.checkpoint` to a step.
+
+    Args:
+      which: "best", "latest" or a step.
 
     Raises:
       InputError: there is no such checkpoint.
@@ -115,80 +131,105 @@ class Checkpoints:
     )
 
   def read_meta(self, step: int) -> dict[str, Any]:
-    """What was saved beside the state: config, skeleton, data."""
-    try:
-      restored = self._manager.restore(
+    """What was saved next to the state: config, skeleton, data.
+
+    Args:
+      step: of the checkpoint.
+
+    Returns:
+      the meta in today's format (`upgrade`).
+
+    Raises:
+      InputError: the checkpoint is damaged, or from a newer software.
+    """
+
+    def read() -> dict[str, Any]:
+      return self._manager.restore(
         step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-      )
-      return restored["meta"]
-    except Exception as error:
-      raise self._damaged(step, error) from None
+      )["meta"]
+
+    return upgrade(self._unless_damaged(step, read), self.path / str(step))
 
   def restore(
-    self, step: int, template: TrainState, meta: dict[str, Any]
+    self, step: int, template: TrainState, meta: Mapping[str, Any]
   ) -> TrainState:
     """Reads a state and checks it against its checksums.
 
     Args:
+      step: of the checkpoint.
       template: a state of the same shapes, types and shardings.
-      meta: of `read_meta`.
+      meta: as returned by `read_meta`.
 
     Raises:
-      InputError: the checkpoint is damaged, or of another network.
+      InputError: the checkpoint is damaged, or from a different network.
     """
     shapes = jax.tree.map(
       lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
       _plain(template),
     )
-    try:
-      restored = self._manager.restore(
+
+    def read() -> dict[str, Any]:
+      return self._manager.restore(
         step,
         args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes)),
       )["state"]
-    except Exception as error:
-      raise self._damaged(step, error) from None
-    self._check(step, meta["checksums"], _checksums(restored))
+
+    restored = self._unless_damaged(step, read)
+    self._check(step, meta["checksums"], restored)
     return dataclasses.replace(template, **restored)
 
   def restore_weights(
-    self, step: int, meta: dict[str, Any]
+    self, step: int, meta: Mapping[str, Any]
   ) -> tuple[Tree, Tree]:
     """Reads (params, model_state) alone, NumPy, and checks them.
 
-    Whatever the optimiser was: the checkpoint's own config says the network.
+    Independent of the optimizer; the network comes from the checkpoint's own
+    config.
+
+    Args:
+      step: of the checkpoint.
+      meta: as returned by `read_meta`.
 
     Raises:
       InputError: the checkpoint is damaged.
     """
-    params, model_state = train_state.abstract(meta["config"]["model"])
-    wanted = {"params": params, "model_state": model_state}
-    try:
+    params, model_state = network.abstract(meta["config"]["model"])
+    shapes = {"params": params, "model_state": model_state}
+
+    def read() -> dict[str, Any]:
       with ocp.PyTreeCheckpointer() as reader:
-        restored = reader.restore(
+        return reader.restore(
           self.path / str(step) / "state",
           ocp.args.PyTreeRestore(
-            item=wanted,
+            item=shapes,
             restore_args=jax.tree.map(
-              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
             ),
             partial_restore=True,
           ),
         )
-    except Exception as error:
-      raise self._damaged(step, error) from None
-    found = _checksums(restored)
-    saved = {name: meta["checksums"].get(name) for name in found}
-    self._check(step, saved, found)
+
+    restored = self._unless_damaged(step, read)
+    self._check(step, meta["checksums"], restored)
     return restored["params"], restored["model_state"]
 
+  def _unless_damaged(
+    self, step: int, read: Callable[[], dict[str, Any]]
+  ) -> dict[str, Any]:
+    try:
+      return read()
+    except Exception as error:  # Orbax raises whatever its readers raise.
+      raise self._damaged(step, error) from None
+
   def _check(
-    self, step: int, saved: dict[str, Any], found: dict[str, str]
+    self, step: int, saved: Mapping[str, str], restored: dict[str, Any]
   ) -> None:
-    wrong = config_lib.differences(saved, found)
+    """Raises InputError where a restored array is not the saved one."""
+    checksums = _checksums(restored)
+    wrong = [name for name, v in checksums.items() if saved.get(name) != v]
     if wrong:
-      names = [line.split(":")[0] for line in wrong]
       raise self._damaged(
-        step, f"{len(names)} arrays differ from their checksums, as {names[0]}"
+        step, f"{len(wrong)} arrays differ from their checksums, as {wrong[0]}"
       )
 
   def _damaged(self, step: int, reason: object) -> InputError:
@@ -196,10 +237,13 @@ class Checkpoints:
     message = " ".join(str(reason).split())[:200] or type(reason).__name__
     return InputError(
       f"the checkpoint {self.path / str(step)} is damaged: {message}. Nothing"
-      " was changed; "
-      + (f"step {older[-1]} is there too: to go" if older else "to go")
-      + " on, move that folder away"
-      + (" and start again" if older else "; training then starts anew")
+      " was changed. "
+      + (
+        f"Step {older[-1]} is intact: move the damaged folder away to resume"
+        " from it"
+        if older
+        else "Move the damaged folder away to start training again"
+      )
     )
 
   def close(self) -> None:
@@ -209,45 +253,86 @@ class Checkpoints:
 
 
 def describe(
-  config: ConfigDict, skeleton: dict[str, Any], data: dict[str, Any]
+  config: ConfigDict | Mapping[str, Any],
+  skeleton: Mapping[str, Any],
+  data: Mapping[str, Any],
 ) -> dict[str, Any]:
   """The meta of a checkpoint.
 
   Args:
+    config: resolved, or its JSON types.
     skeleton: `Skeleton.to_dict`.
     data: what identifies the training data, JSON types.
   """
+  if isinstance(config, ConfigDict):
+    config = config_lib.to_dict(config)
   return {
-    "config": config_lib.to_dict(config),
-    "skeleton": skeleton,
-    "data": data,
+    "format": FORMAT,
+    "software": __version__,
+    "config": dict(config),
+    "skeleton": dict(skeleton),
+    "data": dict(data),
   }
 
 
-def mismatches(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-  """How a run differs from a checkpoint in what must not change unasked.
+def upgrade(meta: Mapping[str, Any], path: object) -> dict[str, Any]:
+  """A meta of this or an older format in today's.
 
-  Returns:
-    a line per difference in network, skeleton or data.
+  Format 0 has no number; its config has other field names.
+
+  Args:
+    meta: as saved.
+    path: of the checkpoint, for the error.
+
+  Raises:
+    InputError: a newer software wrote it.
   """
-  return [
-    *network_differences(saved["config"]["model"], now["config"]["model"]),
-    *config_lib.differences(saved["skeleton"], now["skeleton"], "skeleton."),
-    *config_lib.differences(saved["data"], now["data"], "data."),
-  ]
+  number = meta.get("format", 0)
+  if number > FORMAT:
+    raise InputError(
+      f"{path} has format {number}, written by tokenpose_jax"
+      f" {meta.get('software')}; this one reads up to {FORMAT}"
+    )
+  if number == 0:
+    return {**meta, "config": config_lib.upgrade(meta["config"])}
+  return dict(meta)
 
 
-def network_differences(
-  one: Mapping[str, Any], other: Mapping[str, Any]
-) -> list[str]:
-  """Lines of where two `config.model`, as JSON types, mean other networks."""
-  return config_lib.differences(
-    models.network_fields(one), models.network_fields(other), "model."
-  )
+def mismatches(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
+  """Differences between two metas that need the user's consent.
+
+  Those of network, codec, skeleton and data, by path.
+
+  Args:
+    saved: of a checkpoint.
+    now: of a run.
+  """
+  models = [ModelConfig.of(meta["config"]["model"]) for meta in (saved, now)]
+  codecs = [meta["config"]["codec"] for meta in (saved, now)]
+  return {
+    **network_differences(*models),
+    **config_lib.differences(codecs[0], codecs[1], "codec."),
+    **config_lib.differences(saved["skeleton"], now["skeleton"], "skeleton."),
+    **config_lib.differences(saved["data"], now["data"], "data."),
+  }
 
 
-def _metric(metrics: Any) -> float:
-  return next(metrics[name] for name in METRICS if name in metrics)
+def network_differences(one: ModelConfig, other: ModelConfig) -> Differences:
+  """The fields in which two networks differ, by path."""
+  return config_lib.differences(one.to_dict(), other.to_dict(), "model.")
+
+
+def fingerprint(weights: tuple[Tree, Tree]) -> str:
+  """CRC-32 of (params, model_state): says which weights these are."""
+  value = 0
+  for leaf in jax.tree.leaves(weights):
+    value = zlib.crc32(_local(leaf).tobytes(), value)
+  return f"{value:08x}"
+
+
+def _metric(metrics: Mapping[str, float]) -> float:
+  names = (_HEADLINE, *_OLD_HEADLINES)
+  return next((metrics[n] for n in names if n in metrics), float("-inf"))
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
@@ -260,11 +345,15 @@ def _plain(state: TrainState) -> dict[str, Any]:
 
 
 def _checksums(tree: dict[str, Any]) -> dict[str, str]:
-  """CRC-32 of every array, by its path. Every process holds the whole state."""
-  sums = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    value = leaf
-    if isinstance(leaf, jax.Array):
-      value = np.asarray(leaf.addressable_data(0))
-    sums[jax.tree_util.keystr(path)] = f"{zlib.crc32(value.tobytes()):08x}"
-  return sums
+  """CRC-32 of every array, by its path."""
+  return {
+    jax.tree_util.keystr(path): f"{zlib.crc32(_local(leaf).tobytes()):08x}"
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _local(leaf: Any) -> np.ndarray:
+  """The values of an array, of which every process holds the whole."""
+  if isinstance(leaf, jax.Array):
+    leaf = leaf.addressable_data(0)
+  return np.asarray(leaf)

@@ -1,101 +1,143 @@
-"""Keypoints to heatmaps and back, on the device.
+"""Codec: keypoints to heatmaps and back, on the device.
 
 The one owner of the heatmap's coordinate system: a crop point (x, y) lies at
 (x r, (y - (H - 1) / 2) r + (h - 1) / 2) with r = (w - 1) / (W - 1), for a crop
-of H x W and a heatmap of h x w. This equals the original's separate affine map
-to the heatmap (reference 4.3); dividing by 4 does not. With `udp` the rows have
-their own ratio, (h - 1) / (H - 1): x r_x and y r_y (Huang et al., CVPR 2020:
-sizes are measured in units between pixels, and corners lie on corners). The
-two differ only in y, by up to 0.13 heatmap pixels at 256 x 192.
+of H x W and a heatmap of h x w. This equals the original implementation's
+separate affine map to the heatmap (reference 4.3); dividing by 4 does not. With
+`udp` the rows have their own ratio, (h - 1) / (H - 1): x r_x and y r_y (Huang
+et al., CVPR 2020: sizes count the intervals between pixel centers, so corners
+map to corners). The two differ only in y, by up to 0.13 heatmap pixels at
+256 x 192.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tokenpose_jax import subpixel
-from tokenpose_jax.errors import InputError
-
-DECODERS = ("dark", "argmax", "quarter", "udp")
+from tokenpose_jax.errors import InputError, check_at_least, check_choice
 
 
-def crop_to_heatmap(
-  points: Float[Array, "*n 2"],
-  input_hw: Sequence[int],
-  heatmap_hw: Sequence[int],
-  *,
-  udp: bool = False,
-) -> Float[Array, "*n 2"]:
-  """Crop pixels to heatmap pixels."""
-  (rx, ry), (crop_y, map_y) = _ratios(input_hw, heatmap_hw, udp)
-  x, y = points[..., 0], points[..., 1]
-  return jnp.stack([x * rx, (y - crop_y) * ry + map_y], -1)
+class Decoder(NamedTuple):
+  """A way to refine maxima.
 
-
-def heatmap_to_crop(
-  points: Float[Array, "*n 2"],
-  input_hw: Sequence[int],
-  heatmap_hw: Sequence[int],
-  *,
-  udp: bool = False,
-) -> Float[Array, "*n 2"]:
-  """Heatmap pixels to crop pixels, the inverse of `crop_to_heatmap`."""
-  (rx, ry), (crop_y, map_y) = _ratios(input_hw, heatmap_hw, udp)
-  x, y = points[..., 0], points[..., 1]
-  return jnp.stack([x / rx, (y - map_y) / ry + crop_y], -1)
-
-
-def _ratios(
-  input_hw: Sequence[int], heatmap_hw: Sequence[int], udp: bool
-) -> tuple[tuple[float, float], tuple[float, float]]:
-  """Heatmap over crop in x and y; the middle rows of crop and heatmap."""
-  ry, rx = (
-    (h - 1) / (c - 1) for h, c in zip(heatmap_hw, input_hw, strict=True)
-  )
-  middles = ((input_hw[0] - 1) / 2, (heatmap_hw[0] - 1) / 2)
-  return (rx, ry if udp else rx), middles
-
-
-def encode(
-  keypoints: Float[Array, "b k 2"],
-  visible: Float[Array, "b k"],
-  *,
-  input_hw: Sequence[int],
-  heatmap_hw: Sequence[int],
-  sigma: float,
-  udp: bool = False,
-) -> tuple[Float[Array, "b k h w"], Float[Array, "b k"]]:
-  """Gaussian targets and their weights (reference 4.6).
-
-  Args:
-    keypoints: (B, K, 2) crop pixels.
-    visible: (B, K) 1 where labelled, else 0.
-    input_hw, heatmap_hw: sizes of crop and heatmap.
-    sigma: deviation, heatmap pixels.
-    udp: place them as UDP does (this module's docstring).
-
-  Returns:
-    targets (B, K, h, w), neither rounded nor cut off, and weights (B, K):
-    `visible`, or 0 where the square of half-size 3 sigma lies outside.
+  Attributes:
+    refine: (heatmaps (B, K, h, w), points (B, K, 2) whole pixels, scores
+      (B, K) the maxima) -> points (B, K, 2) float32, heatmap pixels; a point
+      stays where its score is not positive.
+    blur_kernel: size of the Gaussian blur, pixels; 0: none.
   """
-  height, width = heatmap_hw
-  centers = crop_to_heatmap(keypoints, input_hw, heatmap_hw, udp=udp)
-  reach = 3 * sigma
-  # The original's int() truncates towards zero.
-  low, high = jnp.trunc(centers - reach), jnp.trunc(centers + reach + 1)
-  outside = (low[..., 0] >= width) | (low[..., 1] >= height)
-  weights = jnp.where(outside | (high < 0).any(-1), 0.0, visible)
 
-  def gauss(size: int, center: Float[Array, "b k"]) -> Float[Array, "b k s"]:
-    distance = jnp.arange(size)[None, None] - center[..., None]
-    return jnp.exp(-jnp.square(distance) / (2 * sigma**2))
+  refine: Callable[..., Float[Array, "b k 2"]]
+  blur_kernel: int = 0
 
-  across, down = gauss(width, centers[..., 0]), gauss(height, centers[..., 1])
-  targets = down[..., :, None] * across[..., None, :]
-  shown = (weights > 0.5)[..., None, None]
-  return jnp.where(shown, targets, 0.0), weights
+
+DECODERS = {
+  "dark": Decoder(subpixel.dark, subpixel.BLUR_KERNEL),
+  "argmax": Decoder(subpixel.whole),
+  "quarter": Decoder(subpixel.quarter),
+  "udp": Decoder(subpixel.udp, subpixel.BLUR_KERNEL),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Codec:
+  """Keypoints in a crop as heatmaps, and back.
+
+  Attributes:
+    input_hw: crop size, pixels.
+    heatmap_hw: heatmap size, pixels.
+    sigma: standard deviation of the Gaussian targets, heatmap pixels.
+    udp: rows of crop and heatmap correspond as in UDP (this module's
+      docstring).
+
+  Raises:
+    InputError: a size or sigma cannot be used.
+  """
+
+  input_hw: tuple[int, int]
+  heatmap_hw: tuple[int, int]
+  sigma: float = 2.0
+  udp: bool = False
+
+  def __post_init__(self) -> None:
+    for field in ("input_hw", "heatmap_hw"):
+      check_at_least(f"model.{field}", min(getattr(self, field)), 2)
+    if not 0 < self.sigma < float("inf"):
+      raise InputError(f"codec.sigma is {self.sigma}; it must be positive")
+
+  def to_heatmap(self, points: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
+    """Crop pixels to heatmap pixels, (..., 2) as x, y."""
+    (rx, ry), (crop_y, map_y) = self._ratios()
+    x, y = points[..., 0], points[..., 1]
+    return jnp.stack([x * rx, (y - crop_y) * ry + map_y], -1)
+
+  def to_crop(self, points: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
+    """Heatmap pixels to crop pixels, the inverse of `to_heatmap`."""
+    (rx, ry), (crop_y, map_y) = self._ratios()
+    x, y = points[..., 0], points[..., 1]
+    return jnp.stack([x / rx, (y - map_y) / ry + crop_y], -1)
+
+  def _ratios(self) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Heatmap over crop in x and y; the middle rows of crop and heatmap."""
+    ry, rx = (
+      (h - 1) / (c - 1)
+      for h, c in zip(self.heatmap_hw, self.input_hw, strict=True)
+    )
+    middles = ((self.input_hw[0] - 1) / 2, (self.heatmap_hw[0] - 1) / 2)
+    return (rx, ry if self.udp else rx), middles
+
+  def encode(
+    self, keypoints: Float[Array, "b k 2"], visible: Float[Array, "b k"]
+  ) -> tuple[Float[Array, "b k h w"], Float[Array, "b k"]]:
+    """Gaussian targets and their weights (reference 4.6).
+
+    Args:
+      keypoints: (B, K, 2) crop pixels.
+      visible: (B, K) 1 where labeled, else 0.
+
+    Returns:
+      targets (B, K, h, w), neither rounded nor cut off, and weights (B, K):
+      `visible`, or 0 where the square of half-size 3 sigma lies outside.
+    """
+    height, width = self.heatmap_hw
+    centers = self.to_heatmap(keypoints)
+    reach = 3 * self.sigma
+    # The original implementation's int() truncates towards zero.
+    low, high = jnp.trunc(centers - reach), jnp.trunc(centers + reach + 1)
+    outside = (low[..., 0] >= width) | (low[..., 1] >= height)
+    weights = jnp.where(outside | (high < 0).any(-1), 0.0, visible)
+
+    def gauss(size: int, center: Float[Array, "b k"]) -> Float[Array, "b k s"]:
+      distance = jnp.arange(size)[None, None] - center[..., None]
+      return jnp.exp(-jnp.square(distance) / (2 * self.sigma**2))
+
+    across, down = gauss(width, centers[..., 0]), gauss(height, centers[..., 1])
+    targets = down[..., :, None] * across[..., None, :]
+    shown = (weights > 0.5)[..., None, None]
+    return jnp.where(shown, targets, 0.0), weights
+
+  def decode(
+    self, heatmaps: Float[Array, "b k h w"], decoder: str = "dark"
+  ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
+    """Locates the peak of each heatmap in the crop.
+
+    Args:
+      heatmaps: (B, K, h, w).
+      decoder: as for the function `decode`.
+
+    Returns:
+      points (B, K, 2) as x, y in crop pixels, and scores (B, K), the maxima.
+
+    Raises:
+      InputError: the decoder is not known.
+    """
+    points, scores = decode(heatmaps, decoder)
+    return self.to_crop(points), scores
 
 
 def maxima(
@@ -119,34 +161,25 @@ def maxima(
 def decode(
   heatmaps: Float[Array, "b k h w"], decoder: str = "dark"
 ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
-  """The places of the maxima.
+  """Locates the peak of each heatmap.
 
   Args:
-    decoder: one of `DECODERS`. dark: sub-pixel, as the original (reference
-      5.1); argmax: whole pixels; quarter: moved by a quarter pixel towards
-      the higher neighbours; udp: UDP's form of DARK. See subpixel.py.
+    heatmaps: (B, K, h, w).
+    decoder: one of `DECODERS`. dark: sub-pixel, as in the original
+      implementation (reference 5.1); argmax: whole pixels; quarter: moved by a
+      quarter pixel towards the higher neighbors; udp: UDP's variant of DARK.
+      See subpixel.py.
 
   Returns:
     points (B, K, 2) as x, y in heatmap pixels, and scores (B, K), the maxima.
     (0, 0) where no value is positive.
+
+  Raises:
+    InputError: the decoder is not known.
   """
-  check_decoder(decoder)
+  check_choice("eval.decoder", decoder, DECODERS)
   points, scores = maxima(heatmaps)
-  if decoder == "argmax":
-    return points.astype(jnp.float32), scores
-  if decoder == "quarter":
-    moved = subpixel.quarter(heatmaps, points)
-    return jnp.where((scores > 0)[..., None], moved, 0.0), scores
-  refine = subpixel.dark if decoder == "dark" else subpixel.udp
-  return refine(heatmaps, points, scores), scores
-
-
-def check_decoder(decoder: str) -> None:
-  """Raises InputError unless it is one of `DECODERS`."""
-  if decoder not in DECODERS:
-    raise InputError(
-      f"eval.decoder is {decoder!r}; allowed: {', '.join(DECODERS)}"
-    )
+  return DECODERS[decoder].refine(heatmaps, points, scores), scores
 
 
 def flip(
@@ -158,11 +191,13 @@ def flip(
   """Maps of a mirrored image, as maps of the image: for the flip test.
 
   Args:
+    heatmaps: (B, K, h, w) of the mirrored image.
     permutation: (K,) the keypoint that each becomes in a mirror
       (`Skeleton.flip_permutation`).
     shift: move them one pixel to the right, the first column staying, as
       networks with unaligned heatmaps need it (SHIFT_HEATMAP of HRNet).
-      TokenPose's are aligned: the original does not shift (reference 5.2).
+      TokenPose's are aligned: the original implementation does not shift
+      (reference 5.2).
   """
   back = heatmaps[:, np.asarray(permutation), :, ::-1]
   if not shift:

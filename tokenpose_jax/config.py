@@ -1,75 +1,144 @@
-"""What a config means beyond its fields: derived values, JSON, comparison."""
+"""What a config means beyond its fields: checks, derived values, upgrades."""
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from tokenpose_jax import skeletons, train_state
-from tokenpose_jax.errors import InputError
+from tokenpose_jax import network, optim
+from tokenpose_jax.codec import DECODERS, Codec
+from tokenpose_jax.errors import InputError, check_choice
+from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.skeletons import Skeleton
 
+Differences = dict[str, tuple[Any, Any]]
+"""(value in one, value in the other) by path, `section.field`."""
 
-def parse_flags(argv: Sequence[str], config: flags.FlagHolder) -> None:
-  """Parses a command line with a config flag and overrides of its fields.
+# Format 1 moved these fields; format 0 is everything before.
+RENAMED = {
+  "model.init_backbone": "init.backbone",
+  "train.init": "init.scheme",
+  "train.init_from": "init.weights",
+  "sigma": "codec.sigma",
+  "udp": "codec.udp",
+  "eval.box_score": "eval.min_box_score",
+  "eval.keypoint_score": "eval.min_keypoint_score",
+  "eval.nms_oks": "eval.nms_threshold",
+}
+
+_WORDS = {
+  "init.scheme": network.SCHEMES,
+  "optim.schedule": optim.SCHEDULES,
+  "eval.decoder": tuple(DECODERS),
+}
+
+# The allowed range of every number, both ends included. "(" and ")" exclude.
+_RANGES = {
+  "data.padding": "(0, inf)",
+  "data.crop_density": "(0, inf)",
+  "data.synthetic_seed": "[0, inf)",
+  "data.synthetic_train_people": "[1, inf)",
+  "data.synthetic_test_people": "[1, inf)",
+  "data.workers": "[0, inf)",
+  "augment.flip_probability": "[0, 1]",
+  "augment.rotation_probability": "[0, 1]",
+  "augment.rotation_degrees": "[0, 180]",
+  "augment.scale": "[0, 1)",
+  "augment.half_body_probability": "[0, 1]",
+  "augment.half_body_min_keypoints": "[0, inf)",
+  "augment.half_body_upper_probability": "[0, 1]",
+  "optim.learning_rate": "(0, inf)",
+  "optim.warmup_epochs": "[0, inf)",
+  "optim.b1": "[0, 1)",
+  "optim.b2": "[0, 1)",
+  "optim.eps": "(0, inf)",
+  "train.batch_size": "[1, inf)",
+  "train.epochs": "(0, inf)",
+  "train.steps": "[0, inf)",
+  "train.log_every": "[1, inf)",
+  "train.pictures_every": "[0, inf)",
+  "train.eval_every_epochs": "[0, inf)",
+  "checkpoint.every_steps": "[1, inf)",
+  "checkpoint.keep": "[1, inf)",
+  "eval.min_box_score": "(-inf, inf)",
+  "eval.min_keypoint_score": "(-inf, inf)",
+  "eval.nms_threshold": "(0, 1]",
+  "eval.batch_size": "[1, inf)",
+  "eval.max_images": "[0, inf)",
+  "eval.pictures": "[0, inf)",
+  "eval.best_and_worst": "[0, inf)",
+  "eval.bootstrap": "[0, inf)",
+  "seed": "[0, inf)",
+}
+
+
+def check(config: ConfigDict) -> None:
+  """Checks every value, before anything is read.
 
   Args:
-    config: of `config_flags.DEFINE_config_file`.
-
-  Raises:
-    InputError: whatever is wrong in the command line.
-  """
-  try:
-    flags.FLAGS(argv)
-    if config.value is not None:
-      # A file that cannot be loaded shows only when a field is read.
-      _ = config.value.seed
-  except (AttributeError, KeyError) as error:  # ml_collections: no such field
-    fields = [a.split("=")[0] for a in argv if a.startswith("--config.")]
-    name = re.search(r"\w+", str(error))
-    near = re.search(r'Did you mean "(\w+)"', str(error))
-    raise InputError(
-      f"the config has no field {name[0] if name else ''!r}"
-      + (f", did you mean {near[1]!r}?" if near else "")
-      + f" (given: {' '.join(fields)}; configs/default.py lists them all)"
-    ) from None
-  except (flags.Error, OSError, TypeError, ValueError) as error:
-    raise InputError(" ".join(str(error).split())) from None
-
-
-def resolve(config: ConfigDict) -> Skeleton:
-  """Fills `model.num_keypoints` from the skeleton and checks the whole.
-
-  Returns:
-    the skeleton that `config.data.skeleton` names.
+    config: of configs/default.py.
 
   Raises:
     InputError: naming the field that cannot be used, and what could.
   """
-  skeleton = skeletons.get(config.data.skeleton)
-  config.model.num_keypoints = skeleton.num_keypoints
-  try:
-    train_state.abstract(config.model)
-  except InputError:
-    raise
-  except ValueError as error:
-    raise InputError(str(error).splitlines()[0]) from None
-  for field, least in (
-    ("train.batch_size", 1),
-    ("train.log_every", 1),
-    ("eval.batch_size", 1),
-    ("checkpoint.every_steps", 1),
-    ("checkpoint.keep", 1),
-  ):
-    section, name = field.split(".")
-    if config[section][name] < least:
-      raise InputError(
-        f"{field} is {config[section][name]}; it must be at least {least}"
-      )
-  return skeleton
+  codec_of(config)
+  for field, words in _WORDS.items():
+    check_choice(field, _get(config, field), words)
+  for field, allowed in _RANGES.items():
+    _check_range(field, _get(config, field), allowed)
+  drops = tuple(config.optim.drop_epochs)
+  if list(drops) != sorted(set(drops)) or any(epoch <= 0 for epoch in drops):
+    raise InputError(
+      f"optim.drop_epochs is {drops}; it must be epochs above 0, ascending"
+    )
+  which = config.eval.checkpoint
+  if which not in ("best", "latest") and not which.isdigit():
+    raise InputError(
+      f"eval.checkpoint is {which!r}; allowed: best, latest or a step"
+    )
+  if config.init.weights and config.init.backbone:
+    raise InputError(
+      "init.weights and init.backbone are both given; the first already"
+      " contains a backbone; give only one of them"
+    )
+
+
+def resolve(config: ConfigDict, skeleton: Skeleton) -> FrozenConfigDict:
+  """A frozen copy with its derived fields filled in.
+
+  Args:
+    config: checked (`check`).
+    skeleton: what `config.data.skeleton` names.
+
+  Returns:
+    the copy: `model.num_keypoints` is the skeleton's, `model.heatmap_hw` is
+    given.
+
+  Raises:
+    InputError: the network does not fit the skeleton.
+  """
+  resolved = config.copy_and_resolve_references()
+  resolved.model.num_keypoints = skeleton.num_keypoints
+  resolved.model.update(ModelConfig.of(resolved.model).to_dict())
+  return FrozenConfigDict(resolved)
+
+
+def codec_of(config: ConfigDict) -> Codec:
+  """The codec of a config.
+
+  Raises:
+    InputError: its network or its codec cannot be used.
+  """
+  model = ModelConfig.of(config.model)
+  height, width = model.heatmap_hw
+  return Codec(
+    input_hw=model.input_hw,
+    heatmap_hw=(height, width),
+    sigma=config.codec.sigma,
+    udp=config.codec.udp,
+  )
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
@@ -77,15 +146,75 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
   return json.loads(config.to_json())
 
 
+def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A saved config of format 0 with the field names of format 1.
+
+  Args:
+    config: as saved, JSON types.
+  """
+  upgraded: dict[str, Any] = {"init": {}, "codec": {}}
+  for section, fields in config.items():
+    if not isinstance(fields, Mapping):
+      fields, prefix = {section: fields}, ""
+    else:
+      prefix = f"{section}."
+    for name, value in fields.items():
+      path = RENAMED.get(prefix + name, prefix + name)
+      where, _, key = path.rpartition(".")
+      target = upgraded.setdefault(where, {}) if where else upgraded
+      target[key] = value
+  return upgraded
+
+
 def differences(
   one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = ""
-) -> list[str]:
-  """Lines `field: value in one -> value in other` where two dicts differ."""
-  lines = []
+) -> Differences:
+  """Where two dicts differ.
+
+  Args:
+    one: nested mappings.
+    other: likewise.
+    prefix: of the paths.
+
+  Returns:
+    the values by path; None where one is missing.
+  """
+  found: Differences = {}
   for key in sorted({*one, *other}):
     a, b = one.get(key), other.get(key)
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-      lines += differences(a, b, f"{prefix}{key}.")
+      found |= differences(a, b, f"{prefix}{key}.")
     elif a != b:
-      lines.append(f"{prefix}{key}: {a} -> {b}")
-  return lines
+      found[f"{prefix}{key}"] = (a, b)
+  return found
+
+
+def lines(differing: Differences) -> list[str]:
+  """`field: value in one -> value in other` of each of `differences`."""
+  return [f"{path}: {a} -> {b}" for path, (a, b) in differing.items()]
+
+
+def _get(config: ConfigDict, field: str) -> Any:
+  section, _, name = field.rpartition(".")
+  return config[section][name] if section else config[name]
+
+
+def _check_range(field: str, value: float, allowed: str) -> None:
+  """Raises InputError unless the value lies in a range such as "[0, 1)"."""
+  low, high = map(float, allowed[1:-1].split(","))
+  above = value >= low if allowed[0] == "[" else value > low
+  below = value <= high if allowed[-1] == "]" else value < high
+  if above and below and not math.isnan(value):
+    return
+  bounds = [
+    ("at least" if allowed[0] == "[" else "above") + f" {low:g}",
+    ("at most" if allowed[-1] == "]" else "below") + f" {high:g}",
+  ]
+  finite = [
+    text
+    for text, end in zip(bounds, (low, high), strict=True)
+    if math.isfinite(end)
+  ]
+  raise InputError(
+    f"{field} is {value}; it must be {' and '.join(finite) or 'finite'}"
+  )

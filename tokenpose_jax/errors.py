@@ -1,9 +1,44 @@
-"""The one error that means: what you gave us is wrong, not our code."""
+"""The error raised for invalid user input, as opposed to a bug."""
+
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
   """Bad input from a user: a config field, a file, a checkpoint.
 
   The message is one line that says what is wrong, where, and what to do.
-  `main.py` prints it without a traceback and exits with 1.
+  Every command prints it without a traceback and exits with code 1.
   """
+
+
+def check_choice(field: str, value: object, allowed: Iterable[object]) -> None:
+  """Checks that a field has one of the allowed values.
+
+  Args:
+    field: its name in the config, `section.name`.
+    value: what it is set to.
+    allowed: what it may be.
+
+  Raises:
+    InputError: naming the field, its value and what is allowed.
+  """
+  choices = list(allowed)
+  if value not in choices:
+    raise InputError(
+      f"{field} is {value!r}; allowed: {', '.join(map(str, choices))}"
+    )
+
+
+def check_at_least(field: str, value: float, least: float) -> None:
+  """Checks that a field is a number of at least `least`; NaN is not.
+
+  Args:
+    field: its name in the config, `section.name`.
+    value: what it is set to.
+    least: the smallest allowed value.
+
+  Raises:
+    InputError: naming the field, its value and the bound.
+  """
+  if not value >= least:
+    raise InputError(f"{field} is {value}; it must be at least {least}")

@@ -1,116 +1,57 @@
-"""Evaluation: predict on every box, rescore, suppress, measure, write down."""
+"""Evaluation: predict on every box, measure, write the results."""
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from tokenpose_jax import (
-  checkpoint,
-  codec,
-  eval_report,
-  models,
-  optim,
-  report,
-  sharding,
-  train_state,
-  visualize,
-)
+from tokenpose_jax import checkpoint, eval_report, inference, progress, sharding
+from tokenpose_jax import config as config_lib
+from tokenpose_jax.data import EvalBatch, EvalData
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.report import Batch
+from tokenpose_jax.metrics.benchmark import Predictions
+from tokenpose_jax.network import Tree
 from tokenpose_jax.skeletons import Skeleton
-from tokenpose_jax.train_state import TrainState
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalData:
-  """What an evaluation reads.
+class Outcome(NamedTuple):
+  """What an evaluation found.
 
   Attributes:
-    batches: makes one pass over the boxes: image (b, H, W, 3) uint8,
-      crop_to_image (b, 2, 3) float32, index (b,) int32 of the box, mask (b,)
-      float32, 0 for padding and unreadable images.
-    image_id: (N,) of each box, score: (N,) of the detector (1 for annotated
-      boxes), area: (N,) of the padded box, square pixels.
-    annotations: COCO's dict, for the metrics.
-    image_ids: the images that count; None: all of the annotations.
-    boxes: "gt" or the path of the detector-box file.
-    ground_truth: for MPII, in the order of the boxes: keypoints (N, 16, 2)
-      image pixels, visible (N, 16), head_boxes (N, 4) x1, y1, x2, y2. The
-      figures are then PCKh; None: COCO's, from the annotations.
+    metrics: by name, those of the benchmark.
+    sheet: a picture of some people; None where none was asked for.
   """
 
-  batches: Callable[[], Iterable[Batch]]
-  image_id: np.ndarray
-  score: np.ndarray
-  area: np.ndarray
-  annotations: dict[str, Any]
-  image_ids: list[int] | None
-  boxes: str
-  ground_truth: dict[str, np.ndarray] | None = None
+  metrics: dict[str, float]
+  sheet: UInt8[np.ndarray, "h w 3"] | None
 
 
-@dataclasses.dataclass
-class Predictions:
-  """Of N boxes: keypoints (N, K, 2) image pixels, scores (N, K), valid (N,).
-
-  Also a few crops with their keypoints in crop pixels, for a picture.
-  """
-
-  keypoints: np.ndarray
-  scores: np.ndarray
-  valid: np.ndarray
-  crops: list[np.ndarray]
-  crop_keypoints: list[np.ndarray]
-  crop_scores: list[np.ndarray]
-
-
-def create_eval_step(
-  config: ConfigDict, skeleton: Skeleton, mesh: Mesh
-) -> Callable:
+def create_eval_step(settings: inference.Settings, mesh: Mesh) -> Callable:
   """The jitted step: (params, model_state, batch) -> keypoints and scores.
 
-  Everything from uint8 crops to keypoints in image pixels is on the device;
-  results are gathered to every process.
-  """
-  codec.check_decoder(config.eval.decoder)  # Before a training, not after.
-  model = config.model.to_dict()
-  order = skeleton.flip_permutation
+  Args:
+    settings: the network and how it is used.
+    mesh: as returned by `sharding.create_mesh`.
 
-  def step(params, model_state, batch):
-    images = models.normalize(batch["image"])
-    heatmaps = train_state.apply(model, params, model_state, images)
-    if config.eval.flip:
-      mirrored = train_state.apply(
-        model, params, model_state, images[:, :, ::-1]
-      )
-      flipped = codec.flip(mirrored, order, shift=config.eval.flip_shift)
-      heatmaps = (heatmaps + flipped) / 2
-    points, scores = codec.decode(heatmaps, config.eval.decoder)
-    crop = codec.heatmap_to_crop(
-      points, model["input_hw"], model["heatmap_hw"], udp=config.udp
-    )
-    affine = batch["crop_to_image"]
-    image = (
-      jnp.einsum(
-        "bkj,bij->bki",
-        crop,
-        affine[:, :, :2],
-        precision=jax.lax.Precision.HIGHEST,
-      )
-      + affine[:, None, :, 2]
+  Returns:
+    the step; the batch's arrays are sharded over the mesh, the results are
+    gathered to every process.
+  """
+
+  def step(
+    params: Tree, model_state: Tree, batch: dict[str, jax.Array]
+  ) -> dict[str, jax.Array]:
+    predicted = inference.keypoints(
+      settings, params, model_state, batch["image"], batch["crop_to_image"]
     )
     return {
-      "keypoints": image,
-      "crop_keypoints": crop,
-      "scores": scores,
+      **predicted._asdict(),
       "index": batch["index"],
       "mask": batch["mask"],
     }
@@ -125,140 +66,137 @@ def create_eval_step(
 
 def predict(
   eval_step: Callable,
-  state: TrainState,
+  weights: tuple[Tree, Tree],
   data: EvalData,
   mesh: Mesh,
   *,
-  pictures: int = 0,
+  num_keypoints: int,
   gallery: eval_report.Gallery | None = None,
 ) -> Predictions:
   """Runs the network over all boxes.
 
   Args:
-    pictures: how many people, evenly spread, to keep the crops of.
+    eval_step: as returned by `create_eval_step`.
+    weights: (params, model_state).
+    data: the boxes.
+    mesh: given to `create_eval_step`.
+    num_keypoints: K.
     gallery: is shown every prediction.
   """
-  total = len(data.image_id)
-  k = None
-  wanted = set(visualize.grid_points(pictures, total)) if pictures else set()
-  found: Predictions | None = None
-  bar = report.bar(total, "evaluating", "people")
+  total = len(data.boxes)
+  predictions = Predictions(
+    boxes=data.boxes,
+    keypoints=np.zeros((total, num_keypoints, 2), np.float32),
+    scores=np.zeros((total, num_keypoints), np.float32),
+    valid=np.zeros(total, bool),
+  )
+  bar = progress.bar(total, "evaluating", "people")
   for batch in data.batches():
     placed = sharding.put_batch(mesh, batch)
-    out = jax.device_get(eval_step(state.params, state.model_state, placed))
-    if found is None:
-      k = out["scores"].shape[1]
-      found = Predictions(
-        np.zeros((total, k, 2), np.float32),
-        np.zeros((total, k), np.float32),
-        np.zeros(total, bool),
-        [],
-        [],
-        [],
-      )
+    out = jax.device_get(eval_step(*weights, placed))
     good = out["mask"] > 0
     index = out["index"][good]
-    found.keypoints[index] = out["keypoints"][good]
-    found.scores[index] = out["scores"][good]
-    found.valid[index] = True
-    # This process holds the pixels of its own slots only.
-    place = {int(i): n for n, i in enumerate(out["index"]) if good[n]}
-    for slot, number in enumerate(batch["index"].tolist()):
-      if not batch["mask"][slot] > 0:
-        continue
-      at, crop = place[number], batch["image"][slot]
-      if gallery is not None:
-        gallery.add(
-          number,
-          crop,
-          batch["crop_to_image"][slot],
-          out["keypoints"][at],
-          out["crop_keypoints"][at],
-          out["scores"][at],
-        )
-      if number in wanted:
-        wanted.discard(number)
-        found.crops.append(crop)
-        found.crop_keypoints.append(out["crop_keypoints"][at])
-        found.crop_scores.append(out["scores"][at])
+    predictions.keypoints[index] = out["image"][good]
+    predictions.scores[index] = out["scores"][good]
+    predictions.valid[index] = True
+    if gallery is not None:
+      _show(gallery, batch, out)
     bar.update(int(good.sum()))
   bar.close()
-  assert found is not None, "an evaluation has at least one batch"
-  return found
+  return predictions
+
+
+def _show(
+  gallery: eval_report.Gallery, batch: EvalBatch, out: dict[str, np.ndarray]
+) -> None:
+  """Shows a gallery the predictions whose pixels this process holds."""
+  row = {int(i): n for n, i in enumerate(out["index"]) if out["mask"][n] > 0}
+  for slot, index in enumerate(batch["index"].tolist()):
+    if batch["mask"][slot] > 0:
+      gallery.add(
+        index,
+        batch["image"][slot],
+        batch["crop_to_image"][slot],
+        keypoints=out["image"][row[index]],
+        crop_keypoints=out["crop"][row[index]],
+        scores=out["scores"][row[index]],
+      )
 
 
 def evaluate(
-  config: ConfigDict,
-  skeleton: Skeleton,
   eval_step: Callable,
-  state: TrainState,
+  weights: tuple[Tree, Tree],
   data: EvalData,
   mesh: Mesh,
+  *,
+  config: ConfigDict,
+  skeleton: Skeleton,
   workdir: str,
-) -> tuple[dict[str, float], np.ndarray | None]:
+  step: int,
+) -> Outcome:
   """One evaluation, its files in WORKDIR/eval/STEP/ (see eval_report).
 
-  Returns:
-    the figures by name (coco.FIGURES, or mpii.FIGURES), and a contact sheet.
+  Args:
+    eval_step: as returned by `create_eval_step`.
+    weights: (params, model_state).
+    data: the boxes and the benchmark.
+    mesh: given to `create_eval_step`.
+    config: resolved.
+    skeleton: of the network.
+    workdir: of the run.
+    step: of the weights.
   """
-  check(skeleton, data)
   start = time.monotonic()
   settings = config.eval
   first = jax.process_index() == 0
   gallery = eval_report.Gallery(
-    data, skeleton, settings.best_and_worst if first else 0
+    data.benchmark,
+    data.boxes,
+    size=settings.best_and_worst if first else 0,
+    sample=settings.pictures if first else 0,
   )
-  found = predict(
+  predictions = predict(
     eval_step,
-    state,
+    weights,
     data,
     mesh,
-    pictures=settings.pictures if first else 0,
+    num_keypoints=skeleton.num_keypoints,
     gallery=gallery,
   )
-  measured = eval_report.measure(settings, skeleton, data, found, details=first)
-  sheet = None
-  if found.crops:
-    sheet = visualize.contact_sheet(
-      np.stack(found.crops),
-      np.stack(found.crop_keypoints),
-      np.stack(found.crop_scores) > settings.keypoint_score,
-      skeleton,
+  benchmark = data.benchmark
+  measured = benchmark.measure(predictions)
+  if not first:
+    return Outcome(measured.metrics, None)
+  skipped = int((~predictions.valid).sum())
+  details = benchmark.details(measured, predictions, settings.bootstrap)
+  made = eval_report.how_made(
+    eval_report.Circumstances(
+      config=config,
+      data=data,
+      workdir=workdir,
+      step=step,
+      weights=weights,
+      skipped=skipped,
+      seconds=round(time.monotonic() - start, 1),
     )
-  if first:
-    skipped = int((~found.valid).sum())
-    made = eval_report.how_made(config, data, state, workdir, skipped)
-    made["seconds"] = round(time.monotonic() - start, 1)
-    folder = eval_report.write(
-      workdir,
-      {"figures": measured.figures, **measured.details, "made": made},
-      measured.results,
-      gallery,
-      skeleton,
-      settings.keypoint_score,
-      sheet,
-    )
-    title = (
-      f"step {made['step']}, boxes: {data.boxes}, {len(found.valid)} people"
-    )
-    if skipped:
-      title += f", {skipped} skipped (unreadable images)"
-    logging.info("%s\n%s", title, measured.table)
-    logging.info("report: %s", folder / eval_report.REPORT)
-  return measured.figures, sheet
-
-
-def check(skeleton: Skeleton, data: EvalData) -> None:
-  """Can this be measured? To be known before a training of days, not after.
-
-  Raises:
-    InputError: COCO's figures need OKS constants that the skeleton lacks.
-  """
-  if data.ground_truth is None and skeleton.sigmas is None:
-    raise InputError(
-      f"data.skeleton: {skeleton.name} has no OKS constants ('sigmas'), so AP"
-      " is not defined; add them to its JSON file"
-    )
+  )
+  record = eval_report.Record(
+    figures=measured.metrics, columns=benchmark.columns, made=made, **details
+  )
+  sheet = gallery.contact_sheet(skeleton, settings.min_keypoint_score)
+  folder = eval_report.write(
+    workdir,
+    record,
+    measured.results,
+    gallery.draw(skeleton, settings.min_keypoint_score),
+    sheet,
+  )
+  title = f"step {step}, boxes: {data.source}, {len(data.boxes)} people"
+  if skipped:
+    title += f", {skipped} skipped (unreadable images)"
+  logging.info("%s\n%s", title, benchmark.format_table(measured.metrics))
+  logging.info("report: %s", folder / eval_report.REPORT)
+  return Outcome(measured.metrics, sheet)
 
 
 def evaluate_checkpoint(
@@ -269,34 +207,44 @@ def evaluate_checkpoint(
   mesh: Mesh,
   data: EvalData,
 ) -> dict[str, float]:
-  """Evaluates the checkpoint that `config.eval.checkpoint` means.
+  """Evaluates the checkpoint that `config.eval.checkpoint` names.
+
+  Args:
+    config: resolved.
+    skeleton: of the data.
+    workdir: of a training.
+    mesh: as returned by `sharding.create_mesh`.
+    data: the boxes and the benchmark.
+
+  Returns:
+    the metrics by name.
 
   Raises:
-    InputError: there is none, it is damaged, or of another network.
+    InputError: there is no such checkpoint, it is damaged, or from a different
+      network.
   """
-  check(skeleton, data)
   checkpoints = checkpoint.Checkpoints(workdir)
   step = checkpoints.choose(config.eval.checkpoint)
   saved = checkpoints.read_meta(step)
   now = checkpoint.describe(config, skeleton.to_dict(), saved["data"])
   changed = checkpoint.mismatches(saved, now)
-  # It was trained on heatmaps that lie elsewhere: not an evaluation's choice.
-  trained = saved["config"].get("udp", False)
-  if trained != config.udp:
-    changed.append(f"udp: {trained} -> {config.udp}")
+  # How wide the targets were does not matter once the weights are trained.
+  changed.pop("codec.sigma", None)
   if changed and not config.checkpoint.accept_mismatch:
     raise InputError(
-      f"{checkpoints.path / str(step)} is of another network:"
-      f" {'; '.join(changed)}; give its config, or"
-      " --config.checkpoint.accept_mismatch=True to use it all the same"
+      f"{checkpoints.path / str(step)} is from a different network:"
+      f" {'; '.join(config_lib.lines(changed))}; give its config, or"
+      " --config.checkpoint.accept_mismatch=True to use it anyway"
     )
-  # The schedule does not change the shape of the optimiser's state.
-  optimizer = optim.create_optimizer(
-    config.optim, optim.create_schedule(config.optim, 1, 1)
-  )
-  template = train_state.create(config.model, optimizer, config.seed)
-  template = sharding.put_replicated(mesh, template)
-  state = checkpoints.restore(step, template, saved)
+  weights = checkpoints.restore_weights(step, saved)
   checkpoints.close()
-  eval_step = create_eval_step(config, skeleton, mesh)
-  return evaluate(config, skeleton, eval_step, state, data, mesh, workdir)[0]
+  return evaluate(
+    create_eval_step(inference.Settings.of(config, skeleton), mesh),
+    sharding.put_replicated(mesh, weights),
+    data,
+    mesh,
+    config=config,
+    skeleton=skeleton,
+    workdir=workdir,
+    step=step,
+  ).metrics

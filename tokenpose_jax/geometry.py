@@ -31,11 +31,16 @@ def box_to_center_scale(
   Returns:
     center (*n, 2) pixels and scale (*n, 2), both float32.
   """
-  x, y, w, h = np.moveaxis(np.asarray(boxes, np.float64), -1, 0)
-  center = np.stack([x + (w - 1) * 0.5, y + (h - 1) * 0.5], -1)
-  size = to_aspect(np.stack([w, h], -1), input_hw)
+  boxes = np.asarray(boxes, np.float64)
+  center = box_center(boxes)
+  size = to_aspect(boxes[..., 2:], input_hw)
   scale = (size / SCALE_UNIT).astype(np.float32) * np.float32(padding)
   return center.astype(np.float32), scale.astype(np.float32)
+
+
+def box_center(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 2"]:
+  """The middle (x, y) of boxes x, y, w, h, between their outer pixels."""
+  return boxes[..., :2] + (boxes[..., 2:] - 1) * 0.5
 
 
 def to_aspect(

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from tokenpose_jax.errors import InputError
 
 DROP = 0.1  # reference 3: x0.1 at each of drop_epochs
+SCHEDULES = ("step", "cosine")
 
 
 def create_schedule(

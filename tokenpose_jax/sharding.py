@@ -82,9 +82,7 @@ def local_slots(mesh: Mesh, batch_size: int, field: str) -> np.ndarray:
   return np.unique(np.concatenate(slots))
 
 
-def put_batch(
-  mesh: Mesh, batch: Mapping[str, np.ndarray]
-) -> dict[str, jax.Array]:
+def put_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
   """This process's part of a batch, as global arrays on the devices."""
   place = by_batch(mesh)
   return {

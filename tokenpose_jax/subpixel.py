@@ -30,8 +30,20 @@ _NEAR = np.arange(-_REACH, _REACH + 1)
 _NEEDED = np.add.outer(abs(_NEAR), abs(_NEAR)) <= _REACH
 
 
+def whole(
+  heatmaps: Float[Array, "b k h w"],
+  points: Int[Array, "b k 2"],
+  scores: Float[Array, "b k"],
+) -> Float[Array, "b k 2"]:
+  """The maximal pixels themselves."""
+  del heatmaps, scores
+  return points.astype(jnp.float32)
+
+
 def quarter(
-  heatmaps: Float[Array, "b k h w"], points: Int[Array, "b k 2"]
+  heatmaps: Float[Array, "b k h w"],
+  points: Int[Array, "b k 2"],
+  scores: Float[Array, "b k"],
 ) -> Float[Array, "b k 2"]:
   """A quarter pixel towards the higher neighbour, on each axis.
 
@@ -41,6 +53,7 @@ def quarter(
   height, width = heatmaps.shape[-2:]
   x, y = points[..., 0], points[..., 1]
   inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+  moved = inside & (scores > 0)
   flat = heatmaps.reshape(*heatmaps.shape[:2], -1)
 
   def at(dx: int, dy: int) -> Float[Array, "b k"]:
@@ -50,7 +63,7 @@ def quarter(
     return jnp.take_along_axis(flat, index, -1)[..., 0]
 
   slope = jnp.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], -1)
-  return points + jnp.where(inside[..., None], 0.25 * jnp.sign(slope), 0.0)
+  return points + jnp.where(moved[..., None], 0.25 * jnp.sign(slope), 0.0)
 
 
 def dark(

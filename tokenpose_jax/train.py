@@ -1,109 +1,120 @@
-"""Training: the jitted step, and the loop around it, read top to bottom."""
+"""Training: the step, and the loop around it, read top to bottom."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from absl import logging
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from tokenpose_jax import (
   checkpoint,
-  codec,
   evaluate,
+  inference,
   losses,
-  models,
+  network,
   optim,
-  report,
   sharding,
   train_state,
   transfer,
 )
 from tokenpose_jax import config as config_lib
+from tokenpose_jax.codec import Codec
+from tokenpose_jax.data import EvalData, TrainData
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.evaluate import EvalData
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
-from tokenpose_jax.report import Batch
+from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.network import Tree
+from tokenpose_jax.progress import Progress, StepMetrics, Writer
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
 
 PICTURED = 16  # people on the pictures made during training
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainData:
-  """What training reads.
+def train_step(
+  model: ModelConfig,
+  target: Codec,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  state: TrainState,
+  batch: Mapping[str, Array],
+) -> tuple[TrainState, StepMetrics]:
+  """One update, as a pure function.
 
-  Attributes:
-    batches: makes the endless batches from a step on: image (b, H, W, 3)
-      uint8, keypoints (b, K, 2) float32 crop pixels, visible (b, K), mask (b,).
-    people: in an epoch.
-    identity: what must not change between a checkpoint and its resumption,
-      JSON types.
+  Args:
+    model: the network.
+    target: makes the target heatmaps.
+    optimizer: an optax chain.
+    schedule: its learning rate, for the metrics.
+    state: before the update.
+    batch: a `data.TrainBatch` on the device, of the whole batch.
+
+  Returns:
+    the state after the update, and the metrics of the step.
   """
+  images = network.normalize(batch["image"])
+  targets, weights = target.encode(batch["keypoints"], batch["visible"])
+  weights = weights * batch["mask"][:, None]
 
-  batches: Callable[[int], Iterator[Batch]]
-  people: int
-  identity: dict[str, Any]
+  def loss_of(
+    params: Tree,
+  ) -> tuple[Float[Array, ""], tuple[Float[Array, "b k h w"], Tree]]:
+    heatmaps, model_state = network.apply_train(
+      model, params, state.model_state, images
+    )
+    loss = losses.mse(heatmaps, targets, weights, batch["mask"])
+    return loss, (heatmaps, model_state)
+
+  gradient = jax.value_and_grad(loss_of, has_aux=True)
+  (loss, (heatmaps, model_state)), grads = gradient(state.params)
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  new = TrainState(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    model_state=model_state,
+    opt_state=opt_state,
+  )
+  scalars = {
+    "loss": loss,
+    "accuracy": heatmap_accuracy(heatmaps, targets, weights),
+    "grad_norm": optax.tree.norm(grads),
+    "learning_rate": schedule(state.step),
+    "unreadable": (1 - batch["mask"]).sum(),
+  }
+  points, scores = target.decode(heatmaps[:PICTURED], "argmax")
+  return new, StepMetrics(scalars, points, scores)
 
 
-def create_train_step(
+def jit_train_step(
   config: ConfigDict,
   optimizer: optax.GradientTransformation,
   schedule: optax.Schedule,
   mesh: Mesh,
-) -> Callable:
-  """The jitted step: (state, batch) -> (state, metrics). Donates the state."""
-  model = config.model.to_dict()
-  sizes = dict(
-    input_hw=model["input_hw"],
-    heatmap_hw=model["heatmap_hw"],
-    udp=config.udp,
-  )
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
+  """The compiled `train_step`: (state, batch) -> (state, metrics).
 
-  def step(
-    state: TrainState, batch: dict[str, jax.Array]
-  ) -> tuple[TrainState, dict[str, jax.Array]]:
-    images = models.normalize(batch["image"])
-    targets, weights = codec.encode(
-      batch["keypoints"], batch["visible"], sigma=config.sigma, **sizes
-    )
-    weights = weights * batch["mask"][:, None]
+  Donates the state.
 
-    def loss_of(params):
-      heatmaps, model_state = train_state.apply_train(
-        model, params, state.model_state, images
-      )
-      loss = losses.mse(heatmaps, targets, weights, batch["mask"])
-      return loss, (heatmaps, model_state)
-
-    gradient = jax.value_and_grad(loss_of, has_aux=True)
-    (loss, (heatmaps, model_state)), grads = gradient(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    new = TrainState(
-      step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
-      model_state=model_state,
-      opt_state=opt_state,
-    )
-    points, scores = codec.maxima(heatmaps[:PICTURED])
-    return new, {
-      "loss": loss,
-      "accuracy": heatmap_accuracy(heatmaps, targets, weights),
-      "grad_norm": optax.tree.norm(grads),
-      "learning_rate": schedule(state.step),
-      "unreadable": (1 - batch["mask"]).sum(),
-      "points": codec.heatmap_to_crop(points.astype(jnp.float32), **sizes),
-      "scores": scores,
-    }
-
+  Args:
+    config: resolved.
+    optimizer: an optax chain.
+    schedule: its learning rate.
+    mesh: as returned by `sharding.create_mesh`.
+  """
   everywhere, by_batch = sharding.replicated(mesh), sharding.by_batch(mesh)
   return jax.jit(
-    step,
+    functools.partial(
+      train_step,
+      ModelConfig.of(config.model),
+      config_lib.codec_of(config),
+      optimizer,
+      schedule,
+    ),
     donate_argnums=0,
     in_shardings=(everywhere, by_batch),
     out_shardings=everywhere,
@@ -118,16 +129,18 @@ def train_and_evaluate(
   mesh: Mesh,
   train_data: TrainData,
   eval_data: EvalData | None,
-  writer: Any,
+  writer: Writer,
 ) -> TrainState:
-  """Trains, or goes on where the work directory's last checkpoint is.
+  """Trains, resuming from the last checkpoint in the work directory if any.
 
   Args:
     config: resolved (`config.resolve`).
+    skeleton: of the data.
     workdir: for checkpoints, evaluations and summaries.
-    mesh: of `sharding.create_mesh`.
-    eval_data: None: no evaluation.
-    writer: with clu's write_scalars, write_images and flush.
+    mesh: as returned by `sharding.create_mesh`.
+    train_data: what is trained on.
+    eval_data: what is evaluated; None: no evaluation.
+    writer: of summaries.
 
   Returns:
     the state at the end.
@@ -147,9 +160,9 @@ def train_and_evaluate(
 
   # --- The state: from the last checkpoint, other weights, or fresh -----------
   fresh = train_state.create(
-    config.model, optimizer, config.seed, config.train.init
+    config.model, optimizer, config.seed, config.init.scheme
   )
-  count = train_state.count_parameters(fresh.params)
+  count = network.count_parameters(fresh.params)
   meta = checkpoint.describe(config, skeleton.to_dict(), train_data.identity)
   checkpoints = checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
   if checkpoints.steps():
@@ -172,48 +185,58 @@ def train_and_evaluate(
   )
 
   # --- The loop ---------------------------------------------------------------
-  train_step = create_train_step(config, optimizer, schedule, mesh)
+  step_fn = jit_train_step(config, optimizer, schedule, mesh)
   if eval_data is not None:
-    evaluate.check(skeleton, eval_data)
-    eval_step = evaluate.create_eval_step(config, skeleton, mesh)
-  reporter = report.Report(config, writer, skeleton, first, total)
+    run_evaluation = functools.partial(
+      evaluate.evaluate,
+      evaluate.create_eval_step(inference.Settings.of(config, skeleton), mesh),
+      data=eval_data,
+      mesh=mesh,
+      config=config,
+      skeleton=skeleton,
+      workdir=workdir,
+    )
+  progress = Progress(config, writer, skeleton, first, total)
   batches = train_data.batches(first) if first < total else iter(())
   for step in range(first, total):
     batch = next(batches)
     placed = sharding.put_batch(mesh, batch)
     with jax.transfer_guard("disallow"):
-      state, metrics = train_step(state, placed)
+      state, metrics = step_fn(state, placed)
     done = step + 1
     # The device works on this step while the host reads the one before.
-    reporter.add(done, metrics, batch)
+    progress.add(done, metrics, batch)
     last = done == total
     evaluating = eval_data is not None and (
       last or (eval_every and done % eval_every == 0)
     )
     if last or evaluating or done % config.checkpoint.every_steps == 0:
-      reporter.flush()  # Checks the loss: a bad state is never saved.
-      figures = None
+      progress.flush()  # Checks the loss: a bad state is never saved.
+      measured, headline = None, ""
       if evaluating:
         assert eval_data is not None
-        with reporter.paused():
-          figures, sheet = evaluate.evaluate(
-            config, skeleton, eval_step, state, eval_data, mesh, workdir
-          )
-        writer.write_scalars(
-          done, {f"eval/{name}": value for name, value in figures.items()}
-        )
-        if sheet is not None:
-          writer.write_images(done, {"eval/people": sheet[None]})
-      checkpoints.save(state, meta, figures)
-  reporter.close()
+        with progress.paused():
+          outcome = run_evaluation((state.params, state.model_state), step=done)
+        measured, headline = outcome.metrics, eval_data.benchmark.headline
+        _write_outcome(writer, done, outcome)
+      checkpoints.save(state, meta, measured, headline)
+  progress.close()
   checkpoints.close()
   if first >= total:
     logging.info("nothing to train: the checkpoint is at step %d", first)
     if eval_data is not None:
-      evaluate.evaluate(
-        config, skeleton, eval_step, state, eval_data, mesh, workdir
-      )
+      run_evaluation((state.params, state.model_state), step=first)
   return state
+
+
+def _write_outcome(
+  writer: Writer, step: int, outcome: evaluate.Outcome
+) -> None:
+  """Summaries of an evaluation; metrics that are not defined are left out."""
+  defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
+  writer.write_scalars(step, {f"eval/{n}": v for n, v in defined.items()})
+  if outcome.sheet is not None:
+    writer.write_images(step, {"eval/people": outcome.sheet[None]})
 
 
 def _resume(
@@ -228,12 +251,12 @@ def _resume(
   changed = checkpoint.mismatches(saved, meta)
   if changed and not config.checkpoint.accept_mismatch:
     raise InputError(
-      f"{checkpoints.path / str(step)} is of another run: {'; '.join(changed)};"
-      " give another --workdir, or --config.checkpoint.accept_mismatch=True to"
-      " go on all the same"
+      f"{checkpoints.path / str(step)} belongs to a different run:"
+      f" {'; '.join(config_lib.lines(changed))}; use another --workdir, or"
+      " --config.checkpoint.accept_mismatch=True to continue anyway"
     )
-  other = config_lib.differences(saved["config"], meta["config"])
-  for line in dict.fromkeys([*changed, *other]):
+  changed |= config_lib.differences(saved["config"], meta["config"])
+  for line in config_lib.lines(changed):
     logging.warning("resuming with a change: %s", line)
   logging.info("resuming from step %d", step)
   return checkpoints.restore(step, state, saved)

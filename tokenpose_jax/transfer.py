@@ -1,7 +1,7 @@
 """Starting a training from other weights: a backbone's, or a whole network's.
 
 A keypoint token belongs to a named keypoint, so weights move between skeletons
-by name. The network's head is shared by all keypoints and moves as it is.
+by name. The network's head is shared by all keypoints and moves unchanged.
 """
 
 import dataclasses
@@ -10,24 +10,25 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from flax import traverse_util
 from ml_collections import ConfigDict
 
-from tokenpose_jax import checkpoint, convert, skeletons, train_state
+from tokenpose_jax import checkpoint, convert, skeletons
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.convert import names
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.models.config import BACKBONES, ModelConfig
+from tokenpose_jax.network import Tree
 from tokenpose_jax.skeletons import Skeleton
-from tokenpose_jax.train_state import TrainState, Tree
+from tokenpose_jax.train_state import TrainState
 
-FILE_ENDINGS = (".pth", ".pt", ".safetensors")
-
-# New keypoints that lie amid others: theirs is the mean of those that are
-# known. By the names that COCO, MPII and their relatives use.
+# The token of a new keypoint is the mean of those around it that are known. By
+# the names that COCO, MPII and their relatives use.
 _SHOULDERS = ("left_shoulder", "right_shoulder")
 _HIPS = ("left_hip", "right_hip")
 _FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 _HEAD = ("head", "head_top")
-AMID = {
+AROUND = {
   "pelvis": _HIPS,
   "thorax": _SHOULDERS,
   "neck": ("upper_neck", *_SHOULDERS),
@@ -39,8 +40,13 @@ AMID = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Origin:
-  """Where a keypoint's token comes from: the mean of these, and why."""
+class TokenSource:
+  """Where a keypoint's token comes from.
+
+  Attributes:
+    names: of the keypoints whose tokens are averaged.
+    rule: why these.
+  """
 
   names: tuple[str, ...]
   rule: str
@@ -51,46 +57,55 @@ class Origin:
     return f"{' + '.join(self.names)} ({self.rule})"
 
 
-def match_keypoints(source: Skeleton, target: Skeleton) -> dict[str, Origin]:
-  """For every keypoint of `target`, its origin among those of `source`.
+def match_keypoints(
+  source: Skeleton, target: Skeleton
+) -> dict[str, TokenSource]:
+  """For every keypoint of `target`, its source among those of `source`.
 
   The first rule that applies: the same name; the name of its mirror image
-  (`target.flip_pairs`); the mean of what it lies amid (`AMID`); the mean of
-  its neighbours on the target's limbs, the nearest that have an origin; the
-  mean of all.
+  (`target.flip_pairs`); the mean of the keypoints around it (`AROUND`); the
+  mean of its neighbors on the target's limbs, the nearest that have a source;
+  the mean of all.
+
+  Args:
+    source: of the weights.
+    target: of the new network.
+
+  Returns:
+    the source of each keypoint by name.
   """
   known = set(source.keypoints)
-  found: dict[str, Origin] = {}
+  matched: dict[str, TokenSource] = {}
   for index, name in enumerate(target.keypoints):
     mirror = target.keypoints[int(target.flip_permutation[index])]
-    amid = tuple(n for n in AMID.get(name, ()) if n in known)
+    around = tuple(n for n in AROUND.get(name, ()) if n in known)
     if name in known:
-      found[name] = Origin((name,), "same name")
+      matched[name] = TokenSource((name,), "same name")
     elif mirror in known:
-      found[name] = Origin((mirror,), "mirror image")
-    elif amid:
-      found[name] = Origin(amid, "lies amid")
+      matched[name] = TokenSource((mirror,), "mirror image")
+    elif around:
+      matched[name] = TokenSource(around, "around it")
   while True:  # each round reaches one limb further
     reached = {}
     for index, name in enumerate(target.keypoints):
-      if name not in found:
-        near = [found[n] for n in _neighbours(target, index) if n in found]
-        parts = dict.fromkeys(part for origin in near for part in origin.names)
+      if name not in matched:
+        near = [n for n in _neighbors(target, index) if n in matched]
+        parts = [part for n in near for part in matched[n].names]
         if parts:
-          reached[name] = Origin(tuple(parts), "neighbours")
+          reached[name] = TokenSource(tuple(dict.fromkeys(parts)), "neighbors")
     if not reached:
       break
-    found |= reached
-  everything = Origin(source.keypoints, "nothing near")
-  return {name: found.get(name, everything) for name in target.keypoints}
+    matched |= reached
+  everything = TokenSource(source.keypoints, "nothing near")
+  return {name: matched.get(name, everything) for name in target.keypoints}
 
 
-def _neighbours(skeleton: Skeleton, index: int) -> list[str]:
+def _neighbors(skeleton: Skeleton, index: int) -> list[str]:
   ends = [b if a == index else a for a, b in skeleton.limbs if index in (a, b)]
   return [skeleton.keypoints[end] for end in ends]
 
 
-def transfer(
+def transfer_weights(
   source: tuple[Tree, Tree],
   source_skeleton: Skeleton,
   target: tuple[Tree, Tree],
@@ -100,7 +115,9 @@ def transfer(
 
   Args:
     source: (params, model_state) to take.
+    source_skeleton: of `source`.
     target: (params, model_state) of the right shapes.
+    target_skeleton: of `target`.
 
   Returns:
     new (params, model_state): the source's, with a token per keypoint of the
@@ -109,11 +126,11 @@ def transfer(
   Raises:
     InputError: the networks differ in more than their keypoints.
   """
-  origins = match_keypoints(source_skeleton, target_skeleton)
-  number = {name: i for i, name in enumerate(source_skeleton.keypoints)}
-  rows = [[number[n] for n in origin.names] for origin in origins.values()]
-  params, model_state = map(train_state.flatten, source)
-  # A fixed position table has no rows of keypoints, and is no parameter.
+  matched = match_keypoints(source_skeleton, target_skeleton)
+  row = {name: i for i, name in enumerate(source_skeleton.keypoints)}
+  rows = [[row[n] for n in token.names] for token in matched.values()]
+  params, model_state = map(_flat, source)
+  # A fixed position table has no rows of keypoints, and is not a parameter.
   for path in names.PER_KEYPOINT & params.keys():
     value = np.asarray(params[path])
     tokens = [value[index].mean(0) for index in rows]
@@ -128,89 +145,97 @@ def transfer(
       + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
     )
   if source_skeleton.keypoints != target_skeleton.keypoints:
-    width = max(map(len, origins))
-    lines = [f"  {name:<{width}}  {o}" for name, o in origins.items()]
+    width = max(map(len, matched))
+    table = [f"  {name:<{width}}  {token}" for name, token in matched.items()]
     logging.info(
-      "keypoint tokens from %s:\n%s", source_skeleton.name, "\n".join(lines)
+      "keypoint tokens from %s:\n%s", source_skeleton.name, "\n".join(table)
     )
   return _like(target[0], params), _like(target[1], model_state)
 
 
+def _flat(tree: Tree) -> dict[str, Any]:
+  return traverse_util.flatten_dict(tree, sep="/")
+
+
 def _shape_problems(flat: Mapping[str, Any], target: Tree) -> list[str]:
   """Lines of what has another shape than in `target`, or is not there."""
-  wanted = train_state.flatten(target)
-  return config_lib.differences(
-    {name: np.shape(value) for name, value in flat.items()},
-    {name: np.shape(value) for name, value in wanted.items()},
+  here, there = (
+    {name: np.shape(value) for name, value in leaves.items()}
+    for leaves in (flat, _flat(target))
   )
+  return config_lib.lines(config_lib.differences(here, there))
 
 
 def _like(target: Tree, flat: Mapping[str, Any]) -> Tree:
-  return train_state.map_paths(lambda path, _: flat[path], target)
+  leaves = {name: flat[name] for name in _flat(target)}
+  return traverse_util.unflatten_dict(leaves, sep="/")
 
 
 def warm_start(
   config: ConfigDict, skeleton: Skeleton, state: TrainState
 ) -> TrainState:
-  """A fresh state with the weights that the config asks for.
+  """A fresh state with the weights that `config.init` asks for.
 
-  `train.init_from`: a work directory (its best checkpoint) or a file of
-  PyTorch weights; `model.init_backbone`: a file of backbone weights. Step and
-  optimiser stay fresh.
+  `init.weights`: a work directory (its best checkpoint) or a file of PyTorch
+  weights; `init.backbone`: a file of backbone weights. Step and optimizer stay
+  fresh.
+
+  Args:
+    config: resolved.
+    skeleton: of the network.
+    state: at step 0.
 
   Raises:
-    InputError: both are given, or what they name cannot be used.
+    InputError: what the fields name cannot be used.
   """
-  init_from, backbone = config.train.init_from, config.model.init_backbone
+  model, init = ModelConfig.of(config.model), config.init
   weights = state.params, state.model_state
-  if init_from and backbone:
-    raise InputError(
-      "train.init_from and model.init_backbone are both given; the first holds"
-      " a backbone already: give one"
-    )
-  if init_from:
-    model = config_lib.to_dict(config)["model"]
-    found, found_skeleton = _read(init_from, model, skeleton)
-    weights = transfer(found, found_skeleton, weights, skeleton)
-    logging.info("weights from %s", init_from)
-  elif backbone:
+  if init.weights:
+    source, source_skeleton = _read(init.weights, model, skeleton)
+    weights = transfer_weights(source, source_skeleton, weights, skeleton)
+    logging.info("weights from %s", init.weights)
+  elif init.backbone:
     weights = convert.import_backbone(
-      config.model, convert.read_state_dict(backbone), weights
+      model, convert.read_state_dict(init.backbone), weights
     )
-    logging.info("backbone from %s", backbone)
-  elif config.model.backbone.startswith("hrnet"):
+    logging.info("backbone from %s", init.backbone)
+  elif BACKBONES[model.backbone].pretrained:
     logging.warning(
       "the backbone %s starts from random weights; the paper's starts from"
-      " ImageNet's (--config.model.init_backbone=FILE)",
-      config.model.backbone,
+      " ImageNet's (--config.init.backbone=FILE)",
+      model.backbone,
     )
   params, model_state = weights
   return dataclasses.replace(state, params=params, model_state=model_state)
 
 
 def _read(
-  path: str, model: Mapping[str, Any], skeleton: Skeleton
+  path: str, model: ModelConfig, skeleton: Skeleton
 ) -> tuple[tuple[Tree, Tree], Skeleton]:
   """(params, model_state) and the skeleton of a work directory or a file."""
-  if path.endswith(FILE_ENDINGS):
+  if path.endswith(convert.FILE_ENDINGS):
     state_dict = convert.read_state_dict(path)
     tokens = [v for n, v in state_dict.items() if n.endswith("keypoint_token")]
     count = tokens[0].shape[1] if tokens else skeleton.num_keypoints
-    found = _of_count(path, count, skeleton)
-    fields = {**model, "num_keypoints": count}
-    return convert.import_torch(fields, state_dict), found
+    source = dataclasses.replace(model, num_keypoints=count)
+    return (
+      convert.import_torch(source, state_dict),
+      _of_count(path, count, skeleton),
+    )
   checkpoints = checkpoint.Checkpoints(path, read_only=True)
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
-  # Shapes do not tell everything: heads, say, leave none.
-  changed = [
-    line
-    for line in checkpoint.network_differences(saved["config"]["model"], model)
-    if not line.startswith(("model.num_keypoints:", "model.dtype:"))
-  ]
+  # Shapes are not enough: the number of heads, for example, leaves no trace in
+  # them. Keypoints may differ, and weights are float32 whatever computes.
+  changed = checkpoint.network_differences(
+    ModelConfig.of(saved["config"]["model"]), model
+  )
+  for field in ("model.num_keypoints", "model.dtype"):
+    changed.pop(field, None)
   if changed:
     raise InputError(
-      f"train.init_from: {path} is of another network: {'; '.join(changed)}"
+      f"init.weights: {path} is from a different network:"
+      f" {'; '.join(config_lib.lines(changed))}"
     )
   weights = checkpoints.restore_weights(step, saved)
   checkpoints.close()
@@ -218,13 +243,13 @@ def _read(
 
 
 def _of_count(path: str, count: int, skeleton: Skeleton) -> Skeleton:
-  """A file tells no names: its skeleton goes by the number of keypoints."""
+  """A weights file has no keypoint names, so their number must do."""
   if count == skeleton.num_keypoints:
     return skeleton
   if known := skeletons.of_count(count):
     logging.info("%s has %d keypoints: %s", path, count, known.name)
     return known
   raise InputError(
-    f"{path} has {count} keypoints, of which skeleton it does not tell; import"
-    " it with python -m tokenpose_jax.convert import --skeleton=FILE.json"
+    f"{path} has {count} keypoints, but does not say which skeleton they belong"
+    " to; import it with tokenpose convert import --skeleton=FILE.json"
   )

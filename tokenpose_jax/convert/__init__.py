@@ -1,9 +1,13 @@
 """Weights to and from PyTorch: names, files, and what a file holds.
 
-python -m tokenpose_jax.convert --help
+tokenpose convert --help
 """
 
-from tokenpose_jax.convert.files import read_state_dict, write_state_dict
+from tokenpose_jax.convert.files import (
+  FILE_ENDINGS,
+  read_state_dict,
+  write_state_dict,
+)
 from tokenpose_jax.convert.weights import (
   export_torch,
   import_backbone,
@@ -11,6 +15,7 @@ from tokenpose_jax.convert.weights import (
 )
 
 __all__ = [
+  "FILE_ENDINGS",
   "export_torch",
   "import_backbone",
   "import_torch",

@@ -10,6 +10,7 @@ import numpy as np
 from tokenpose_jax.convert import names
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models import positions
+from tokenpose_jax.models.config import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +18,13 @@ class Detection:
   """A network and how sure it is.
 
   Attributes:
-    model: fields of `config.model`.
-    layout: of `names.canonical`.
-    assumed: a line for each field that the file does not tell, with what was
-      assumed and why.
+    model: the network.
+    layout: a layout of `names.canonical`.
+    assumed: a line for each field that the file does not determine, with what
+      was assumed and why.
   """
 
-  model: dict[str, Any]
+  model: ModelConfig
   layout: str
   assumed: tuple[str, ...]
 
@@ -56,13 +57,14 @@ def detect(state_dict: Mapping[str, Any]) -> Detection:
     hidden = shape[f"{first}0.1.fn.fn.net.0.weight"][0]
   except (KeyError, ValueError, IndexError) as error:
     raise InputError(
-      f"state dict of no TokenPose: {prefix}* lacks or misshapes {error}"
+      f"not a TokenPose state dict: in {prefix}* {error} is missing or has an"
+      " unexpected shape"
     ) from None
   depth = len(blocks)
   assumed = []
   heatmap_hw = _portrait_or_square(pixels)
   table = entries.get(f"{prefix}pos_embedding")
-  position, grid_hw = _position(table, keypoints)
+  position, grid_hw = _position(table)
   if position == "sine-full":
     assumed.append(
       "position = sine-full: the table is the same with 'sine'; published"
@@ -73,15 +75,15 @@ def detect(state_dict: Mapping[str, Any]) -> Detection:
   )
   if grid_hw is None:
     raise InputError(
-      f"the grid of patches cannot be told from a {position} position table;"
-      " give the config"
+      f"cannot infer the patch grid from a {position} position table; pass"
+      " --config"
     )
   patch_hw = (map_hw[0] // grid_hw[0], map_hw[1] // grid_hw[1])
   if patch_hw[0] * patch_hw[1] * channels != patch_dim:
     raise InputError(
       f"patches of {patch_hw} (h, w) with {channels} channels have"
       f" {math.prod(patch_hw) * channels} numbers, the weights take"
-      f" {patch_dim}; give the config"
+      f" {patch_dim}; pass --config"
     )
   heads = _published_heads(backbone, depth)
   assumed.append(
@@ -93,8 +95,8 @@ def detect(state_dict: Mapping[str, Any]) -> Detection:
     f"attention_scale = {scale}: not in the file; as the {layout} code of this"
     " network computes it"
   )
-  model = dict(
-    input_hw=tuple(4 * side for side in heatmap_hw),
+  model = ModelConfig(
+    input_hw=(4 * heatmap_hw[0], 4 * heatmap_hw[1]),
     heatmap_hw=heatmap_hw,
     num_keypoints=keypoints,
     backbone=backbone,
@@ -110,7 +112,6 @@ def detect(state_dict: Mapping[str, Any]) -> Detection:
     mlp_ratio=hidden // dim,
     position=position,
     head_dim=shape[f"{prefix}mlp_head.1.weight"][0] if two_layers else 0,
-    dtype="float32",
   )
   return Detection(model, layout, tuple(assumed))
 
@@ -122,8 +123,8 @@ def _backbone(shape: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
   if "transformer.keypoint_token" not in shape:
     some = ", ".join(list(shape)[:3])
     raise InputError(
-      f"state dict of no TokenPose: no keypoint_token; its names begin {some}."
-      " The weights of a backbone alone go to --config.model.init_backbone"
+      f"not a TokenPose state dict: no keypoint_token; its names begin {some}."
+      " The weights of a backbone alone go to --config.init.backbone"
     )
   fuse = "pre_feature.stage2.0.branches.0.0.conv1.weight"
   if fuse not in shape:
@@ -145,11 +146,11 @@ def _portrait_or_square(pixels: int) -> tuple[int, int]:
   if side**2 == pixels:
     return side, side
   raise InputError(
-    f"heatmaps of {pixels} pixels are neither 4:3 nor square; give the config"
+    f"heatmaps of {pixels} pixels are neither 4:3 nor square; pass --config"
   )
 
 
-def _position(table: Any, keypoints: int) -> tuple[str, tuple[int, int] | None]:
+def _position(table: Any) -> tuple[str, tuple[int, int] | None]:
   """The kind of position embedding, and the patch grid (h, w) if it shows."""
   if table is None:
     return "none", None

@@ -24,6 +24,8 @@ from tokenpose_jax.errors import InputError
 # "model".
 WRAPPERS = ("best_state_dict", "state_dict", "model")
 
+FILE_ENDINGS = (".pth", ".pt", ".safetensors")
+
 _SAFETENSORS = {
   "F64": np.float64,
   "F32": np.float32,

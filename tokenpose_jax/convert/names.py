@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.models.config import ModelConfig, Network
+
 # Our path of a module -> the original's name. `{b}` and `{t}` are the prefixes
 # of the backbone and of the tokens' half, `{s}` the name of a stack; they
 # differ by variant (reference 2.4 "Prefixes").
@@ -72,9 +75,32 @@ PREFIXES = {
 }
 
 
-def official_name(model: Mapping[str, Any], path: str) -> str:
-  """The original's name of our parameter or statistic at `path` (a/b/c)."""
-  backbone, tokens = PREFIXES[model["backbone"]]
+def prefixes(model: ModelConfig) -> tuple[str, str]:
+  """The prefixes of a network's backbone and of its tokens' half.
+
+  Raises:
+    InputError: its backbone has no PyTorch names.
+  """
+  if model.backbone not in PREFIXES:
+    raise InputError(
+      f"the backbone {model.backbone!r} has no PyTorch names; only networks"
+      f" with one of {', '.join(PREFIXES)} can be exchanged with PyTorch"
+    )
+  return PREFIXES[model.backbone]
+
+
+def official_name(model: Network, path: str) -> str:
+  """The original implementation's name of a parameter or statistic.
+
+  Args:
+    model: the network.
+    path: of the parameter in our trees, a/b/c.
+
+  Raises:
+    InputError: the network's backbone has no PyTorch names.
+  """
+  config = ModelConfig.of(model)
+  backbone, tokens = prefixes(config)
   if path == "keypoint_tokens":
     return f"{tokens}keypoint_token"
   if path == "position_table":
@@ -85,12 +111,12 @@ def official_name(model: Mapping[str, Any], path: str) -> str:
       name = match.expand(template)
       name = re.sub(r"<.+>|\[.+\]", lambda inner: INNER[inner[0]], name)
       stack = f"{tokens}transformer"
-      if model["stacks"] > 1 and module.startswith("stacks/"):
+      if config.stacks > 1 and module.startswith("stacks/"):
         stack += str(int(module.split("/")[1]) + 1)
       for key, value in (("{b}", backbone), ("{t}", tokens), ("{s}", stack)):
         name = name.replace(key, value)
       return f"{name}.{LEAVES[leaf]}"
-  raise KeyError(f"no rule for the parameter {path}")
+  raise InputError(f"the parameter {path} has no PyTorch name")
 
 
 def canonical(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

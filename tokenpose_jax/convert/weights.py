@@ -5,19 +5,21 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from flax import traverse_util
 
-from tokenpose_jax import train_state
+from tokenpose_jax import network
 from tokenpose_jax.convert import names
 from tokenpose_jax.convert.files import as_numpy
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models import positions
-from tokenpose_jax.train_state import Tree
+from tokenpose_jax.models.config import ModelConfig, Network
+from tokenpose_jax.network import Tree
 
 NAMED_PROBLEMS = 5  # in one error
 
 
 def import_torch(
-  model: Mapping[str, Any],
+  model: Network,
   state_dict: Mapping[str, Any],
   *,
   into: tuple[Tree, Tree] | None = None,
@@ -29,7 +31,7 @@ def import_torch(
   before 0.4.1 wrote no counters): the table is then computed, counters are 0.
 
   Args:
-    model: `config.model` of the variant.
+    model: the network.
     state_dict: names to arrays (NumPy, PyTorch, or anything that `np.asarray`
       takes), in one of the layouts of `names.canonical`.
     into: (params, model_state) to load what fits into; what was left out, and
@@ -42,9 +44,10 @@ def import_torch(
     InputError: naming the first tensors that are missing, surplus or of
       another shape, with expected and found shape.
   """
+  config = ModelConfig.of(model)
   entries, _ = names.canonical(state_dict)
-  wanted = _wanted(model)
-  problems = _problems(model, wanted, entries)
+  wanted = _wanted(config)
+  problems = _problems(config, wanted, entries)
   problems += [
     f"{name}: surplus, shape {tuple(np.shape(value))}"
     for name, value in entries.items()
@@ -54,11 +57,11 @@ def import_torch(
     raise InputError(f"state dict does not fit config.model: {_some(problems)}")
   for line in problems:
     logging.warning("not loaded: %s", line)
-  return _merge(model, wanted, entries, into)
+  return _merge(config, wanted, entries, into)
 
 
 def import_backbone(
-  model: Mapping[str, Any],
+  model: Network,
   state_dict: Mapping[str, Any],
   into: tuple[Tree, Tree],
 ) -> tuple[Tree, Tree]:
@@ -69,32 +72,35 @@ def import_backbone(
   fusion to coarser branches have no place in TokenPose and are passed over.
 
   Args:
-    model: `config.model`; its backbone may not be "none".
+    model: the network; its backbone may not be "none".
     state_dict: names to arrays; a prefix `module.` or `backbone.` is dropped.
     into: (params, model_state) whose backbone is replaced.
 
   Raises:
     InputError: naming the first tensors that are missing or of another shape.
   """
-  if model["backbone"] == "none":
+  config = ModelConfig.of(model)
+  if config.backbone == "none":
     raise InputError(
-      "model.init_backbone: model.backbone is 'none', there is nothing to load"
+      "init.backbone: model.backbone is 'none', there is nothing to load"
     )
   entries = dict(state_dict)
   for prefix in ("module.", "backbone."):
     if f"{prefix}conv1.weight" in entries:
       entries = {n.removeprefix(prefix): v for n, v in entries.items()}
-  prefix, _ = names.PREFIXES[model["backbone"]]
+  prefix, _ = names.prefixes(config)
   entries = {prefix + name: value for name, value in entries.items()}
   wanted = {
     name: place
-    for name, place in _wanted(model).items()
+    for name, place in _wanted(config).items()
     if place[0].startswith("backbone/")
   }
-  problems = [p.removeprefix(prefix) for p in _problems(model, wanted, entries)]
+  problems = [
+    p.removeprefix(prefix) for p in _problems(config, wanted, entries)
+  ]
   if problems:
     raise InputError(
-      f"the weights do not fit model.backbone = {model['backbone']!r}:"
+      f"the weights do not fit model.backbone = {config.backbone!r}:"
       f" {_some(problems)}"
     )
   unused = sum(name not in wanted for name in entries)
@@ -103,35 +109,43 @@ def import_backbone(
     len(wanted),
     unused,
   )
-  return _merge(model, wanted, entries, into)
+  return _merge(config, wanted, entries, into)
 
 
 def export_torch(
-  model: Mapping[str, Any], params: Tree, model_state: Tree
+  model: Network, params: Tree, model_state: Tree
 ) -> dict[str, np.ndarray]:
   """Writes weights under the original's names: inverse of `import_torch`."""
+  config = ModelConfig.of(model)
   result: dict[str, np.ndarray] = {}
   for tree in (params, model_state):
-    for path, leaf in train_state.flatten(tree).items():
-      name = names.official_name(model, path)
+    for path, leaf in _flat(tree).items():
+      name = names.official_name(config, path)
       result[name] = _to_official(path, np.asarray(leaf))
   return result
 
 
-def _wanted(
-  model: Mapping[str, Any],
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-  """The original's name of everything -> our path, the original's shape."""
+Wanted = dict[str, tuple[str, tuple[int, ...]]]
+"""The original's name of everything -> our path, the original's shape."""
+
+
+def _flat(tree: Tree) -> dict[str, Any]:
+  return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _wanted(model: ModelConfig) -> Wanted:
   wanted = {}
-  for tree in train_state.abstract(model):
-    for path, leaf in train_state.flatten(tree).items():
+  for tree in network.abstract(model):
+    for path, leaf in _flat(tree).items():
       dummy = np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
       shape = _to_official(path, dummy).shape
       wanted[names.official_name(model, path)] = path, shape
   return wanted
 
 
-def _problems(model, wanted, entries: Mapping[str, Any]) -> list[str]:
+def _problems(
+  model: ModelConfig, wanted: Wanted, entries: Mapping[str, Any]
+) -> list[str]:
   lines = []
   for name, (path, shape) in wanted.items():
     if name not in entries:
@@ -149,19 +163,23 @@ def _some(problems: list[str]) -> str:
   return f"{text} and {more} more" if more > 0 else text
 
 
-def _may_be_absent(model: Mapping[str, Any], path: str) -> bool:
+def _may_be_absent(model: ModelConfig, path: str) -> bool:
   """Counters, and the position table where it is computed, not trained."""
   if path == "position_table":
-    return model["position"] != "learnable"
+    return model.position != "learnable"
   return path.endswith("/count")
 
 
-def _merge(model, wanted, entries, into) -> tuple[Tree, Tree]:
+def _merge(
+  model: ModelConfig,
+  wanted: Wanted,
+  entries: Mapping[str, Any],
+  into: tuple[Tree, Tree] | None,
+) -> tuple[Tree, Tree]:
   """The trees `into`, or new ones, with every entry that fits."""
-  params, model_state = train_state.abstract(model)
   old: dict[str, Any] = {}
   for tree in into or ():
-    old |= train_state.flatten(tree)
+    old |= _flat(tree)
   place = {path: (name, shape) for name, (path, shape) in wanted.items()}
 
   def value(path: str, leaf: Any) -> np.ndarray:
@@ -171,14 +189,15 @@ def _merge(model, wanted, entries, into) -> tuple[Tree, Tree]:
     if into is not None:
       return np.asarray(old[path])
     if path == "position_table":
-      grid = train_state.abstract_module(model).grid_hw
-      return positions.sine_table(*grid, model["dim"])
+      return positions.sine_table(*model.grid_hw, model.dim)
     return np.zeros(leaf.shape, leaf.dtype)
 
-  return (
-    train_state.map_paths(value, params),
-    train_state.map_paths(value, model_state),
-  )
+  def filled(tree: Tree) -> Tree:
+    leaves = {path: value(path, leaf) for path, leaf in _flat(tree).items()}
+    return traverse_util.unflatten_dict(leaves, sep="/")
+
+  params, model_state = network.abstract(model)
+  return filled(params), filled(model_state)
 
 
 def _to_official(path: str, value: np.ndarray) -> np.ndarray:

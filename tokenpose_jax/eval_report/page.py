@@ -12,45 +12,18 @@ from typing import Any
 
 import jinja2
 
-from tokenpose_jax.metrics import coco, errors
+from tokenpose_jax.eval_report import provenance
+from tokenpose_jax.eval_report.record import Record
+from tokenpose_jax.metrics import error_kinds
+from tokenpose_jax.metrics.benchmark import Column
 
 _COLORS = dict(
   zip(
-    errors.KINDS,
+    error_kinds.KINDS,
     ("#2e9e5b", "#a8d08d", "#7b61c9", "#e08a1e", "#c8452f"),
     strict=True,
   )
 )
-# Facts of "how it was made" that are shown in this order.
-_FACTS = {
-  "checkpoint": "checkpoint",
-  "weights_crc32": "weights (CRC-32)",
-  "data": "data",
-  "images": "images",
-  "people": "boxes evaluated",
-  "people_skipped": "of them unreadable",
-  "boxes": "boxes",
-  "boxes_sha256": "box file (SHA-256)",
-  "boxes_person_AP": "AP of its person boxes",
-  "box_score": "least box score",
-  "input_hw": "crop (height, width)",
-  "heatmap_hw": "heatmap (height, width)",
-  "padding": "crop over box",
-  "flip": "flip test",
-  "flip_shift": "flip shifted by a pixel",
-  "decoder": "decoder",
-  "blur": "blur kernel",
-  "udp": "UDP coordinates",
-  "keypoint_score": "keypoint score in rescoring above",
-  "nms_oks": "OKS-NMS above",
-  "nms_soft": "OKS-NMS soft",
-  "dtype": "compute type",
-  "git": "git revision",
-  "device": "devices",
-  "versions": "versions",
-  "seconds": "seconds",
-  "date": "date (UTC)",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +31,13 @@ class Evaluation:
   """One evaluation of a step.
 
   Attributes:
-    name: of its folder; metrics: of its metrics.json.
+    name: of its folder.
+    metrics: of its metrics.json.
     pictures: JPEG files by name.
   """
 
   name: str
-  metrics: dict[str, Any]
+  metrics: Record
   pictures: dict[str, bytes]
 
   def picture(self, file: str) -> str:
@@ -74,12 +48,12 @@ class Evaluation:
 
 def render(evaluations: Sequence[Evaluation]) -> str:
   """The page of at least one evaluation; the first one's step is its title."""
-  made = [one.metrics["made"] for one in evaluations]
+  made = [one.metrics.made for one in evaluations]
   return _template().render(
     evaluations=evaluations,
     step=made[0]["step"],
-    figure_names=list(
-      dict.fromkeys(name for e in evaluations for name in e.metrics["figures"])
+    columns=list(
+      dict.fromkeys(c for one in evaluations for c in one.metrics.columns)
     ),
     facts=_facts(made),
     configs=[
@@ -87,15 +61,15 @@ def render(evaluations: Sequence[Evaluation]) -> str:
       for e, m in zip(evaluations, made, strict=True)
     ],
     colors=_COLORS,
-    kinds=errors.KINDS,
+    kinds=error_kinds.KINDS,
   )
 
 
-def figure(name: str, value: float | None) -> str:
-  """A figure as papers print it: COCO's times 100; both with decimals."""
+def number(column: Column, value: float | None) -> str:
+  """A metric as papers print it; a dash where it is not defined."""
   if value is None or value < 0:
     return "–"
-  return f"{100 * value:.1f}" if name in coco.FIGURES else f"{value:.2f}"
+  return f"{column.factor * value:.{column.decimals}f}"
 
 
 def percent(value: float) -> str:
@@ -108,10 +82,10 @@ def _facts(
 ) -> list[tuple[str, list[str], bool]]:
   """(what, value of each evaluation, whether they differ)."""
   rows = []
-  for name, label in _FACTS.items():
-    values = [_text(name, one.get(name)) for one in made]
-    if any(values):
-      rows.append((label, values, len(set(values)) > 1))
+  for fact in provenance.FACTS:
+    values = [_text(fact.name, one.get(fact.name)) for one in made]
+    if fact.label and any(values):
+      rows.append((fact.label, values, len(set(values)) > 1))
   return rows
 
 
@@ -138,6 +112,6 @@ def _template() -> jinja2.Template:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters["figure"] = figure
+  environment.filters["number"] = number
   environment.filters["percent"] = percent
   return environment.get_template("page.html")

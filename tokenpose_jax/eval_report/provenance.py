@@ -1,68 +1,158 @@
-"""How an evaluation was made: everything that moves its figures."""
+"""How an evaluation was made: everything that moves its metrics."""
 
+import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
-import json
 import pathlib
 import subprocess
-import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from tokenpose_jax import checkpoint
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import subpixel
-from tokenpose_jax.metrics import boxes as boxes_lib
+from tokenpose_jax.codec import DECODERS
+from tokenpose_jax.data import EvalData
+from tokenpose_jax.network import Tree
+from tokenpose_jax.version import __version__
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless")
 
 
-def how_made(
-  config: ConfigDict, data: Any, state: Any, workdir: str, skipped: int
-) -> dict[str, Any]:
-  """The facts, JSON types.
+@dataclasses.dataclass(frozen=True)
+class Circumstances:
+  """What the facts are read from.
 
-  Args:
-    data: `evaluate.EvalData`; state: `TrainState` with the weights.
+  Attributes:
+    config: resolved.
+    data: that was evaluated.
+    workdir: of the run.
+    step: of the weights.
+    weights: (params, model_state).
     skipped: people whose image could not be read.
+    seconds: that it took.
   """
-  step = int(state.step)
-  settings = config.eval
-  blurred = settings.decoder in ("dark", "udp")
-  images = data.annotations["images"]
-  return {
-    "step": step,
-    "checkpoint": str(epath.Path(workdir) / "checkpoints" / str(step)),
-    "weights_crc32": _weights_crc32(state),
-    "data": f"{config.data.name} {config.data.dir} {config.data.eval_split}",
-    "images": len(images if data.image_ids is None else data.image_ids),
-    "people": len(data.image_id),
-    "people_skipped": skipped,
-    "boxes": data.boxes,
-    **_boxes(data),
-    "box_score": settings.box_score,
-    "input_hw": list(config.model.input_hw),
-    "heatmap_hw": list(config.model.heatmap_hw),
-    "padding": config.data.padding,
-    "flip": settings.flip,
-    "flip_shift": settings.flip_shift,
-    "decoder": settings.decoder,
-    "blur": subpixel.BLUR_KERNEL if blurred else 0,
-    "udp": config.udp,
-    "keypoint_score": settings.keypoint_score,
-    "nms_oks": settings.nms_oks,
-    "nms_soft": settings.nms_soft,
-    "dtype": config.model.dtype,
-    "git": git_revision(),
-    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    "versions": _versions(),
-    "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    "config": config_lib.to_dict(config),
-  }
+
+  config: ConfigDict
+  data: EvalData
+  workdir: str
+  step: int
+  weights: tuple[Tree, Tree]
+  skipped: int
+  seconds: float
+
+
+class Fact(NamedTuple):
+  """A fact of an evaluation.
+
+  Attributes:
+    name: in metrics.json.
+    label: in the report; "": not shown in its table.
+    read: its value, JSON types.
+    incidental: may differ when the same evaluation is repeated.
+  """
+
+  name: str
+  label: str
+  read: Callable[[Circumstances], Any]
+  incidental: bool = False
+
+
+def _eval(field: str) -> Callable[[Circumstances], Any]:
+  return lambda of: of.config.eval[field]
+
+
+# In the order of the report.
+FACTS = (
+  Fact("step", "", lambda of: of.step),
+  Fact(
+    "checkpoint",
+    "checkpoint",
+    lambda of: str(epath.Path(of.workdir) / checkpoint.FOLDER / str(of.step)),
+    incidental=True,
+  ),
+  Fact(
+    "weights_crc32",
+    "weights (CRC-32)",
+    lambda of: checkpoint.fingerprint(of.weights),
+  ),
+  Fact(
+    "data",
+    "data",
+    lambda of: " ".join(
+      of.config.data[name] for name in ("name", "dir", "eval_split")
+    ),
+  ),
+  Fact("images", "images", lambda of: of.data.benchmark.image_count),
+  Fact("people", "boxes evaluated", lambda of: len(of.data.boxes)),
+  Fact("people_skipped", "of them unreadable", lambda of: of.skipped),
+  Fact("boxes", "boxes", lambda of: of.data.source),
+  Fact(
+    "boxes_sha256",
+    "box file (SHA-256)",
+    lambda of: of.data.source_facts.get("sha256", ""),
+  ),
+  Fact(
+    "boxes_person_AP",
+    "AP of its person boxes",
+    lambda of: of.data.source_facts.get("person_AP"),
+  ),
+  Fact("min_box_score", "minimum box score", _eval("min_box_score")),
+  Fact(
+    "input_hw",
+    "crop (height, width)",
+    lambda of: list(of.config.model.input_hw),
+  ),
+  Fact(
+    "heatmap_hw",
+    "heatmap (height, width)",
+    lambda of: list(of.config.model.heatmap_hw),
+  ),
+  Fact("padding", "crop over box", lambda of: of.config.data.padding),
+  Fact("flip", "flip test", _eval("flip")),
+  Fact("flip_shift", "flip shifted by a pixel", _eval("flip_shift")),
+  Fact("decoder", "decoder", _eval("decoder")),
+  Fact(
+    "blur",
+    "blur kernel",
+    lambda of: DECODERS[of.config.eval.decoder].blur_kernel,
+  ),
+  Fact("udp", "UDP coordinates", lambda of: of.config.codec.udp),
+  Fact(
+    "min_keypoint_score",
+    "keypoint score in rescoring above",
+    _eval("min_keypoint_score"),
+  ),
+  Fact("nms_threshold", "OKS-NMS above", _eval("nms_threshold")),
+  Fact("nms_soft", "OKS-NMS soft", _eval("nms_soft")),
+  Fact("dtype", "compute type", lambda of: of.config.model.dtype),
+  Fact("git", "git revision", lambda of: git_revision(), incidental=True),
+  Fact(
+    "device",
+    "devices",
+    lambda of: f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    incidental=True,
+  ),
+  Fact("versions", "versions", lambda of: _versions(), incidental=True),
+  Fact("seconds", "seconds", lambda of: of.seconds, incidental=True),
+  Fact(
+    "date",
+    "date (UTC)",
+    lambda of: datetime.datetime.now(datetime.UTC).isoformat(
+      timespec="seconds"
+    ),
+    incidental=True,
+  ),
+  Fact("config", "", lambda of: config_lib.to_dict(of.config), incidental=True),
+)
+
+
+def how_made(circumstances: Circumstances) -> dict[str, Any]:
+  """The facts by name, JSON types."""
+  return {fact.name: fact.read(circumstances) for fact in FACTS}
 
 
 def git_revision() -> str:
@@ -88,34 +178,11 @@ def git_revision() -> str:
   return revision + (" + changes" if changed else "")
 
 
-def _boxes(data: Any) -> dict[str, Any]:
-  """Of a detector-box file: its hash and the AP of its person boxes."""
-  if data.boxes == "gt":
-    return {"boxes_sha256": "", "boxes_person_AP": None}
-  raw = epath.Path(data.boxes).read_bytes()
-  boxes = [box for box in json.loads(raw) if box["category_id"] == 1]
-  return {
-    "boxes_sha256": hashlib.sha256(raw).hexdigest(),
-    "boxes_person_AP": boxes_lib.box_ap(
-      data.annotations, boxes, data.image_ids
-    ),
-  }
-
-
-def _weights_crc32(state: Any) -> str:
-  """Of the parameters and batch-norm statistics that were evaluated."""
-  value = 0
-  for leaf in jax.tree.leaves((state.params, state.model_state)):
-    part = leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
-    value = zlib.crc32(np.asarray(part).tobytes(), value)
-  return f"{value:08x}"
-
-
 def _versions() -> str:
-  found = []
+  versions = [f"tokenpose_jax {__version__}"]
   for name in _LIBRARIES:
     try:
-      found.append(f"{name} {importlib.metadata.version(name)}")
+      versions.append(f"{name} {importlib.metadata.version(name)}")
     except importlib.metadata.PackageNotFoundError:
       continue
-  return ", ".join(found)
+  return ", ".join(versions)

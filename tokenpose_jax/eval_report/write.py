@@ -1,7 +1,8 @@
 """Where an evaluation's files go, and their writing."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,62 +10,57 @@ from etils import epath
 from jaxtyping import UInt8
 
 from tokenpose_jax import visualize
-from tokenpose_jax.eval_report import page
-from tokenpose_jax.eval_report.gallery import Gallery, Picture
-from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.eval_report import page, provenance
+from tokenpose_jax.eval_report.gallery import Drawing
+from tokenpose_jax.eval_report.record import Record
 
 METRICS, RESULTS, REPORT = "metrics.json", "results.json", "report.html"
 
-# What may differ when the same evaluation is made again.
-_INCIDENTAL = (
-  *("checkpoint", "config", "date", "device", "git"),
-  *("seconds", "versions"),
-)
+_ESSENTIAL = [fact.name for fact in provenance.FACTS if not fact.incidental]
 
 
 def write(
   workdir: str,
-  metrics: dict[str, Any],
+  record: Record,
   results: Sequence[dict[str, Any]],
-  gallery: Gallery,
-  skeleton: Skeleton,
-  shown_score: float,
-  sheet: UInt8[np.ndarray, "h w 3"] | None,
+  drawings: Iterable[Drawing] = (),
+  sheet: UInt8[np.ndarray, "h w 3"] | None = None,
 ) -> epath.Path:
   """Writes one evaluation, and the page of all of its step.
 
-  An evaluation made otherwise (other boxes, another decoder) of the same step
-  stays; the same one made again replaces itself.
+  Evaluations of a step with other settings (other boxes, another decoder) are
+  kept; repeating one replaces it.
 
   Args:
-    metrics: what metrics.json holds; its "made" decides where it goes.
-    shown_score: keypoints above it are drawn.
+    workdir: of the run.
+    record: what metrics.json holds; its `made` decides where it goes.
+    results: COCO results.
+    drawings: of the best and the worst predictions.
+    sheet: a picture of some people.
 
   Returns:
     the folder of the step.
+
+  Raises:
+    InputError: a newer software wrote an evaluation of the same step.
   """
-  made = metrics["made"]
-  step = epath.Path(workdir) / "eval" / str(made["step"])
-  folder = _folder(step, made)
+  step = epath.Path(workdir) / "eval" / str(record.made["step"])
+  folder = _folder(step, record.made)
   pictures = folder / "pictures"
   pictures.mkdir(parents=True, exist_ok=True)
   # Written last: a folder with it is whole.
   (folder / METRICS).unlink(missing_ok=True)
   for old in pictures.iterdir():
     old.unlink()
-  metrics = metrics | {
-    "pictures": {
-      kind: [
-        _draw(pictures / f"{kind}_{i:02d}.jpg", one, skeleton, shown_score)
-        for i, one in enumerate(some)
-      ]
-      for kind, some in (("best", gallery.best()), ("worst", gallery.worst()))
-    }
-  }
+  captions: dict[str, list[dict[str, Any]]] = {"best": [], "worst": []}
+  for drawing in drawings:
+    (pictures / drawing.caption["file"]).write_bytes(drawing.jpeg)
+    captions[drawing.kind].append(drawing.caption)
   (folder / RESULTS).write_text(json.dumps(results))
   if sheet is not None:
     (folder / "people.png").write_bytes(visualize.encode_png(sheet))
-  (folder / METRICS).write_text(json.dumps(metrics, indent=2))
+  record = dataclasses.replace(record, pictures=captions)
+  (folder / METRICS).write_text(record.to_json())
   (step / REPORT).write_text(page.render(_read_all(step)))
   return step
 
@@ -77,46 +73,29 @@ def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
     folder = step / (stem if number == 1 else f"{stem}-{number}")
     if not (folder / METRICS).exists():
       return folder
-    other = json.loads((folder / METRICS).read_text())["made"]
-    if _essence(other) == _essence(made):
+    if _essentials(_read(folder).made) == _essentials(made):
       return folder
     number += 1
 
 
-def _essence(made: dict[str, Any]) -> dict[str, Any]:
+def _essentials(made: dict[str, Any]) -> dict[str, Any]:
   plain = json.loads(json.dumps(made))
-  return {name: v for name, v in plain.items() if name not in _INCIDENTAL}
+  return {name: plain.get(name) for name in _ESSENTIAL}
+
+
+def _read(folder: epath.Path) -> Record:
+  path = folder / METRICS
+  return Record.from_json(path.read_text(), str(path))
 
 
 def _read_all(step: epath.Path) -> list[page.Evaluation]:
   """The evaluations of a step: annotated boxes first, then by name."""
-  found = []
+  evaluations = []
   for folder in sorted(step.iterdir(), key=lambda p: (p.name != "gt", p.name)):
     if (folder / METRICS).exists():
-      metrics = json.loads((folder / METRICS).read_text())
-      files = (folder / "pictures").iterdir()
-      pictures = {file.name: file.read_bytes() for file in files}
-      found.append(page.Evaluation(folder.name, metrics, pictures))
-  return found
-
-
-def _draw(
-  path: epath.Path, picture: Picture, skeleton: Skeleton, shown_score: float
-) -> dict[str, Any]:
-  """Writes a picture; returns its caption's facts."""
-  drawn = visualize.draw_comparison(
-    picture.crop,
-    picture.found,
-    picture.scores > shown_score,
-    picture.truth,
-    picture.labelled,
-    skeleton,
-  )
-  path.write_bytes(visualize.encode_jpeg(drawn))
-  return {
-    "file": path.name,
-    "image_id": picture.image_id,
-    "box": picture.index,
-    "quality": round(picture.quality, 4),
-    "score": round(picture.score, 4),
-  }
+      pictures = {}
+      if (folder / "pictures").exists():
+        files = (folder / "pictures").iterdir()
+        pictures = {file.name: file.read_bytes() for file in files}
+      evaluations.append(page.Evaluation(folder.name, _read(folder), pictures))
+  return evaluations

@@ -14,7 +14,8 @@ def box_ap(
   """AP of person boxes (COCO's, 0.50 to 0.95): how good a detector was.
 
   Args:
-    annotations: COCO's dict; boxes: results with bbox and score, all of people.
+    annotations: COCO's dict.
+    boxes: results with bbox and score, all of people.
     image_ids: measure on these images alone; None: all.
 
   Returns:

@@ -157,14 +157,14 @@ def detections_to_results(
   areas: ArrayLike,
   sigmas: ArrayLike,
   *,
-  visibility_threshold: float = 0.2,
-  oks_threshold: float | None = 0.9,
+  min_keypoint_score: float = 0.2,
+  nms_threshold: float | None = 0.9,
   soft: bool = False,
-  category_id: int = 1,
+  category_ids: ArrayLike = 1,
 ) -> list[dict[str, Any]]:
   """Turns the network's detections into COCO results (reference 5.4, 5.5).
 
-  Rescores every detection, then applies OKS-NMS image by image.
+  Rescores every detection, then applies OKS-NMS in each image.
 
   Args:
     image_ids: (N,) integers or strings, in any order.
@@ -173,10 +173,10 @@ def detections_to_results(
     box_scores: (N,) the person detector's scores.
     areas: (N,) of the enlarged boxes, square pixels (reference 5.4).
     sigmas: (K,) OKS constants, `Skeleton.sigmas`.
-    visibility_threshold: keypoints that score higher count in the rescoring.
-    oks_threshold: of OKS-NMS; None, or 1 and above: no NMS.
+    min_keypoint_score: keypoints that score higher count in the rescoring.
+    nms_threshold: OKS of OKS-NMS; None, or 1 and above: no NMS.
     soft: soft OKS-NMS, which keeps 20 an image (nms.py), not the hard one.
-    category_id: what the results are called.
+    category_ids: (N,) integers, or one for all. NMS is within a category.
 
   Returns:
     Results that `json.dumps` takes. Images in order of first appearance, in
@@ -201,7 +201,7 @@ def detections_to_results(
       f" {point_scores.shape} and areas {area.shape} do not fit; expected"
       " (N,), (N, K, 2), (N, K) and (N,)"
     )
-  scores = oks.rescore(box_scores, point_scores, visibility_threshold)
+  scores = oks.rescore(box_scores, point_scores, min_keypoint_score)
   flat = np.concatenate([points, point_scores[..., None]], axis=2)
   flat = flat.reshape(len(ids), -1)
   finite = np.isfinite(flat).all(axis=1) & np.isfinite(scores + area)
@@ -216,19 +216,18 @@ def detections_to_results(
   appearance = first[group]
   # By image, within it by falling score, among equals as given.
   order = np.lexsort((-scores, appearance))
-  if oks_threshold is not None and oks_threshold < 1:
-    fields = (points, scores, area, sigmas, oks_threshold)
+  categories = np.broadcast_to(np.asarray(category_ids), ids.shape)
+  if nms_threshold is not None and nms_threshold < 1:
+    _, kind = np.unique(categories, return_inverse=True)
+    rivals = appearance * (kind.max() + 1) + kind
+    fields = (points, scores, area, sigmas, nms_threshold)
     suppress = _soft_nms if soft else nms.oks_nms_by_image
-    order = order[suppress(appearance, *fields)[order]]
-  columns = (ids[order], flat[order], scores[order])
+    order = order[suppress(rivals, *fields)[order]]
+  columns = (ids[order], categories[order], flat[order], scores[order])
+  names = ("image_id", "category_id", "keypoints", "score")
   return [
-    {
-      "image_id": image_id,
-      "category_id": category_id,
-      "keypoints": row,
-      "score": score,
-    }
-    for image_id, row, score in zip(*(c.tolist() for c in columns), strict=True)
+    dict(zip(names, row, strict=True))
+    for row in zip(*(c.tolist() for c in columns), strict=True)
   ]
 
 

@@ -12,17 +12,14 @@ def sine_table(
   """The fixed two-dimensional sine table of reference 2.4.
 
   Args:
-    rows, columns: size of the patch grid.
+    rows: of the patch grid.
+    columns: of the patch grid.
     dim: token width, a multiple of 4.
 
   Returns:
     One row per patch, row-major: dim / 2 features of the patch's row, then
     dim / 2 of its column, sines and cosines interleaved.
   """
-  if dim % 4:
-    raise ValueError(
-      f"model.dim is {dim}; a sine position table needs a multiple of 4"
-    )
   features = dim // 2
   f = np.arange(features, dtype=np.float32)
   wavelength = np.float32(TEMPERATURE) ** (2 * np.floor(f / 2) / features)

@@ -1,21 +1,34 @@
-"""What a network costs: parameters, multiply-adds, activations."""
+"""What a network costs: parameters, multiply-adds, activations.
 
+tokenpose cost tokenpose_s_v1
+tokenpose cost tokenpose_t --batch_size=64 --set depth=6 dtype=bfloat16
+tokenpose cost configs/demo.py
+"""
+
+import argparse
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.extend
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
-from tokenpose_jax import train_state
+from tokenpose_jax import network, recipes
+from tokenpose_jax.errors import check_at_least
+from tokenpose_jax.models.config import ModelConfig, Network
+from tokenpose_jax.network import Tree
+
+Call = Callable[[Any, Any], Array]
+"""How a part of the network is called with its input."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of a part of the network.
+  """The cost of a part of the network.
 
   Attributes:
     parameters: trainable values.
@@ -33,48 +46,64 @@ class Cost:
   stored: int
 
 
-def summarize(model: Mapping[str, Any], batch_size: int) -> dict[str, Cost]:
+def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
   """The cost of each part, and of the whole under "total".
 
+  Nothing is computed: the parts are only traced.
+
   Args:
-    model: `config.model`.
+    model: the network.
     batch_size: for `Cost.stored`.
 
-  Nothing is computed: the parts are only traced.
+  Raises:
+    InputError: the network cannot be used.
   """
-  module = train_state.abstract_module(model)
-  dtype = jnp.dtype(model["dtype"])
-  tokens = module.num_keypoints + math.prod(module.grid_hw)
-  dim = model["dim"]
+  config = ModelConfig.of(model)
+  module = network.abstract_module(config)
+  tokens = config.num_keypoints + math.prod(config.grid_hw)
 
-  def costs(part: Any, *shape: int, **options: Any) -> Cost:
-    return _cost(part, (batch_size, *shape), dtype, options)
+  def costs(part: nnx.Module, call: Call, *shape: int) -> Cost:
+    return _cost(part, call, (batch_size, *shape), config.dtype)
+
+  def plain(part: Any, x: Array) -> Array:
+    return part(x)
 
   parts: dict[str, Cost] = {}
-  shape: tuple[int, ...] = (*model["input_hw"], 3)
   if module.backbone is not None:
-    parts["backbone"] = costs(module.backbone, *shape, train=True)
+    parts["backbone"] = costs(
+      module.backbone,
+      lambda part, x: part(x, train=True, captured={}),
+      *(*config.input_hw, 3),
+    )
   parts["patch embedding"] = costs(
     module.patch_embedding,
-    tokens - module.num_keypoints,
+    plain,
+    tokens - config.num_keypoints,
     module.patch_embedding.in_features,
   )
   fixed = [module.keypoint_tokens, module.position_table]
   learned = sum(math.prod(v.shape) for v in fixed if isinstance(v, nnx.Param))
   parts["keypoint tokens, positions"] = Cost(learned, 0, 0, 0)
-  block = costs(module.stacks[0][0], tokens, dim)
-  count = model["stacks"] * model["depth"]
+  block = costs(
+    module.stacks[0][0], lambda part, x: part(x, {}, ""), tokens, config.dim
+  )
+  count = config.stacks * config.depth
   values = (count * value for value in dataclasses.astuple(block))
   parts[f"{count} blocks"] = Cost(*values)
   parts["head"] = costs(
-    module.head, module.num_keypoints, model["stacks"] * dim
+    module.head, plain, config.num_keypoints, config.stacks * config.dim
   )
   columns = zip(*map(dataclasses.astuple, parts.values()), strict=True)
   return {**parts, "total": Cost(*map(sum, columns))}
 
 
 def format_table(costs: Mapping[str, Cost], batch_size: int) -> str:
-  """The costs as a small table for terminals."""
+  """The costs as a small table for terminals.
+
+  Args:
+    costs: as returned by `summarize`.
+    batch_size: given to `summarize`.
+  """
   head = ("", "parameters", "conv+linear", "attention", f"stored, {batch_size}")
   rows = [head, ("", "", "GMAC", "GMAC", "people, MiB")]
   rows += [
@@ -98,16 +127,14 @@ def format_table(costs: Mapping[str, Cost], batch_size: int) -> str:
 
 
 def _cost(
-  part: nnx.Module, shape: tuple[int, ...], dtype: Any, options: dict[str, Any]
+  part: nnx.Module, call: Call, shape: tuple[int, ...], dtype: str
 ) -> Cost:
-  parts: Any = nnx.split(part, nnx.Param, ...)
-  graph, *states = parts
-  params, rest = map(nnx.to_pure_dict, states)
+  graph, params, rest = network.split_module(part)
 
-  def forward(params, x, rest):
-    return nnx.merge(graph, params, rest)(x, **options)
+  def forward(params: Tree, x: Array, rest: Tree) -> Array:
+    return call(network.merge_module(graph, params, rest), x)
 
-  x = jax.ShapeDtypeStruct(shape, dtype)
+  x = jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
   traced = jax.make_jaxpr(forward)(params, x, rest)
   layers, attention = _multiply_adds(traced.jaxpr)
   # What jax.vjp returns is a pytree of the values that it keeps.
@@ -148,3 +175,36 @@ def _multiply_adds(jaxpr: Any) -> tuple[int, int]:
       kernel = equation.invars[1].aval.shape  # h, w, in, out
       layers += size * math.prod(kernel[:-1])
   return layers, attention
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments of `tokenpose cost`."""
+  parser.add_argument(
+    "network", help="a published network or a file of configs/"
+  )
+  parser.add_argument(
+    "--batch_size",
+    type=int,
+    default=32,
+    help="people whose activations are counted (default 32)",
+  )
+  parser.add_argument(
+    "--set",
+    nargs="+",
+    default=[],
+    metavar="FIELD=VALUE",
+    help="changes fields of the network",
+  )
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Prints the table.
+
+  Raises:
+    InputError: the network or the batch size cannot be used.
+  """
+  check_at_least("--batch_size", arguments.batch_size, 1)
+  model = recipes.change(recipes.load(arguments.network).model, arguments.set)
+  print(
+    format_table(summarize(model, arguments.batch_size), arguments.batch_size)
+  )

@@ -1,44 +1,51 @@
-"""What a run says of itself: progress bar, log lines, summaries."""
+"""Training progress: bar, log lines, summaries."""
 
 import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from absl import logging
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from tokenpose_jax import visualize
+from tokenpose_jax.data import TrainBatch
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
 
-Batch = dict[str, np.ndarray]
 
+class StepMetrics(NamedTuple):
+  """What a training step says.
 
-def log_only(*ours: str, level: int = logging.INFO) -> None:
-  """Log lines of code in these files and folders; of libraries, errors only.
-
-  Args:
-    ours: absolute paths.
-    level: of absl, from which on ours are shown.
+  Attributes:
+    scalars: () each, by name.
+    points: (P, K, 2) predictions of some people, crop pixels.
+    scores: (P, K) of these.
   """
 
-  def keep(record) -> bool:
-    return record.levelno >= 40 or record.pathname.startswith(ours)
+  scalars: dict[str, Float[Array, ""]]
+  points: Float[Array, "p k 2"]
+  scores: Float[Array, "p k"]
 
-  logging.use_absl_handler()
-  logging.set_verbosity(level)
-  logging.set_stderrthreshold(level)
-  logging.get_absl_handler().addFilter(keep)
+
+class Writer(Protocol):
+  """What writes summaries: clu's `MetricWriter`, or a test's stand-in."""
+
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None: ...
+
+  def write_images(self, step: int, images: Mapping[str, Any]) -> None: ...
+
+  def flush(self) -> None: ...
 
 
 def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
-  """A bar with the time left, or nothing where standard error is a file."""
+  """A bar with the time left; disabled when stderr is not a terminal."""
   return tqdm(
     total=total,
     desc=description,
@@ -49,8 +56,8 @@ def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
   )
 
 
-class Report:
-  """What a run says of itself: the bar, the log, the summaries.
+class Progress:
+  """Training progress: the bar, the log, the summaries.
 
   Reads each step's metrics when the next step is under way, so that the device
   never waits for the host.
@@ -59,23 +66,32 @@ class Report:
   def __init__(
     self,
     config: ConfigDict,
-    writer: Any,
+    writer: Writer,
     skeleton: Skeleton,
     first: int,
     total: int,
   ):
+    """Starts the bar.
+
+    Args:
+      config: of the run.
+      writer: of summaries.
+      skeleton: of the pictures.
+      first: step at which this run starts.
+      total: steps of the training.
+    """
     self._config = config
     self._writer = writer
     self._skeleton = skeleton
     self._total = total
-    self._pending: tuple[int, dict[str, Any], Batch] | None = None
+    self._pending: tuple[int, StepMetrics, TrainBatch] | None = None
     self._window: list[dict[str, float]] = []
     self._unreadable = 0
     self._bar = bar(total, "training", "step", initial=first)
     self._since = time.monotonic()
     self._timed = -1  # steps since then; the first one compiles
 
-  def add(self, step: int, metrics: dict[str, Any], batch: Batch) -> None:
+  def add(self, step: int, metrics: StepMetrics, batch: TrainBatch) -> None:
     """Takes a step's metrics, and reads those of the step before."""
     self.flush()
     self._pending = (step, metrics, batch)
@@ -90,12 +106,11 @@ class Report:
       return
     step, metrics, batch = self._pending
     self._pending = None
-    values = jax.device_get(metrics)
-    points, scores = values.pop("points"), values.pop("scores")
-    row = {name: float(value) for name, value in values.items()}
+    scalars, points, scores = jax.device_get(metrics)
+    row = {name: float(value) for name, value in scalars.items()}
     if not math.isfinite(row["loss"]):
       raise InputError(
-        f"the loss is {row['loss']} at step {step}; nothing of it was saved."
+        f"the loss is {row['loss']} at step {step}; that step was not saved."
         " Lower --config.optim.learning_rate, or start from an earlier"
         " checkpoint"
       )
@@ -146,7 +161,7 @@ class Report:
     self._since = time.monotonic()
 
   def _picture(
-    self, step: int, batch: Batch, points: np.ndarray, scores: np.ndarray
+    self, step: int, batch: TrainBatch, points: np.ndarray, scores: np.ndarray
   ) -> None:
     # Single process: its slots are the batch's. In a multi-process run the
     # first process's slots come first.
@@ -154,7 +169,7 @@ class Report:
     sheet = visualize.contact_sheet(
       batch["image"][:count],
       points[:count],
-      scores[:count] > 0.2,
+      scores[:count] > self._config.eval.min_keypoint_score,
       self._skeleton,
     )
     self._writer.write_images(step, {"train/people": sheet[None]})

@@ -7,8 +7,8 @@ of the same person, a swap where it lies on the same or the opposite keypoint of
 another person, and a miss where it lies on nothing; the most similar decides.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,21 +20,53 @@ KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, RIGHT = 0.85, 0.5  # keypoint similarities
 FOUND = 0.1  # the OKS from which a detection is of a person, as in that paper
 PCK_BOUNDS = (0.05, 0.1, 0.2)  # of the longer side of a person's box
-_HEAD_GOOD, _HEAD_RIGHT = 0.1, 0.5  # the like for MPII, head lengths
+HEAD_GOOD, HEAD_RIGHT = 0.1, 0.5  # the like for MPII, head lengths
 
 Kinds = Int[np.ndarray, "m k"]
 
 
-def coco_errors(
-  matched: coco.Matched, skeleton: Skeleton
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+class Errors(NamedTuple):
+  """The errors of an evaluation.
+
+  Attributes:
+    tables: of the report, JSON types: keypoints, errors, people.
+    scores: (L,) of the labeled keypoints of the people found.
+    right: (L,) whether each of these is right.
+  """
+
+  tables: dict[str, Any]
+  scores: Float[np.ndarray, " l"]
+  right: Bool[np.ndarray, " l"]
+
+
+def details(
+  errors: Errors,
+  intervals: dict[str, tuple[float, float]],
+  replicates: int,
+) -> dict[str, Any]:
+  """What the report says besides the metrics, JSON types.
+
+  Args:
+    errors: as returned by `coco_errors` or `mpii_errors`.
+    intervals: of the metrics by name.
+    replicates: that they are made of.
+  """
+  return {
+    "intervals": intervals,
+    "replicates": replicates,
+    **errors.tables,
+    "calibration": calibration(errors.scores, errors.right),
+  }
+
+
+def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
   """Errors of a COCO evaluation.
 
   Detections are matched with people from OKS 0.1 on.
 
-  Returns:
-    the tables of the report, JSON types; scores (L,) of the labelled keypoints
-    of the people found, and whether each is right (L,): for `calibration`.
+  Args:
+    matched: as returned by `coco.match`.
+    skeleton: of its keypoints.
   """
   people = [
     (place, person)
@@ -90,7 +122,7 @@ def coco_errors(
       "detections_of_nobody": len(matched.detections) - len(pairs),
     },
   }
-  return tables, score[shown], own[shown] >= RIGHT
+  return Errors(tables, score[shown], own[shown] >= RIGHT)
 
 
 def classify(
@@ -141,16 +173,19 @@ def classify(
 def mpii_errors(
   predictions: Float[np.ndarray, "n 16 2"],
   scores: Float[np.ndarray, "n 16"],
-  ground_truth: dict[str, np.ndarray],
+  ground_truth: Mapping[str, np.ndarray],
   skeleton: Skeleton,
-) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+) -> Errors:
   """Errors by head lengths: good to 0.1, right (jitter) to 0.5.
 
   An inversion lies within 0.5 of the opposite side's joint; swaps cannot be
-  told, because MPII's validation set lists one person at a time.
+  recognized, because MPII's validation set lists one person at a time.
 
-  Returns:
-    as `coco_errors`.
+  Args:
+    predictions: (N, 16, 2) image pixels.
+    scores: (N, 16) heatmap maxima.
+    ground_truth: as for `mpii.distances`, prepared arrays.
+    skeleton: MPII's.
   """
   distance = mpii.distances(predictions, ground_truth)
   order = skeleton.flip_permutation
@@ -163,19 +198,19 @@ def mpii_errors(
   opposite[:, order == np.arange(len(order))] = np.nan
   labelled = np.isfinite(distance)
   kinds = np.full(distance.shape, KINDS.index("miss"))
-  kinds[opposite <= _HEAD_RIGHT] = KINDS.index("inversion")
-  kinds[distance <= _HEAD_RIGHT] = KINDS.index("jitter")
-  kinds[distance <= _HEAD_GOOD] = KINDS.index("good")
+  kinds[opposite <= HEAD_RIGHT] = KINDS.index("inversion")
+  kinds[distance <= HEAD_RIGHT] = KINDS.index("jitter")
+  kinds[distance <= HEAD_GOOD] = KINDS.index("good")
   columns = {
     f"PCKh@{bound}": np.where(labelled, distance <= bound, np.nan)
-    for bound in (_HEAD_GOOD, _HEAD_RIGHT)
+    for bound in (HEAD_GOOD, HEAD_RIGHT)
   }
   tables = {
     "keypoints": _by_keypoint(columns, skeleton),
     "errors": _count(kinds, labelled, skeleton),
     "people": {"labelled": len(distance), "found": len(distance)},
   }
-  return tables, scores[labelled], distance[labelled] <= _HEAD_RIGHT
+  return Errors(tables, scores[labelled], distance[labelled] <= HEAD_RIGHT)
 
 
 def calibration(

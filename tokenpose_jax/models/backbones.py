@@ -1,17 +1,22 @@
 """Convolutional backbones: the stem of S, HRNet up to stage 3 of B and L.
 
-Names follow the original's (conv1, layer1, ...) so that weights can be traced.
+Names (conv1, layer1, ...) follow the original implementation's, so that
+weights can be traced. To add a backbone: a builder in `BUILDERS`, its stride in
+`config.BACKBONES`, and, if it can be exchanged with PyTorch, its names in
+convert/names.py.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Captured, ConvNorm
 
 EXPANSION = 4  # a bottleneck's output has four times its inner channels
@@ -20,7 +25,9 @@ EXPANSION = 4  # a bottleneck's output has four times its inner channels
 class Bottleneck(nnx.Module):
   """1x1, 3x3 and 1x1 convolutions around a shortcut (reference 2.4)."""
 
-  def __init__(self, inputs: int, channels: int, *, rngs: nnx.Rngs, dtype: Any):
+  def __init__(
+    self, inputs: int, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike
+  ):
     outputs = EXPANSION * channels
     self.conv1 = ConvNorm(inputs, channels, kernel=1, rngs=rngs, dtype=dtype)
     self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
@@ -49,16 +56,16 @@ class Stem(nnx.Module):
   """
 
   def __init__(
-    self, *, channels: int = 64, rngs: nnx.Rngs, dtype: Any = jnp.float32
+    self, *, channels: int = 64, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
   ):
-    self.channels_out = EXPANSION * channels
+    self.channels = EXPANSION * channels
     self.conv1 = ConvNorm(
       3, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
     )
     self.conv2 = ConvNorm(
       channels, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
     )
-    inputs = (channels, *[self.channels_out] * 3)
+    inputs = (channels, *[self.channels] * 3)
     self.layer1 = nnx.List(
       [Bottleneck(size, channels, rngs=rngs, dtype=dtype) for size in inputs]
     )
@@ -68,25 +75,22 @@ class Stem(nnx.Module):
     x: Float[Array, "b h w 3"],
     *,
     train: bool,
-    captured: Captured | None = None,
-  ) -> Float[Array, "b _h _w c"]:
+    captured: Captured,
+  ) -> Float[Array, "b _h _w _c"]:
     y = self.conv1(x, train=train)
+    captured["backbone.bn1_preact"] = y
     z = self.conv2(jax.nn.relu(y), train=train)
-    if captured is not None:
-      captured["backbone.bn1_preact"] = y
-      captured["backbone.bn2_preact"] = z
+    captured["backbone.bn2_preact"] = z
     z = jax.nn.relu(z)
     for i, block in enumerate(self.layer1):
-      z = block(z, train=train)
-      if captured is not None:
-        captured[f"backbone.layer1.{i}"] = z
+      captured[f"backbone.layer1.{i}"] = z = block(z, train=train)
     return z
 
 
 class BasicBlock(nnx.Module):
   """Two 3x3 convolutions around a shortcut."""
 
-  def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: Any):
+  def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike):
     self.conv1 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
     self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
 
@@ -145,7 +149,7 @@ def _resample(
   return Down(*widths, target - source, **options)
 
 
-class Exchange(nnx.Module):
+class ExchangeModule(nnx.Module):
   """An HRNet module: four basic blocks per branch, then all-to-all fusion.
 
   Args:
@@ -159,7 +163,7 @@ class Exchange(nnx.Module):
     outputs: int,
     *,
     rngs: nnx.Rngs,
-    dtype: Any,
+    dtype: DTypeLike,
   ):
     self.branches = nnx.List(
       [
@@ -207,26 +211,26 @@ class HRNet(nnx.Module):
   """
 
   def __init__(
-    self, *, channels: int, rngs: nnx.Rngs, dtype: Any = jnp.float32
+    self, *, channels: int, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
   ):
     options: dict[str, Any] = dict(rngs=rngs, dtype=dtype)
     widths = (channels, 2 * channels, 4 * channels)
-    self.channels_out = channels
+    self.channels = channels
     self.stem = Stem(**options)
-    features = self.stem.channels_out
+    features = self.stem.channels
     self.transition1 = nnx.List(
       [
         ConvNorm(features, widths[0], kernel=3, **options),
         ConvNorm(features, widths[1], kernel=3, stride=2, **options),
       ]
     )
-    self.stage2 = nnx.List([Exchange(widths[:2], 2, **options)])
+    self.stage2 = nnx.List([ExchangeModule(widths[:2], 2, **options)])
     # Keyed by the branch it makes; branches 0 and 1 pass unchanged.
     self.transition2 = nnx.Dict(
       {"2": ConvNorm(widths[1], widths[2], kernel=3, stride=2, **options)}
     )
     self.stage3 = nnx.List(
-      [Exchange(widths, outputs, **options) for outputs in (3, 3, 3, 1)]
+      [ExchangeModule(widths, outputs, **options) for outputs in (3, 3, 3, 1)]
     )
 
   def __call__(
@@ -234,26 +238,25 @@ class HRNet(nnx.Module):
     x: Float[Array, "b h w 3"],
     *,
     train: bool,
-    captured: Captured | None = None,
-  ) -> Float[Array, "b _h _w c"]:
-    keep = captured if captured is not None else {}
+    captured: Captured,
+  ) -> Float[Array, "b _h _w _c"]:
     x = self.stem(x, train=train, captured=captured)
-    keep["backbone.layer1"] = x
+    captured["backbone.layer1"] = x
     maps = [jax.nn.relu(conv(x, train=train)) for conv in self.transition1]
     for i, y in enumerate(maps):
-      keep[f"backbone.transition1.{i}"] = y
-    maps = self._stage("stage2", maps, train, keep)
+      captured[f"backbone.transition1.{i}"] = y
+    maps = self._stage("stage2", maps, train, captured)
     new = jax.nn.relu(self.transition2["2"](maps[-1], train=train))
-    keep["backbone.transition2.2"] = new
-    return self._stage("stage3", [*maps, new], train, keep)[0]
+    captured["backbone.transition2.2"] = new
+    return self._stage("stage3", [*maps, new], train, captured)[0]
 
   def _stage(
-    self, name: str, maps: list[Array], train: bool, keep: Captured
+    self, name: str, maps: list[Array], train: bool, captured: Captured
   ) -> list[Array]:
     for m, module in enumerate(getattr(self, name)):
       maps = module(maps, train=train)
       for i, y in enumerate(maps):
-        keep[f"backbone.{name}.{m}.branch{i}"] = y
+        captured[f"backbone.{name}.{m}.branch{i}"] = y
     return maps
 
 
@@ -264,3 +267,20 @@ def enlarge(
   b, h, w, c = x.shape
   x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
   return x.reshape(b, h * factor, w * factor, c)
+
+
+def _stem(config: ModelConfig, **options: Any) -> Stem:
+  return Stem(channels=config.stem_channels, **options)
+
+
+def _hrnet(channels: int) -> Callable[..., HRNet]:
+  return lambda config, **options: HRNet(channels=channels, **options)
+
+
+# Name -> (config, rngs=, dtype=) -> a module with `channels`, the channels of
+# its map, called as (images, train=, captured=).
+BUILDERS: dict[str, Callable[..., Stem | HRNet]] = {
+  "stem": _stem,
+  "hrnet_w32": _hrnet(32),
+  "hrnet_w48": _hrnet(48),
+}

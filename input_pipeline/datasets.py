@@ -1,0 +1,225 @@
+"""Data sets by name, and how one is opened."""
+
+import dataclasses
+import functools
+import json
+import os
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from input_pipeline import coco, mpii
+from input_pipeline.builders import FolderImages
+from input_pipeline.people import Annotations, People
+from input_pipeline.store import ImageStore, open_store
+from input_pipeline.synthetic import dataset as synthetic
+from tokenpose_jax import skeletons
+from tokenpose_jax.errors import InputError, check_choice
+from tokenpose_jax.metrics.benchmark import Benchmark
+from tokenpose_jax.skeletons import Skeleton
+
+FROM_ANNOTATIONS = "annotations"
+
+
+class Dataset(Protocol):
+  """What a data set's module has.
+
+  Attributes:
+    BUILDER: of the images; its name is that of the prepared folder.
+    USES_SIGMAS: its benchmark needs OKS sigmas.
+  """
+
+  BUILDER: type[FolderImages]
+  USES_SIGMAS: bool
+
+  def read(
+    self, data: ConfigDict, split: str, skeleton: Skeleton
+  ) -> Annotations:
+    """The annotations of a split, checked."""
+
+  def read_unchecked(
+    self, folder: str, split: str, skeleton: Skeleton
+  ) -> dict[str, Any]:
+    """The annotations of a split for the doctor: COCO's dict."""
+
+  def splits(self, folder: str) -> list[str]:
+    """The splits of a folder."""
+
+  def skeleton_of(self, folder: str, split: str) -> Skeleton:
+    """The skeleton that the annotations of a split define."""
+
+  def image_folder(self, folder: str, split: str) -> str:
+    """The folder of a split's images."""
+
+  def annotated_people(
+    self, annotations: Annotations, input_hw: tuple[int, int], padding: float
+  ) -> People:
+    """The annotated people of a split."""
+
+  def detected_people(
+    self,
+    path: str,
+    annotations: Annotations,
+    skeleton: Skeleton,
+    input_hw: tuple[int, int],
+    padding: float,
+    min_score: float,
+  ) -> People:
+    """The boxes of a detector-box file."""
+
+  def detection_facts(
+    self, path: str, annotations: Annotations, image_ids: list[int] | None
+  ) -> dict[str, Any]:
+    """What the report says of a detector-box file: sha256, person_AP."""
+
+  def benchmark(
+    self,
+    annotations: Annotations,
+    people: People,
+    skeleton: Skeleton,
+    config: ConfigDict,
+    image_ids: list[int] | None,
+  ) -> Benchmark:
+    """What measures predictions of a split."""
+
+
+# To add one: a module with the functions of `Dataset`, and a row here.
+DATASETS: dict[str, Dataset] = {
+  "coco": coco,
+  "mpii": mpii,
+  "synthetic": synthetic,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """A prepared split: annotations in memory, images on disk.
+
+  Attributes:
+    dataset: the module of the data set.
+    annotations: of the split.
+    store: its images.
+    skeleton: of the people.
+  """
+
+  dataset: Dataset
+  annotations: Annotations
+  store: ImageStore
+  skeleton: Skeleton
+
+  @functools.cached_property
+  def widths(self) -> Int[np.ndarray, " n"]:
+    """(n,) of the images: the file's, else the annotations', pixels."""
+    named = [i.get("width", 0) for i in self.annotations.content["images"]]
+    read = self.store.sizes[:, 1]
+    return np.where(read > 0, read, np.array(named, np.int64))
+
+
+def get(name: str) -> Dataset:
+  """The data set of that name.
+
+  Raises:
+    InputError: there is none.
+  """
+  check_choice("data.name", name, DATASETS)
+  return DATASETS[name]
+
+
+def skeleton_of(data: ConfigDict, split: str) -> Skeleton:
+  """The skeleton that `data.skeleton` names.
+
+  Args:
+    data: `config.data`.
+    split: whose annotations define it, where it is "annotations".
+
+  Raises:
+    InputError: there is no such skeleton, file or data set.
+  """
+  dataset = get(data.name)
+  if data.skeleton != FROM_ANNOTATIONS:
+    return skeletons.get(data.skeleton)
+  return dataset.skeleton_of(data.dir, split)
+
+
+def write_skeleton(skeleton: Skeleton, workdir: str) -> None:
+  """Writes WORKDIR/skeleton.json, to be looked at, completed and reused.
+
+  Args:
+    skeleton: what the annotations define.
+    workdir: of the run.
+  """
+  path = os.path.join(workdir, "skeleton.json")
+  tf.io.gfile.makedirs(workdir)
+  # Every process writes the same content.
+  partial = f"{path}.{os.getpid()}"
+  with tf.io.gfile.GFile(partial, "w") as file:
+    file.write(json.dumps(skeleton.to_dict(), indent=2))
+  tf.io.gfile.rename(partial, path, overwrite=True)
+
+
+def prepare(data: ConfigDict, split: str, skeleton: Skeleton) -> Split:
+  """Opens a split; prepares its images first if needed.
+
+  Args:
+    data: `config.data`.
+    split: of the folder.
+    skeleton: of the people.
+
+  Raises:
+    InputError: the folder, or a file in it, cannot be used.
+  """
+  dataset = get(data.name)
+  annotations = dataset.read(data, split, skeleton)
+  images = annotations.content["images"]
+  builder = dataset.BUILDER(
+    f"{split}-{annotations.sha256[:16]}",
+    dataset.image_folder(data.dir, split),
+    images,
+    data.prepared_dir,
+  )
+  store = open_store(builder, [image["file_name"] for image in images])
+  _require_sizes(annotations, store)
+  return Split(dataset, annotations, store, skeleton)
+
+
+def people(split: Split, config: ConfigDict, *, boxes: str = "gt") -> People:
+  """The people, or the detector boxes, of a split.
+
+  Args:
+    split: as returned by `prepare`.
+    config: of the run.
+    boxes: "gt" or the path of a detector-box file.
+
+  Raises:
+    InputError: there is nobody, or the file cannot be used.
+  """
+  crop = (tuple(config.model.input_hw), config.data.padding)
+  if boxes == "gt":
+    return split.dataset.annotated_people(split.annotations, *crop)
+  return split.dataset.detected_people(
+    boxes, split.annotations, split.skeleton, *crop, config.eval.min_box_score
+  )
+
+
+def _require_sizes(annotations: Annotations, store: ImageStore) -> None:
+  """Raises InputError where an image is not as large as its annotations say."""
+  wrong = [
+    (image, size)
+    for image, size in zip(
+      annotations.content["images"], store.sizes.tolist(), strict=True
+    )
+    if "width" in image
+    and size[0]
+    and size != [image["height"], image["width"]]
+  ]
+  if wrong:
+    image, (height, width) = wrong[0]
+    raise InputError(
+      f"{annotations.path}: {image['file_name']} is {width}x{height} pixels,"
+      f" annotated as {image['width']}x{image['height']} ({len(wrong)} such);"
+      " if images were resized or rotated, update their annotations to match"
+      " (see python -m input_pipeline.doctor)"
+    )

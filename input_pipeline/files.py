@@ -1,0 +1,47 @@
+"""Files of a data folder, through TensorFlow's file systems (gs:// too)."""
+
+import tensorflow as tf
+
+from tokenpose_jax.errors import InputError
+
+
+def read_bytes(path: str) -> bytes:
+  """The whole content of a file."""
+  with tf.io.gfile.GFile(path, "rb") as file:
+    return file.read()
+
+
+def require_file(path: str, field: str) -> None:
+  """Checks that a file exists.
+
+  Args:
+    path: of the file.
+    field: of the config that names it, for the error.
+
+  Raises:
+    InputError: it does not.
+  """
+  if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+    raise InputError(f"{field}: the file {path} does not exist")
+
+
+def require_folder(folder: str, kind: str) -> None:
+  """Checks that `data.dir` is a folder with something in it.
+
+  Args:
+    folder: `data.dir`.
+    kind: what it should be, for the error.
+
+  Raises:
+    InputError: it is not.
+  """
+  gfile = tf.io.gfile
+  if not gfile.exists(folder):
+    raise InputError(
+      f"data.dir: the folder {folder} does not exist; give {kind} with"
+      " --config.data.dir=DIR"
+    )
+  if not gfile.isdir(folder) or not gfile.listdir(folder):
+    raise InputError(
+      f"data.dir: {folder} is not a folder or empty; expected {kind}"
+    )

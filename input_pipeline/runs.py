@@ -1,0 +1,98 @@
+"""A run: the data of a config, a mesh, and training or evaluation on them."""
+
+import jax
+import numpy as np
+import tensorflow as tf
+from clu import metric_writers
+from jax.sharding import Mesh
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from input_pipeline import batches, datasets
+from tokenpose_jax import config as config_lib
+from tokenpose_jax import evaluate as evaluate_lib
+from tokenpose_jax import sharding
+from tokenpose_jax import train as train_lib
+from tokenpose_jax.data import EvalData
+from tokenpose_jax.skeletons import Skeleton
+
+
+def train(config: ConfigDict, workdir: str) -> None:
+  """Trains, with evaluations, in a work directory.
+
+  Args:
+    config: of configs/.
+    workdir: for checkpoints, evaluations and summaries.
+
+  Raises:
+    InputError: a field, a file or a checkpoint cannot be used.
+  """
+  config, skeleton, mesh = _start(config, workdir, config.data.train_split)
+  slots = _slots(mesh, config, "train")
+  with sharding.first_process_first("prepare training data"):
+    train_data = batches.train_data(config, skeleton, slots)
+  eval_data = _eval_data(config, skeleton, mesh)
+  writer = _writer(workdir)
+  train_lib.train_and_evaluate(
+    config,
+    skeleton,
+    workdir,
+    mesh=mesh,
+    train_data=train_data,
+    eval_data=eval_data,
+    writer=writer,
+  )
+  writer.close()
+
+
+def evaluate(config: ConfigDict, workdir: str) -> None:
+  """Evaluates a checkpoint of a work directory.
+
+  Args:
+    config: of configs/.
+    workdir: of a training or of an import.
+
+  Raises:
+    InputError: a field, a file or a checkpoint cannot be used.
+  """
+  config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
+  eval_data = _eval_data(config, skeleton, mesh)
+  evaluate_lib.evaluate_checkpoint(
+    config, skeleton, workdir, mesh=mesh, data=eval_data
+  )
+
+
+def _start(
+  config: ConfigDict, workdir: str, split: str
+) -> tuple[ConfigDict, Skeleton, Mesh]:
+  """The resolved config, its skeleton and the mesh."""
+  config_lib.check(config)
+  skeleton = datasets.skeleton_of(config.data, split)
+  resolved = config_lib.resolve(config, skeleton)
+  if config.data.skeleton == datasets.FROM_ANNOTATIONS:
+    datasets.write_skeleton(skeleton, workdir)
+  # TensorFlow only reads images here; the accelerators are JAX's.
+  tf.config.set_visible_devices([], "GPU")
+  sharding.initialize()
+  return resolved, skeleton, sharding.create_mesh()
+
+
+def _eval_data(config: ConfigDict, skeleton: Skeleton, mesh: Mesh) -> EvalData:
+  slots = _slots(mesh, config, "eval")
+  with sharding.first_process_first("prepare evaluation data"):
+    return batches.eval_data(config, skeleton, slots)
+
+
+def _slots(
+  mesh: Mesh, config: ConfigDict, section: str
+) -> Int[np.ndarray, " b"]:
+  """The slots of the section's batches that this process loads."""
+  field = f"{section}.batch_size"
+  return sharding.local_slots(mesh, config[section].batch_size, field)
+
+
+def _writer(workdir: str) -> metric_writers.MetricWriter:
+  """TensorBoard summaries, written by one process in the background."""
+  if jax.process_index():
+    return metric_writers.MultiWriter([])
+  return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))

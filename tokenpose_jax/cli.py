@@ -1,0 +1,160 @@
+"""One front for commands: flags in, one line for bad input, readable logs.
+
+    tokenpose cost tokenpose_s_v1
+    tokenpose convert inspect tokenpose_s_v1.pth
+
+`python -m tokenpose_jax` is the same command.
+"""
+
+import argparse
+import importlib
+import logging as python_logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from absl import flags, logging
+
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.version import __version__
+
+
+class Command(NamedTuple):
+  """A sub-command of `tokenpose`.
+
+  Attributes:
+    module: that has `add_arguments(parser)` and `run(arguments)`; its
+      docstring is the help.
+    help: one line.
+  """
+
+  module: str
+  help: str
+
+
+COMMANDS = {
+  "cost": Command("tokenpose_jax.cost", "what a network costs"),
+  "convert": Command(
+    "tokenpose_jax.convert.command", "weights from and to PyTorch"
+  ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """The command `tokenpose`: runs a sub-command.
+
+  Args:
+    argv: arguments; None: those of the process.
+  """
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  command = COMMANDS.get(arguments[0]) if arguments else None
+  if command is None:
+    _front().parse_args(arguments or ["--help"])
+    return
+  # Imported now: the help of the others does not wait for JAX.
+  module = importlib.import_module(command.module)
+  parser = argparse.ArgumentParser(
+    prog=f"tokenpose {arguments[0]}",
+    description=module.__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  module.add_arguments(parser)
+  options = parser.parse_args(arguments[1:])
+  flags.FLAGS(["tokenpose"])  # absl's logging waits for flags; there are none
+  log_only(os.path.dirname(os.path.abspath(__file__)), level=logging.WARNING)
+  run(lambda: module.run(options))
+
+
+def run(command: Callable[[], int | None]) -> None:
+  """Runs a command; bad input is one line and exit code 1.
+
+  Args:
+    command: returns the exit code; None: 0.
+  """
+  try:
+    code = command()
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    code = 1
+  if code:
+    sys.exit(code)
+
+
+def quiet_tensorflow() -> None:
+  """Silences TensorFlow; call it before TensorFlow is imported.
+
+  No start-up logs, and no probe of the GCE metadata server, which can hang for
+  minutes outside Google Cloud.
+  """
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+  os.environ.setdefault("NO_GCE_CHECK", "true")
+
+
+def log_only(*ours: str, level: int = logging.INFO) -> None:
+  """Shows log lines from these paths, and only errors from libraries.
+
+  Args:
+    ours: absolute paths of files and folders.
+    level: absl's, from which on ours are shown.
+  """
+
+  def keep(record: python_logging.LogRecord) -> bool:
+    return record.levelno >= 40 or record.pathname.startswith(ours)
+
+  logging.use_absl_handler()
+  logging.set_verbosity(level)
+  logging.set_stderrthreshold(level)
+  logging.get_absl_handler().addFilter(keep)
+
+
+def parse_flags(argv: Sequence[str], config: flags.FlagHolder) -> None:
+  """Parses a command line with a config flag and overrides of its fields.
+
+  Args:
+    argv: the command line.
+    config: as returned by `config_flags.DEFINE_config_file`.
+
+  Raises:
+    InputError: the command line or the config file cannot be used.
+  """
+  try:
+    flags.FLAGS(argv)
+    if config.value is not None:
+      # Loading errors only surface when a field is read.
+      _ = config.value.seed
+  except (AttributeError, KeyError) as error:  # ml_collections: no such field
+    raise _unknown_field(argv, str(error)) from None
+  except (flags.Error, OSError, TypeError, ValueError) as error:
+    raise InputError(" ".join(str(error).split())) from None
+
+
+def _unknown_field(argv: Sequence[str], message: str) -> InputError:
+  from tokenpose_jax.config import RENAMED
+
+  given = [a.split("=")[0] for a in argv if a.startswith("--config.")]
+  for flag in given:
+    if new := RENAMED.get(flag.removeprefix("--config.")):
+      return InputError(f"{flag} is now --config.{new}")
+  name = re.search(r"\w+", message)
+  near = re.search(r'Did you mean "(\w+)"', message)
+  return InputError(
+    f"the config has no field {name[0] if name else ''!r}"
+    + (f", did you mean {near[1]!r}?" if near else "")
+    + f" (given: {' '.join(given)}; configs/default.py lists them all)"
+  )
+
+
+def _front() -> argparse.ArgumentParser:
+  rows = [f"  {name:<10}{c.help}" for name, c in COMMANDS.items()]
+  parser = argparse.ArgumentParser(
+    prog="tokenpose",
+    description="TokenPose in JAX.\n\ncommands:\n" + "\n".join(rows),
+    epilog="example: tokenpose cost tokenpose_s_v1 --batch_size=64",
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--version", action="version", version=__version__)
+  parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+  return parser

@@ -1,0 +1,186 @@
+"""Converts weights between PyTorch files and work directories.
+
+    tokenpose convert inspect tokenpose_s_v1.pth
+    tokenpose convert import tokenpose_s_v1.pth runs/s_v1
+    tokenpose convert export runs/s_v1 s_v1.safetensors
+
+What `import` wrote can be evaluated (main.py --mode=evaluate) and trained
+further (--config.init.weights=runs/s_v1). Files of PyTorch need PyTorch
+(pip install torch); .safetensors do not.
+"""
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tokenpose_jax import (
+  checkpoint,
+  convert,
+  network,
+  recipes,
+  skeletons,
+  train_state,
+)
+from tokenpose_jax.convert.detect import Detection, detect
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.models.config import ATTENTION_SCALES, ModelConfig
+from tokenpose_jax.skeletons import Skeleton
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the sub-commands inspect, import and export."""
+  commands = parser.add_subparsers(required=True)
+  command = commands.add_parser("inspect", help="say what a file holds")
+  _add_file(command)
+  command.set_defaults(run=_inspect)
+  command = commands.add_parser("import", help="PyTorch -> work directory")
+  _add_file(command)
+  command.add_argument("workdir", help="a new work directory")
+  command.add_argument(
+    "--config",
+    help="a published network or a file of configs/; default: inferred from"
+    " the file",
+  )
+  command.add_argument(
+    "--skeleton", help="coco_17, mpii_16 or a JSON file; default: by number"
+  )
+  command.add_argument("--heads", type=int, help="attention heads")
+  command.add_argument("--attention_scale", choices=ATTENTION_SCALES)
+  command.add_argument("--position", choices=("sine", "sine-full"))
+  command.add_argument(
+    "--partial",
+    action="store_true",
+    help="load what fits, the rest fresh, and list what was left",
+  )
+  command.set_defaults(run=_import)
+  command = commands.add_parser("export", help="work directory -> PyTorch")
+  command.add_argument("workdir", help="of a training or of an import")
+  command.add_argument("file", help="a new .safetensors or .pth file")
+  command.add_argument("--step", default="best", help="best, latest or a step")
+  command.set_defaults(run=_export)
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Runs the chosen sub-command.
+
+  Raises:
+    InputError: a file or a work directory cannot be used.
+  """
+  arguments.run(arguments)
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
+  command.add_argument("file", help=".safetensors, or .pth of PyTorch")
+  command.add_argument(
+    "--key", default="", help="of the state dict in the file, if nested"
+  )
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+  found = detect(convert.read_state_dict(arguments.file, arguments.key))
+  _describe(found)
+
+
+def _describe(found: Detection) -> None:
+  for name, value in found.model.to_dict().items():
+    print(f"model.{name} = {value}")
+  print(f"layout: {found.layout}")
+  for line in found.assumed:
+    print(f"assumed: {line}")
+
+
+def _import(arguments: argparse.Namespace) -> None:
+  state_dict = convert.read_state_dict(arguments.file, arguments.key)
+  name = arguments.skeleton
+  if arguments.config:
+    recipe = recipes.load(arguments.config)
+    model, codec = recipe.model, recipe.codec
+    name = name or recipe.skeleton
+  else:
+    detection = detect(state_dict)
+    _describe(detection)
+    model = detection.model
+    # reference 2.1: 2 pixels in 64 rows, 3 in 96.
+    codec = {"sigma": model.heatmap_hw[0] / 32, "udp": False}
+  for field in ("heads", "attention_scale", "position"):
+    value = getattr(arguments, field)
+    if value is not None:
+      model = dataclasses.replace(model, **{field: value})
+      print(f"model.{field} = {value}, as given")
+  skeleton = _skeleton(name, model.num_keypoints)
+  fresh = network.init(model, 0) if arguments.partial else None
+  weights = convert.import_torch(model, state_dict, into=fresh)
+  checkpoints = checkpoint.Checkpoints(arguments.workdir)
+  if checkpoints.steps():
+    raise InputError(
+      f"{arguments.workdir} already contains checkpoints; name a new directory"
+    )
+  _save(checkpoints, model, codec, skeleton, weights, arguments.file)
+  count = network.count_parameters(weights[0])
+  print(
+    f"{count:,} parameters, CRC-32 {checkpoint.fingerprint(weights)}"
+    f" -> {checkpoints.path / '0'}"
+  )
+
+
+def _save(
+  checkpoints: checkpoint.Checkpoints,
+  model: ModelConfig,
+  codec: dict[str, Any],
+  skeleton: Skeleton,
+  weights: tuple[network.Tree, network.Tree],
+  file: str,
+) -> None:
+  """Saves the weights as the checkpoint of step 0."""
+  params, model_state = jax.tree.map(jnp.asarray, weights)
+  # A schedule, because the optimizer of a training has one: the states match.
+  optimizer = optax.adam(lambda _: 0.0)
+  meta = checkpoint.describe(
+    {"model": model.to_dict(), "codec": codec},
+    skeleton.to_dict(),
+    {"imported_from": file, "crc32": checkpoint.fingerprint(weights)},
+  )
+  checkpoints.save(
+    train_state.from_weights(optimizer, params, model_state), meta
+  )
+  checkpoints.close()
+
+
+def _export(arguments: argparse.Namespace) -> None:
+  checkpoints = checkpoint.Checkpoints(arguments.workdir, read_only=True)
+  step = checkpoints.choose(arguments.step)
+  meta = checkpoints.read_meta(step)
+  model = meta["config"]["model"]
+  weights = checkpoints.restore_weights(step, meta)
+  checkpoints.close()
+  state_dict = convert.export_torch(model, *weights)
+  convert.write_state_dict(arguments.file, state_dict)
+  fields = json.dumps({k: model[k] for k in ("heads", "attention_scale")})
+  print(
+    f"step {step}: {len(state_dict)} tensors, CRC-32"
+    f" {checkpoint.fingerprint(weights)} -> {arguments.file}; {fields}"
+  )
+
+
+def _skeleton(name: str | None, count: int) -> Skeleton:
+  """The skeleton of that name, or the known one with that many keypoints."""
+  if name:
+    skeleton = skeletons.get(name)
+    if skeleton.num_keypoints == count:
+      return skeleton
+    raise InputError(
+      f"the file has {count} keypoints, the skeleton {skeleton.name}"
+      f" {skeleton.num_keypoints}"
+    )
+  if known := skeletons.of_count(count):
+    print(f"skeleton: {known.name}, by its {count} keypoints")
+    return known
+  raise InputError(
+    f"the file has {count} keypoints, but does not say which skeleton they"
+    " belong to; pass --skeleton=FILE.json"
+  )

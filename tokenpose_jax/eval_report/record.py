@@ -1,0 +1,93 @@
+"""What metrics.json holds, and how older ones are read."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics import coco
+from tokenpose_jax.metrics.benchmark import Column
+from tokenpose_jax.version import __version__
+
+FORMAT = 1
+
+# Format 1 renamed these facts of "made".
+_RENAMED = {
+  "box_score": "min_box_score",
+  "keypoint_score": "min_keypoint_score",
+  "nms_oks": "nms_threshold",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One evaluation, JSON types.
+
+  Attributes:
+    figures: the metrics by name; below 0: not defined.
+    columns: how each metric is printed.
+    intervals: (low, high) of the metrics, by name.
+    replicates: bootstrap replicates that the intervals are made of.
+    keypoints: a row per keypoint.
+    errors: how many keypoints are of each kind of error.
+    people: how many were labeled and found.
+    calibration: of the keypoint scores.
+    made: the facts of provenance.py by name.
+    pictures: captions of the best and the worst predictions.
+  """
+
+  figures: dict[str, float]
+  columns: Sequence[Column]
+  intervals: dict[str, Any]
+  replicates: int
+  keypoints: list[dict[str, Any]]
+  errors: dict[str, Any]
+  people: dict[str, int]
+  calibration: dict[str, Any]
+  made: dict[str, Any]
+  pictures: dict[str, list[dict[str, Any]]] = dataclasses.field(
+    default_factory=dict
+  )
+
+  def to_json(self) -> str:
+    """The text of metrics.json."""
+    content = {"format": FORMAT, "software": __version__}
+    content |= {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+    }
+    return json.dumps(content, indent=2)
+
+  @classmethod
+  def from_json(cls, text: str, path: str) -> "Record":
+    """Reads a metrics.json of this or an older format.
+
+    Args:
+      text: of the file.
+      path: of the file, for the error.
+
+    Raises:
+      InputError: a newer software wrote the file.
+    """
+    content = _upgrade(json.loads(text), path)
+    content["columns"] = tuple(Column(*row) for row in content["columns"])
+    names = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{n: value for n, value in content.items() if n in names})
+
+
+def _upgrade(content: dict[str, Any], path: str) -> dict[str, Any]:
+  number = content.get("format", 0)
+  if number > FORMAT:
+    raise InputError(
+      f"{path} has format {number}, written by tokenpose_jax"
+      f" {content.get('software')}; this one reads up to {FORMAT}"
+    )
+  if number == 0:
+    made = {_RENAMED.get(n, n): v for n, v in content["made"].items()}
+    columns = [
+      Column(n, 100.0, 1) if n in coco.FIGURES else Column(n, 1.0, 2)
+      for n in content["figures"]
+    ]
+    content = {**content, "made": made, "columns": columns}
+  return content

@@ -1,0 +1,115 @@
+"""From 8-bit crops to keypoints in image pixels: one pure function.
+
+Evaluation, prediction and exports share it; jitting and sharding are theirs.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
+
+from tokenpose_jax import network
+from tokenpose_jax.codec import DECODERS, Codec, flip
+from tokenpose_jax.config import codec_of
+from tokenpose_jax.errors import check_choice
+from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.network import Tree
+from tokenpose_jax.skeletons import Skeleton
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How keypoints are predicted.
+
+  Attributes:
+    model: the network.
+    codec: where its heatmaps lie on the crop.
+    flip_permutation: (K,) the keypoint that each becomes in a mirror; ():
+      no flip test.
+    flip_shift: shift the mirrored image's heatmaps by a pixel, as in HRNet.
+    decoder: one of `codec.DECODERS`.
+
+  Raises:
+    InputError: the decoder is not known.
+  """
+
+  model: ModelConfig
+  codec: Codec
+  flip_permutation: tuple[int, ...] = ()
+  flip_shift: bool = False
+  decoder: str = "dark"
+
+  def __post_init__(self) -> None:
+    check_choice("eval.decoder", self.decoder, DECODERS)
+
+  @classmethod
+  def of(cls, config: ConfigDict, skeleton: Skeleton) -> "Settings":
+    """Those of `config.eval`.
+
+    Raises:
+      InputError: a field of the config cannot be used.
+    """
+    mirror = tuple(skeleton.flip_permutation.tolist())
+    return cls(
+      model=ModelConfig.of(config.model),
+      codec=codec_of(config),
+      flip_permutation=mirror if config.eval.flip else (),
+      flip_shift=config.eval.flip_shift,
+      decoder=config.eval.decoder,
+    )
+
+
+class Keypoints(NamedTuple):
+  """Predicted keypoints.
+
+  Attributes:
+    image: (B, K, 2) x, y in image pixels.
+    crop: (B, K, 2) x, y in crop pixels.
+    scores: (B, K) heatmap maxima.
+  """
+
+  image: Float[Array, "b k 2"]
+  crop: Float[Array, "b k 2"]
+  scores: Float[Array, "b k"]
+
+
+def keypoints(
+  settings: Settings,
+  params: Tree,
+  model_state: Tree,
+  crops: UInt8[Array, "b h w 3"],
+  crop_to_image: Float[Array, "b 2 3"],
+) -> Keypoints:
+  """Keypoints of the people in crops.
+
+  Args:
+    settings: the network and how it is used.
+    params: of the network.
+    model_state: of the network.
+    crops: (B, H, W, 3) uint8 RGB.
+    crop_to_image: (B, 2, 3) crop pixels to image pixels.
+  """
+  images = network.normalize(crops)
+  heatmaps = network.apply(settings.model, params, model_state, images)
+  if settings.flip_permutation:
+    mirrored = network.apply(
+      settings.model, params, model_state, images[:, :, ::-1]
+    )
+    flipped = flip(
+      mirrored, settings.flip_permutation, shift=settings.flip_shift
+    )
+    heatmaps = (heatmaps + flipped) / 2
+  crop, scores = settings.codec.decode(heatmaps, settings.decoder)
+  image = (
+    jnp.einsum(
+      "bkj,bij->bki",
+      crop,
+      crop_to_image[:, :, :2],
+      precision=jax.lax.Precision.HIGHEST,
+    )
+    + crop_to_image[:, None, :, 2]
+  )
+  return Keypoints(image, crop, scores)

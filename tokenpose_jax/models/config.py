@@ -1,0 +1,193 @@
+"""ModelConfig: the identity of a network, checked without building it."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from ml_collections import ConfigDict
+
+from tokenpose_jax.errors import InputError, check_at_least, check_choice
+
+
+class BackboneFacts(NamedTuple):
+  """What a config must know of a backbone; backbones.py builds it.
+
+  Attributes:
+    stride: image pixels per pixel of its map, on both axes.
+    multiple: both sides of the image must be multiples of this, pixels: the
+      stride of its coarsest branch.
+    pretrained: published networks start it from ImageNet weights.
+  """
+
+  stride: int
+  multiple: int
+  pretrained: bool = False
+
+
+BACKBONES = {
+  "none": BackboneFacts(stride=1, multiple=1),
+  "stem": BackboneFacts(stride=4, multiple=4),
+  "hrnet_w32": BackboneFacts(stride=4, multiple=16, pretrained=True),
+  "hrnet_w48": BackboneFacts(stride=4, multiple=16, pretrained=True),
+}
+POSITIONS = ("none", "learnable", "sine", "sine-full")
+ATTENTION_SCALES = ("head", "width")
+DTYPES = ("float32", "bfloat16")
+HEATMAP_STRIDE = 4  # of the default heatmap size
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """A TokenPose network: two equal configs are the same network.
+
+  Frozen, hashable and free of JAX. Sizes are (height, width). The defaults are
+  TokenPose-S-v1's, but for `attention_scale`.
+
+  Attributes:
+    input_hw: crop size, pixels.
+    heatmap_hw: heatmap size, pixels; (): a quarter of the crop's.
+    num_keypoints: K.
+    backbone: "none" (patches of the image itself, T), "stem" (S), "hrnet_w32"
+      (B) or "hrnet_w48" (L).
+    stem_channels: inner channels of S's stem; its output has four times as
+      many.
+    patch_hw: patch size on the backbone's map, pixels of that map.
+    dim: token width.
+    depth: blocks in a stack.
+    stacks: stacks in series; the keypoint tokens after each are concatenated
+      for the head (L has 3).
+    heads: attention heads; divides dim.
+    attention_scale: "head": (dim / heads)**-0.5, as T, B, L; "width":
+      dim**-0.5, as S in the original implementation.
+    mlp_ratio: hidden width of a block's MLP over dim.
+    position: "none": nothing added; "learnable": one table over keypoint and
+      patch tokens, added once; "sine": the sine table added once to the patch
+      tokens; "sine-full": and again before every block but a stack's first.
+    head_dim: hidden width of the two-layer head, or 0 for a single layer.
+    dtype: compute type; parameters, softmax and normalization stay float32.
+
+  Raises:
+    InputError: naming the field that does not fit, and what would.
+  """
+
+  input_hw: tuple[int, int] = (256, 192)
+  heatmap_hw: tuple[int, ...] = ()
+  num_keypoints: int = 17
+  backbone: str = "stem"
+  stem_channels: int = 64
+  patch_hw: tuple[int, int] = (4, 3)
+  dim: int = 192
+  depth: int = 12
+  stacks: int = 1
+  heads: int = 8
+  attention_scale: str = "head"
+  mlp_ratio: int = 3
+  position: str = "sine-full"
+  head_dim: int = 384
+  dtype: str = "float32"
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = _checked_type(field, getattr(self, field.name))
+      object.__setattr__(self, field.name, value)
+    if not self.heatmap_hw:
+      quarter = tuple(side // HEATMAP_STRIDE for side in self.input_hw)
+      object.__setattr__(self, "heatmap_hw", quarter)
+    check_choice("model.backbone", self.backbone, BACKBONES)
+    check_choice("model.position", self.position, POSITIONS)
+    check_choice(
+      "model.attention_scale", self.attention_scale, ATTENTION_SCALES
+    )
+    check_choice("model.dtype", self.dtype, DTYPES)
+    # A heatmap of one pixel has no scale (codec.py).
+    for name, least in (("input_hw", 2), ("heatmap_hw", 2), ("patch_hw", 1)):
+      check_at_least(f"model.{name}", min(getattr(self, name)), least)
+    for name in ("num_keypoints", "stem_channels", "dim", "depth", "stacks"):
+      check_at_least(f"model.{name}", getattr(self, name), 1)
+    check_at_least("model.mlp_ratio", self.mlp_ratio, 1)
+    check_at_least("model.head_dim", self.head_dim, 0)
+    if self.heads < 1 or self.dim % self.heads:
+      raise InputError(
+        f"model.heads is {self.heads}; it must divide model.dim = {self.dim}"
+      )
+    if self.position.startswith("sine") and self.dim % 4:
+      raise InputError(
+        f"model.dim is {self.dim}; a sine position table needs a multiple of 4"
+      )
+    multiple = BACKBONES[self.backbone].multiple
+    if any(side % multiple for side in self.input_hw):
+      raise InputError(
+        f"model.input_hw is {self.input_hw}; with backbone {self.backbone!r}"
+        f" both sides must be multiples of {multiple}"
+      )
+    for size, patch, side in zip(self.map_hw, self.patch_hw, "hw", strict=True):
+      if size % patch:
+        raise InputError(
+          f"model.patch_hw is {self.patch_hw}; its {side} must divide the"
+          f" backbone's map, which is {self.map_hw} (h, w) for model.input_hw ="
+          f" {self.input_hw}"
+        )
+
+  @classmethod
+  def of(cls, model: "Network") -> "ModelConfig":
+    """The network that `config.model`, or a checkpoint, describes.
+
+    Args:
+      model: a ModelConfig, or its fields by name; missing ones get their
+        default, so that checkpoints survive new fields.
+
+    Raises:
+      InputError: a field is unknown, or does not fit.
+    """
+    if isinstance(model, ModelConfig):
+      return model
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in model:
+      if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        raise InputError(
+          f"model.{name} is not a field of the network; "
+          + (f"did you mean {near[0]}?" if near else f"known: {known}")
+        )
+    return cls(**dict(model))
+
+  def to_dict(self) -> dict[str, Any]:
+    """The fields by name, sizes as tuples."""
+    return dataclasses.asdict(self)
+
+  @property
+  def stride(self) -> int:
+    """Image pixels per pixel of the backbone's map."""
+    return BACKBONES[self.backbone].stride
+
+  @property
+  def map_hw(self) -> tuple[int, int]:
+    """Size of the backbone's map, pixels of that map."""
+    height, width = self.input_hw
+    return height // self.stride, width // self.stride
+
+  @property
+  def grid_hw(self) -> tuple[int, int]:
+    """Rows and columns of patches: the visual tokens."""
+    (height, width), (rows, columns) = self.map_hw, self.patch_hw
+    return height // rows, width // columns
+
+
+Network: TypeAlias = ModelConfig | Mapping[str, Any] | ConfigDict
+"""Whatever describes a network (`ModelConfig.of`)."""
+
+
+def _checked_type(field: dataclasses.Field, value: Any) -> Any:
+  """The value in its field's type; JSON's lists become tuples."""
+  name, default = f"model.{field.name}", field.default
+  if isinstance(default, tuple):
+    sides = tuple(value) if isinstance(value, list | tuple) else ()
+    allowed = (2,) if default else (0, 2)
+    if len(sides) in allowed and all(type(side) is int for side in sides):
+      return sides
+    raise InputError(f"{name} is {value}; it must be (height, width) in pixels")
+  if type(value) is not type(default):
+    kind = "text" if isinstance(default, str) else "a whole number"
+    raise InputError(f"{name} is {value!r}; it must be {kind}")
+  return value

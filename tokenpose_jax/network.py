@@ -1,0 +1,214 @@
+"""The only border between NNX modules and plain trees.
+
+Inside, the network is an NNX module. Outside, its parameters and its batch
+statistics are plain nested dicts with string keys, which `jax.jit`, `jax.grad`,
+optax and Orbax handle directly.
+
+Wherever a network is asked for, a `ModelConfig`, `config.model` or the mapping
+in a checkpoint will do (`ModelConfig.of`).
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx, traverse_util
+from jaxtyping import Array, Float, UInt8
+
+from tokenpose_jax.errors import check_choice
+from tokenpose_jax.models.config import ModelConfig, Network
+from tokenpose_jax.models.layers import Captured
+from tokenpose_jax.models.tokenpose import TokenPose, keep_variance
+
+Tree = dict[str, Any]
+"""A plain nested dict of arrays."""
+
+SCHEMES = ("original", "fan_in")
+
+# Of the images that HRNet was trained on; reference 4.4.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def normalize(images: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+  """8-bit RGB crops as the networks take them."""
+  mean = jnp.array(IMAGE_MEAN).reshape(1, 1, 1, 3)
+  std = jnp.array(IMAGE_STD).reshape(1, 1, 1, 3)
+  return (images.astype(jnp.float32) / 255 - mean) / std
+
+
+def create_model(model: Network, *, rngs: nnx.Rngs) -> TokenPose:
+  """Builds a network.
+
+  Args:
+    model: the network.
+    rngs: source of the initial weights.
+
+  Raises:
+    InputError: a field is unknown, or does not fit.
+  """
+  return TokenPose(ModelConfig.of(model), rngs=rngs)
+
+
+def init(
+  model: Network, seed: int, scheme: str = "original"
+) -> tuple[Tree, Tree]:
+  """Fresh (params, model_state) of a network, float32.
+
+  Args:
+    model: the network.
+    seed: of the draws.
+    scheme: "original": as in reference 2.7; "fan_in": the same draws, scaled
+      so that each layer keeps the variance of its input, for short trainings
+      from scratch.
+
+  Raises:
+    InputError: the network or the scheme cannot be used.
+  """
+  check_choice("init.scheme", scheme, SCHEMES)
+  params, model_state = _split(create_model(model, rngs=nnx.Rngs(seed)))
+  if scheme == "fan_in":
+    flat = traverse_util.flatten_dict(params)
+    flat = {path: keep_variance(path, leaf) for path, leaf in flat.items()}
+    params = traverse_util.unflatten_dict(flat)
+  return params, model_state
+
+
+@overload
+def apply(
+  model: Network,
+  params: Tree,
+  model_state: Tree,
+  images: Float[Array, "b h w 3"],
+  *,
+  capture: Literal[False] = False,
+) -> Float[Array, "b k hh ww"]: ...
+
+
+@overload
+def apply(
+  model: Network,
+  params: Tree,
+  model_state: Tree,
+  images: Float[Array, "b h w 3"],
+  *,
+  capture: Literal[True],
+) -> tuple[Float[Array, "b k hh ww"], Captured]: ...
+
+
+def apply(
+  model: Network,
+  params: Tree,
+  model_state: Tree,
+  images: Float[Array, "b h w 3"],
+  *,
+  capture: bool = False,
+) -> Any:
+  """The network in evaluation mode, as a pure function.
+
+  Args:
+    model: the network.
+    params: as returned by `init`, `import_torch` or a checkpoint.
+    model_state: likewise.
+    images: (B, H, W, 3) float32, RGB, normalized (`normalize`).
+    capture: also return intermediate values.
+
+  Returns:
+    heatmaps (B, K, h, w) float32, or (heatmaps, captured) with `capture`;
+    `captured` is described at `TokenPose.__call__`.
+
+  Raises:
+    InputError: the network cannot be used.
+    ValueError: the images are not of the network's input size.
+  """
+  captured: Captured = {}
+  module = _merge(model, params, model_state)
+  heatmaps = module(images, train=False, captured=captured)
+  return (heatmaps, captured) if capture else heatmaps
+
+
+def apply_train(
+  model: Network,
+  params: Tree,
+  model_state: Tree,
+  images: Float[Array, "b h w 3"],
+) -> tuple[Float[Array, "b k hh ww"], Tree]:
+  """The network in training mode.
+
+  Args: as for `apply`.
+
+  Returns:
+    heatmaps (B, K, h, w) float32 and the new model_state.
+  """
+  module = _merge(model, params, model_state)
+  heatmaps = module(images, train=True)
+  return heatmaps, _split(module)[1]
+
+
+def count_parameters(params: Tree) -> int:
+  """The number of trainable values."""
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+
+
+def abstract(model: Network) -> tuple[Tree, Tree]:
+  """(params, model_state) as shapes and types, without drawing anything."""
+  return _split(abstract_module(model))
+
+
+def abstract_module(model: Network) -> TokenPose:
+  """The network with shapes in place of weights."""
+  return _abstract_module(ModelConfig.of(model))
+
+
+def split_module(module: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:
+  """A module, or a part of one, as its graph, params and model_state."""
+  parts: Any = nnx.split(module, nnx.Param, ...)
+  graph, params, rest = parts
+  plain = nnx.to_pure_dict
+  return graph, _with_strings(plain(params)), _with_strings(plain(rest))
+
+
+def merge_module(
+  graph: nnx.GraphDef, params: Tree, model_state: Tree
+) -> nnx.Module:
+  """The inverse of `split_module`."""
+  return nnx.merge(graph, _with_ints(params), _with_ints(model_state))
+
+
+@functools.lru_cache(maxsize=16)
+def _abstract_module(config: ModelConfig) -> TokenPose:
+  return nnx.eval_shape(lambda: TokenPose(config, rngs=nnx.Rngs(0)))
+
+
+@functools.lru_cache(maxsize=16)
+def _graph(config: ModelConfig) -> nnx.GraphDef:
+  return split_module(_abstract_module(config))[0]
+
+
+def _merge(model: Network, params: Tree, model_state: Tree) -> TokenPose:
+  module: Any = merge_module(_graph(ModelConfig.of(model)), params, model_state)
+  return module
+
+
+def _split(module: nnx.Module) -> tuple[Tree, Tree]:
+  return split_module(module)[1:]
+
+
+# NNX numbers the members of a list with ints. Orbax and sorting want one type
+# of key, so the digits are strings outside.
+def _with_strings(tree: Any) -> Any:
+  if not isinstance(tree, Mapping):
+    return tree
+  return {str(key): _with_strings(value) for key, value in tree.items()}
+
+
+def _with_ints(tree: Any) -> Any:
+  if not isinstance(tree, Mapping):
+    return tree
+  return {
+    int(key) if key.isdigit() else key: _with_ints(value)
+    for key, value in tree.items()
+  }
