@@ -25,8 +25,9 @@ from absl import logging
 
 from benchmarks import drawn, usual_loader
 from configs import default
-from input_pipeline import batches, crops
-from tokenpose_jax import geometry, skeletons
+from input_pipeline import batches, coco, datasets, decode
+from input_pipeline.image_crops import ImageCropReader
+from tokenpose_jax import crops, geometry, skeletons
 
 BATCH = 128
 USUAL_BATCH = 32  # as the original's, and cheaper to put together than 128
@@ -54,8 +55,9 @@ def main() -> None:
 
 
 def report(config, count: int, rounds: int) -> None:
-  split = batches.prepare(config, config.data.train_split)
-  people = batches.people(config, split)
+  skeleton = skeletons.get(config.data.skeleton)
+  split = datasets.prepare(config.data, config.data.train_split, skeleton)
+  people = datasets.people(split, config)
   sizes = np.sort(split.store.sizes[people.image], axis=1)
   people = people.select((sizes == (480, 640)).all(1))
   if not len(people):
@@ -96,10 +98,9 @@ class Plan:
   def __init__(self, config, split, people, count):
     self.config, self.split, self.people = config, split, people
     self.count = count
-    self.skeleton = skeletons.get(config.data.skeleton)
     self.slots = np.arange(BATCH)
     self.chosen, made = batches.training_crops(
-      config, split, people, np.arange(count), self.skeleton
+      config, split, people, np.arange(count)
     )
     self.image = people.image[self.chosen]
     self.affine = made.affine
@@ -107,15 +108,15 @@ class Plan:
     self.windows = geometry.source_window(
       self.affine, self.input_hw, split.store.sizes[self.image]
     )
-    folder = batches.CocoKeypoints.folder(
-      config.data.dir, config.data.train_split
-    )
+    folder = coco.image_folder(config.data.dir, config.data.train_split)
     self.paths = [
       os.path.join(folder, split.store.names[i]) for i in self.image
     ]
-    self.sent = {}
-    config.data.person_crops = True
-    self.reader = batches.prepare_crops(config, split, people, "benchmark")
+    self.sent: dict[str, str] = {}
+    self.original_crops = ImageCropReader(split.store, people.image)
+    stored = config.copy_and_resolve_references()
+    stored.data.person_crops = True
+    self.person_crops = batches.train_reader(stored, split, people)
 
   def describe(self) -> str:
     sizes = self.split.store.sizes[self.image].prod(1)
@@ -136,7 +137,7 @@ class Plan:
           self.people.visible[self.chosen[i]],
           rng=rng,
           config=self.config,
-          skeleton=self.skeleton,
+          skeleton=self.split.skeleton,
         )
         for i in range(first, first + USUAL_BATCH)
       ]
@@ -146,14 +147,14 @@ class Plan:
     return seconds
 
   def originals(self) -> float:
-    return self._batches("originals", None)
+    return self._batches("originals", self.original_crops)
 
   def prepared(self) -> float:
-    return self._batches("prepared crops", self.reader)
+    return self._batches("prepared crops", self.person_crops)
 
   def _batches(self, name, reader) -> float:
     stream = batches.train_batches(
-      self.config, self.split, self.people, slots=self.slots, reader=reader
+      self.config, self.split, self.people, reader, slots=self.slots
     )
     for _ in range(3):  # started, and prefetching as fast as it is emptied
       next(stream)
@@ -185,7 +186,7 @@ class Plan:
     for first in range(0, self.count, 16):
       part = slice(first, first + 16)
       encoded = [self.split.store.read(int(n)) for n in self.image[part]]
-      crops.decode_windows(encoded, windows[part])
+      decode.decode_windows(encoded, windows[part])
     return time.process_time() - start
 
   def decode_entropy(self) -> float:
@@ -201,7 +202,7 @@ class Plan:
     for first in range(0, self.count, batches.CHUNK):
       positions = np.arange(first, first + batches.CHUNK)
       chosen, made = batches.training_crops(
-        self.config, self.split, self.people, positions, self.skeleton
+        self.config, self.split, self.people, positions
       )
       sizes = self.split.store.sizes[self.people.image[chosen]]
       geometry.source_window(made.affine, self.input_hw, sizes)
@@ -209,7 +210,7 @@ class Plan:
 
   def warp(self) -> float:
     encoded = [self.split.store.read(int(n)) for n in self.image[:64]]
-    decoded = crops.decode_windows(encoded, self.windows[:64])
+    decoded = decode.decode_windows(encoded, self.windows[:64])
     out = np.empty((*self.input_hw, 3), np.uint8)
     start = time.process_time()
     for i in range(self.count):

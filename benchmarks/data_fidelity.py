@@ -19,8 +19,9 @@ from absl import logging
 
 from benchmarks import drawn
 from configs import default
-from input_pipeline import batches, crops
-from tokenpose_jax import skeletons
+from input_pipeline import batches, datasets
+from input_pipeline.image_crops import ImageCropReader
+from tokenpose_jax import crops, skeletons
 
 DENSITIES = (1.0, 1.25, 1.5, 2.0, 1e9)
 
@@ -42,22 +43,21 @@ def main() -> None:
 
 
 def report(config, split_name: str, count: int) -> None:
-  split = batches.prepare(config, split_name)
-  people = batches.people(config, split)
+  config.data.train_split = split_name
+  skeleton = skeletons.get(config.data.skeleton)
+  split = datasets.prepare(config.data, split_name, skeleton)
+  people = datasets.people(split, config)
   count = min(count, len(people))
   people = people.select(np.arange(len(people)) < count)
-  skeleton = skeletons.get(config.data.skeleton)
-  chosen, made = batches.training_crops(
-    config, split, people, np.arange(count), skeleton
-  )
+  chosen, made = batches.training_crops(config, split, people, np.arange(count))
   hw = tuple(config.model.input_hw)
-  wanted, good = split.reader.read(people.image[chosen], made.affine, hw)
+  originals = ImageCropReader(split.store, people.image)
+  wanted, good = originals.read(chosen, made.affine, hw)
   print(f"{good.sum()} augmented crops of {split_name}; grey levels of 255\n")
   print(f"{'':28s}{'mean':>7s}{'> 8':>7s}{'PSNR dB':>9s}{'MB/person':>11s}")
   for density in DENSITIES:
     config.data.crop_density = density
-    reader = batches.prepare_crops(config, split, people, split_name)
-    assert reader is not None
+    reader = batches.train_reader(config, split, people)
     found, _ = reader.read(chosen, made.affine, hw)
     stored = reader.stored_bytes / len(people) / 1e6
     name = f"density {density:g}" if density < 1e9 else "density without limit"

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline import batches as pipeline
+from input_pipeline import batches, datasets
+from input_pipeline.image_crops import ImageCropReader
 from tests import fixtures
-from tokenpose_jax import checkpoint, codec, convert, models, train_state
+from tokenpose_jax import checkpoint, codec, convert, network
 
 
 def compare(fields: dict[str, Any], weights: Any, images: Any) -> dict:
@@ -56,11 +57,14 @@ def trained(workdir: str) -> dict:
   step = saved.choose("best")
   meta = saved.read_meta(step)
   config = ConfigDict(meta["config"])
-  split = pipeline.prepare(config, config.data.eval_split)
-  people = pipeline.people(config, split)
+  name = config.data.eval_split
+  skeleton = datasets.skeleton_of(config.data, name)
+  split = datasets.prepare(config.data, name, skeleton)
+  people = datasets.people(split, config)
+  reader = ImageCropReader(split.store, people.image)
   slots = np.arange(config.eval.batch_size)
-  batches = pipeline.eval_batches(config, split, people, slots=slots)
-  crops = [batch["image"][batch["mask"] > 0] for batch in batches]
+  passed = batches.eval_batches(config, people, reader, slots=slots)
+  crops = [batch["image"][batch["mask"] > 0] for batch in passed]
   images = network.normalize(jax.numpy.asarray(np.concatenate(crops)))
   weights = saved.restore_weights(step, meta)
   return compare(meta["config"]["model"], weights, images)

@@ -8,6 +8,7 @@ purpose: points are moved and heatmaps drawn without loops over keypoints.
 import cv2
 import numpy as np
 
+from tokenpose_jax import config as config_lib
 from tokenpose_jax.skeletons import Skeleton
 
 MEAN = 255 * np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
@@ -55,12 +56,12 @@ def load(
   pixels = np.ascontiguousarray(crop.transpose(2, 0, 1)).astype(np.float32)
   pixels -= MEAN
   pixels *= FACTOR
-  map_hw = config.model.heatmap_hw
+  map_hw = config_lib.codec_of(config).heatmap_hw
   to_map = _affine(center, scale, degrees, map_hw[::-1])
   points = keypoints @ to_map[:, :2].T + to_map[:, 2]
   return {
     "image": pixels,
-    "target": _heatmaps(points, visible, map_hw, config.sigma),
+    "target": _heatmaps(points, visible, map_hw, config.codec.sigma),
     "weight": visible.astype(np.float32),
   }
 

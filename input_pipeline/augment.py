@@ -1,11 +1,11 @@
-"""Training augmentation: each person's crop as an affine map (reference 4.5)."""
+"""Training augmentation: a crop as an affine map (reference 4.5)."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from ml_collections import ConfigDict
 
 from input_pipeline.order import Draws
 from tokenpose_jax import geometry
@@ -16,30 +16,17 @@ HALF_BODY_PADDING = 1.5
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
-  """What n people become in their crops.
+  """The crops of n people.
 
   Attributes:
     affine: (n, 2, 3) float64, image pixels to crop pixels, mirroring included.
-    keypoints: (n, K, 2) float32 crop pixels, 0 where not labelled.
-    visible: (n, K) float32, 1 where labelled.
+    keypoints: (n, K, 2) float32 crop pixels, 0 where not labeled.
+    visible: (n, K) float32, 1 where labeled.
   """
 
-  affine: np.ndarray
-  keypoints: np.ndarray
-  visible: np.ndarray
-
-
-def plain_crops(
-  center: Float[np.ndarray, "n 2"],
-  scale: Float[np.ndarray, "n 2"],
-  keypoints: Float[np.ndarray, "n k 2"],
-  visible: Float[np.ndarray, "n k"],
-  *,
-  input_hw: Sequence[int],
-) -> Crops:
-  """The crops of an evaluation: no augmentation."""
-  affine = geometry.crop_affine(center, scale, 0.0, input_hw)
-  return _crops(affine, keypoints, visible)
+  affine: Float[np.ndarray, "n 2 3"]
+  keypoints: Float[np.ndarray, "n k 2"]
+  visible: Float[np.ndarray, "n k"]
 
 
 def augmented_crops(
@@ -49,23 +36,24 @@ def augmented_crops(
   visible: Float[np.ndarray, "n k"],
   *,
   input_hw: Sequence[int],
-  image_width: Int[np.ndarray, "n"],
+  image_width: Int[np.ndarray, " n"],
   draws: Draws,
-  settings: Any,
+  settings: ConfigDict,
   skeleton: Skeleton,
 ) -> Crops:
   """The crops of a training step.
 
-  Half body, then scale, rotation and mirroring, in the original's order. The
-  image is not mirrored but the map: the crop is the same, and no whole image
+  Half body, then scale, rotation and mirroring, in the order of reference 4.5.
+  The map is mirrored, not the image: the crop is the same, and no whole image
   is ever copied.
 
   Args:
-    center, scale: of the people's boxes (`geometry.box_to_center_scale`).
-    keypoints: image pixels.
-    visible: 1 where labelled, else 0.
-    input_hw: crop size.
-    image_width: of each person's image, pixels.
+    center: (n, 2) of the people's boxes (`geometry.box_to_center_scale`).
+    scale: (n, 2) likewise.
+    keypoints: (n, K, 2) image pixels.
+    visible: (n, K) 1 where labeled, else 0.
+    input_hw: crop size, pixels.
+    image_width: (n,) of each person's image, pixels.
     draws: the random numbers, (n,) each.
     settings: `config.augment`.
     skeleton: for the halves of the body and the flip pairs.
@@ -78,7 +66,7 @@ def augmented_crops(
   want_upper = draws.upper < settings.half_body_upper_probability
   for i in np.flatnonzero(halved):
     half = half_body(
-      keypoints[i], visible[i], want_upper[i], input_hw, skeleton
+      keypoints[i], visible[i], bool(want_upper[i]), input_hw, skeleton
     )
     if half is not None:
       center[i], scale[i] = half
@@ -99,20 +87,53 @@ def augmented_crops(
   affine[flip] = geometry.compose(
     affine[flip], geometry.mirror(image_width[flip])
   )
-  crops = _crops(affine, keypoints, visible)
-  order = skeleton.flip_permutation
-  for values in (crops.keypoints, crops.visible):
-    values[flip] = values[flip][:, order]
-  return crops
+  points = geometry.transform(affine, keypoints)
+  points = np.where(visible[..., None] > 0, points, 0.0).astype(np.float32)
+  labeled = visible.astype(np.float32)
+  mirror = skeleton.flip_permutation
+  for values in (points, labeled):
+    values[flip] = values[flip][:, mirror]
+  return Crops(affine, points, labeled)
+
+
+def reach(
+  center: Float[np.ndarray, "n 2"],
+  scale: Float[np.ndarray, "n 2"],
+  input_hw: Sequence[int],
+  settings: ConfigDict,
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
+  """Lowest and highest (x, y) that scaled and rotated crops can show.
+
+  The limits are those at which `augmented_crops` clips its draws.
+
+  Args:
+    center: (n, 2) of the unaugmented crops.
+    scale: (n, 2) likewise.
+    input_hw: crop size, pixels.
+    settings: `config.augment`.
+
+  Returns:
+    two (n, 2), image pixels.
+  """
+  width = scale[:, :1] * geometry.SCALE_UNIT * (1 + settings.scale)
+  half = np.concatenate([width, width * input_hw[0] / input_hw[1]], 1) / 2
+  turn = np.deg2rad(2 * settings.rotation_degrees)
+  if settings.rotation_probability <= 0:
+    turn = 0.0
+  other = half[:, ::-1]
+  # |x| cos + |y| sin of the angle is largest where a corner lies on the axis.
+  angle = np.minimum(turn, np.arctan2(other, half))
+  extent = half * np.cos(angle) + other * np.sin(angle)
+  return center - extent, center + extent
 
 
 def half_body(
   keypoints: Float[np.ndarray, "k 2"],
-  visible: Float[np.ndarray, "k"],
+  visible: Float[np.ndarray, " k"],
   want_upper: bool,
   input_hw: Sequence[int],
   skeleton: Skeleton,
-) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]] | None:
+) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]] | None:
   """Centre and scale of the upper or lower half, None where it has no points.
 
   The wanted half, if it has more than 2 labelled keypoints; else the lower one
@@ -133,9 +154,3 @@ def half_body(
   size = geometry.to_aspect(size, input_hw)
   scale = size / geometry.SCALE_UNIT * HALF_BODY_PADDING
   return chosen.mean(0).astype(np.float32), scale.astype(np.float32)
-
-
-def _crops(affine: np.ndarray, keypoints: np.ndarray, visible: np.ndarray):
-  points = geometry.transform(affine, keypoints)
-  points = np.where(visible[..., None] > 0, points, 0.0)
-  return Crops(affine, points.astype(np.float32), visible.astype(np.float32))

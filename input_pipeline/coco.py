@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from input_pipeline.builders import CocoKeypoints as CocoImages
-from input_pipeline.coco_checks import check, check_outline, parse_json
+from input_pipeline.coco_rules import check, check_outline, parse_json
 from input_pipeline.files import read_bytes, require_file, require_folder
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import geometry, skeletons
@@ -80,20 +80,16 @@ def splits(folder: str) -> list[str]:
   )
 
 
-def read_unchecked(
-  folder: str, split: str, skeleton: Skeleton
-) -> dict[str, Any]:
+def read_unchecked(folder: str, split: str) -> dict[str, Any]:
   """COCO's dict; only its outer structure has been validated.
 
   Args:
     folder: of the data.
     split: of the folder.
-    skeleton: plays no part here.
 
   Raises:
     InputError: the file cannot be found or read.
   """
-  del skeleton
   path = _find(folder, split)
   content = parse_json(read_bytes(path), path)
   check_outline(content, path)
@@ -120,8 +116,8 @@ def skeleton_of(folder: str, split: str) -> Skeleton:
         defined.append(skeleton)
   if len(defined) != 1:
     raise InputError(
-      f"{path}: {len(defined)} different keypoint sets in its categories,"
-      " one is needed; give a skeleton file with --config.data.skeleton=FILE.json"
+      f"{path}: {len(defined)} different keypoint sets in its categories, one"
+      " is needed; give a skeleton file with --config.data.skeleton=FILE.json"
     )
   return defined[0]
 

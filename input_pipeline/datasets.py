@@ -40,9 +40,7 @@ class Dataset(Protocol):
   ) -> Annotations:
     """The annotations of a split, checked."""
 
-  def read_unchecked(
-    self, folder: str, split: str, skeleton: Skeleton
-  ) -> dict[str, Any]:
+  def read_unchecked(self, folder: str, split: str) -> dict[str, Any]:
     """The annotations of a split for the doctor: COCO's dict."""
 
   def splits(self, folder: str) -> list[str]:

@@ -24,8 +24,8 @@ from absl import logging
 from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 
-from input_pipeline import annotations as annotations_lib
-from input_pipeline.images import CocoKeypoints, read_pixels
+from input_pipeline import coco
+from input_pipeline.decode import read_pixels
 from tokenpose_jax.errors import InputError
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], ArrayLike]
@@ -51,8 +51,8 @@ def write(
     InputError: the folder cannot be used, or the detector returned no boxes
       (N, 5); naming the image.
   """
-  content = annotations_lib.read_unchecked(folder, split)
-  images = CocoKeypoints.folder(folder, split)
+  content = coco.read_unchecked(folder, split)
+  images = coco.image_folder(folder, split)
   found = []
   for image in content["images"]:
     pixels = read_pixels(os.path.join(images, image["file_name"]))

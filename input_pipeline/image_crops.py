@@ -1,11 +1,8 @@
 """Crops of people, read from the encoded images."""
 
-import threading
-
 import cv2
 import numpy as np
 import tensorflow as tf
-from absl import logging
 from jaxtyping import Bool, Float, Int, UInt8
 
 from input_pipeline.decode import decode_windows, reason
@@ -15,7 +12,7 @@ from tokenpose_jax.crops import aligned_zeros, warp
 
 
 class ImageCropReader:
-  """Reads crops of people; an unreadable image is named once."""
+  """Reads crops of people; a store names an unreadable image once."""
 
   def __init__(self, store: ImageStore, image: Int[np.ndarray, " n"]):
     """Opens nothing.
@@ -26,8 +23,6 @@ class ImageCropReader:
     """
     self._store = store
     self._image = image
-    self._bad: set[int] = set()
-    self._lock = threading.Lock()
     cv2.setNumThreads(1)  # tf.data already runs this in parallel.
 
   def read(
@@ -55,22 +50,9 @@ class ImageCropReader:
     )
     for i, image in enumerate(decode_windows(encoded, windows)):
       if isinstance(image, tf.errors.OpError):
-        self._report(int(numbers[i]), image)
+        self._store.warn_unreadable(int(numbers[i]), reason(image))
       else:
         good[i] = True
         window, corner = image
         warp(window, corner, affine[i], crops[i])
     return crops, good
-
-  def _report(self, number: int, error: tf.errors.OpError) -> None:
-    with self._lock:
-      new = number not in self._bad
-      self._bad.add(number)
-    if new:
-      logging.warning(
-        "cannot read the image %s, its people are skipped: %s (after"
-        " repairing it, delete the prepared data in %s)",
-        self._store.names[number],
-        reason(error),
-        self._store.path,
-      )

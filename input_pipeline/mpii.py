@@ -23,7 +23,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from input_pipeline.builders import MpiiHumanPose
-from input_pipeline.coco_checks import parse_json
+from input_pipeline.coco_rules import parse_json
 from input_pipeline.files import read_bytes, require_folder
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import geometry, skeletons
@@ -95,20 +95,16 @@ def skeleton_of(folder: str, split: str) -> Skeleton:
   return skeletons.MPII_16
 
 
-def read_unchecked(
-  folder: str, split: str, skeleton: Skeleton
-) -> dict[str, Any]:
+def read_unchecked(folder: str, split: str) -> dict[str, Any]:
   """As `read`: COCO's dict.
 
   Args:
     folder: of the data.
     split: of the folder.
-    skeleton: MPII's.
 
   Raises:
     InputError: as `read`.
   """
-  del skeleton
   return _read(folder, split).content
 
 
@@ -276,6 +272,7 @@ def _as_coco(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "category_id": 1,
         "keypoints": np.column_stack([joints, visible]).ravel().tolist(),
         "num_keypoints": int(visible.sum()),
+        "bbox": _box(entry),
         "center": list(entry["center"]),
         "scale": entry["scale"],
         "head_box": None if box is None else [v - 1 for v in box],
@@ -283,6 +280,12 @@ def _as_coco(entries: list[dict[str, Any]]) -> dict[str, Any]:
     )
   images = [{"id": ids[name], "file_name": name} for name in names]
   return {"images": images, "annotations": annotations}
+
+
+def _box(entry: Mapping[str, Any]) -> list[float]:
+  """The square around a person, x, y, w, h, 0-based; MPII has no boxes."""
+  (x, y), side = entry["center"], geometry.SCALE_UNIT * entry["scale"]
+  return [x - 1 - side / 2, y - 1 - side / 2, side, side]
 
 
 # Head boxes.

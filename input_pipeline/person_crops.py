@@ -41,8 +41,8 @@ class Regions:
     stored_hw: (n, 2) int32 its size as stored.
   """
 
-  window: np.ndarray
-  stored_hw: np.ndarray
+  window: Int[np.ndarray, "n 4"]
+  stored_hw: Int[np.ndarray, "n 2"]
 
   @property
   def affine(self) -> Float[np.ndarray, "n 2 3"]:
@@ -63,9 +63,16 @@ def regions(
   config: ConfigDict,
   skeleton: Skeleton,
 ) -> Regions:
-  """What any augmentation can show of people in images of these sizes."""
+  """What any augmentation can show of people.
+
+  Args:
+    people: whose crops.
+    sizes: (N, 2) height and width of each person's image, pixels.
+    config: of the run.
+    skeleton: for the halves of the body.
+  """
   settings, input_hw = config.augment, config.model.input_hw
-  low, high = _reach(people.center, people.scale, settings, input_hw)
+  low, high = augment.reach(people.center, people.scale, input_hw, settings)
   if settings.half_body_probability > 0 and skeleton.upper_body:
     enough = people.visible.sum(1) > settings.half_body_min_keypoints
     for i in np.flatnonzero(enough):
@@ -74,11 +81,11 @@ def regions(
           people.keypoints[i], people.visible[i], upper, input_hw, skeleton
         )
         if half is not None:
-          ends = _reach(half[0][None], half[1][None], settings, input_hw)
+          ends = augment.reach(half[0][None], half[1][None], input_hw, settings)
           low[i] = np.minimum(low[i], ends[0][0])
           high[i] = np.maximum(high[i], ends[1][0])
   limit = sizes[:, ::-1]
-  # At least a pixel, also of who is outside the image.
+  # At least one pixel, even for people outside the image.
   low = np.floor(low).astype(np.int64) - MARGIN
   low = np.maximum(np.minimum(low, limit - 1), 0)
   high = np.ceil(high).astype(np.int64) + MARGIN + 1
@@ -88,20 +95,6 @@ def regions(
   zoom = np.minimum(1, config.data.crop_density / density)[:, None]
   stored = np.ceil(window[:, 2:] * zoom)
   return Regions(window.astype(np.int32), stored.astype(np.int32))
-
-
-def _reach(center, scale, settings, input_hw):
-  """Lowest and highest (x, y) that scaled and rotated crops read."""
-  width = scale[:, :1] * geometry.SCALE_UNIT * (1 + settings.scale)
-  half = np.concatenate([width, width * input_hw[0] / input_hw[1]], 1) / 2
-  turn = np.deg2rad(2 * settings.rotation_degrees)
-  if settings.rotation_probability <= 0:
-    turn = 0.0
-  other = half[:, ::-1]
-  # |x| cos + |y| sin of the angle is largest where a corner lies on the axis.
-  angle = np.minimum(turn, np.arctan2(other, half))
-  extent = half * np.cos(angle) + other * np.sin(angle)
-  return center - extent, center + extent
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -127,11 +120,19 @@ class PersonCrops(tfds.core.GeneratorBasedBuilder):
     self,
     name: str,
     store: ImageStore,
-    image: Int[np.ndarray, "n"],
+    image: Int[np.ndarray, " n"],
     regions: Regions,
     data_dir: str = "",
   ):
-    """Args: a name, the images, each person's image and region, a place."""
+    """Describes the crops.
+
+    Args:
+      name: of the split.
+      store: the images.
+      image: (N,) index of each person's image in the store.
+      regions: of the people.
+      data_dir: where to prepare them; "": TFDS's own directory.
+    """
     digest = hashlib.sha256()
     for part in (image, regions.window, regions.stored_hw):
       digest.update(np.ascontiguousarray(part, np.int32).tobytes())

@@ -20,15 +20,15 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Int
 
-from input_pipeline.coco_checks import parse_json
+from input_pipeline.coco_rules import parse_json
 from tokenpose_jax.errors import InputError
 
 FEW = 30  # people; with fewer the estimate is said to be rough
 
 
 def estimate(
-  keypoints: Float[np.ndarray, "r n k 3"], areas: Float[np.ndarray, "n"]
-) -> tuple[Float[np.ndarray, "k"], Int[np.ndarray, "k"]]:
+  keypoints: Float[np.ndarray, "r n k 3"], areas: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " k"], Int[np.ndarray, " k"]]:
   """Sigmas of K keypoints.
 
   Args:
@@ -53,7 +53,7 @@ def estimate(
 
 def read(
   paths: list[str],
-) -> tuple[Float[np.ndarray, "r n k 3"], Float[np.ndarray, "n"]]:
+) -> tuple[Float[np.ndarray, "r n k 3"], Float[np.ndarray, " n"]]:
   """The people that all files have, with the mean of their areas.
 
   Raises:

@@ -7,6 +7,7 @@ file system of TensorFlow.
 
 import io
 import os
+import threading
 import weakref
 from collections.abc import Callable
 
@@ -78,6 +79,8 @@ class ImageStore:
     self._shard, self._offset, self._length = table[:, :3].T
     self.sizes = table[:, 3:].astype(np.int32)
     self._files = [_File(file) for file in files]
+    self._unreadable: set[int] = set()
+    self._lock = threading.Lock()
 
   def read(self, number: int, start: int = 0, length: int = -1) -> bytes:
     """An image's bytes.
@@ -90,6 +93,25 @@ class ImageStore:
     length = int(self._length[number]) if length < 0 else length
     file = self._files[self._shard[number]]
     return file.read(int(self._offset[number]) + start, length)
+
+  def warn_unreadable(self, number: int, reason: str) -> None:
+    """Logs, once, that an image cannot be read.
+
+    Args:
+      number: index of the image.
+      reason: why.
+    """
+    with self._lock:
+      new = number not in self._unreadable
+      self._unreadable.add(number)
+    if new:
+      logging.warning(
+        "cannot read the image %s, its people are skipped: %s (after"
+        " repairing it, delete the prepared data in %s)",
+        self.names[number],
+        reason,
+        self.path,
+      )
 
 
 class _File:

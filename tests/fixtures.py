@@ -9,6 +9,10 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
+
+from input_pipeline import batches, datasets
+from input_pipeline.image_crops import ImageCropReader
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The full set, or where that is not at hand the numeric part that lies in the
@@ -215,6 +219,29 @@ def coco_folder(
   file = path / "annotations" / f"person_keypoints_{split}.json"
   file.write_text(json.dumps(content))
   return content
+
+
+def data_of(folder) -> ConfigDict:
+  """`config.data` of a folder, as far as annotations are read from it."""
+  return ConfigDict({"dir": str(folder)})
+
+
+def prepare(config: ConfigDict, split: str) -> datasets.Split:
+  """Opens a split as a run does."""
+  skeleton = datasets.skeleton_of(config.data, split)
+  return datasets.prepare(config.data, split, skeleton)
+
+
+def train_batches(config, split, people, reader=None, **options):
+  """A run's training batches, read as the config says."""
+  reader = reader or batches.train_reader(config, split, people)
+  return batches.train_batches(config, split, people, reader, **options)
+
+
+def eval_batches(config, split, people, **options):
+  """One pass over people."""
+  reader = ImageCropReader(split.store, people.image)
+  return batches.eval_batches(config, people, reader, **options)
 
 
 def train_stems() -> list[str]:

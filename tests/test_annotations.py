@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from configs import default
 from input_pipeline import coco as coco_lib
 from input_pipeline.people import Annotations
 from tests import fixtures
@@ -14,8 +13,7 @@ from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
 
 COCO = skeletons.COCO_17
-MODEL = default.get_config().model
-PADDING = default.get_config().data.padding
+INPUT_HW, PADDING = (256, 192), 1.25
 SIZES = {"b.jpg": (100, 120), "a.jpg": (200, 90)}  # ids 100 and 99
 
 
@@ -26,7 +24,7 @@ def original(tmp_path):
   (tmp_path / "annotations").mkdir()
   path = tmp_path / "annotations" / "person_keypoints_val2017.json"
   path.write_bytes(source.read_bytes())
-  return coco_lib.read(str(tmp_path), "val2017", COCO)
+  return coco_lib.read(fixtures.data_of(tmp_path), "val2017", COCO)
 
 
 @pytest.fixture
@@ -55,7 +53,7 @@ def people_of(*persons):
   ]
   content = {"images": images, "annotations": list(persons)}
   return coco_lib.annotated_people(
-    Annotations("here.json", "", content), COCO, MODEL, PADDING
+    Annotations("here.json", "", content), INPUT_HW, PADDING
   )
 
 
@@ -73,7 +71,7 @@ def refused(call, *parts):
 
 
 def test_people_are_the_originals(original):
-  people = coco_lib.annotated_people(original, COCO, MODEL, PADDING)
+  people = coco_lib.annotated_people(original, INPUT_HW, PADDING)
   cases = [
     fixtures.case(name)
     for name in fixtures.case_names()
@@ -104,7 +102,7 @@ def test_people_are_the_originals(original):
 def test_people_come_in_the_originals_order(original):
   """Found again by their keypoints."""
   wanted = fixtures.expected()["coco_annotation_ids_in_order"]
-  people = coco_lib.annotated_people(original, COCO, MODEL, PADDING)
+  people = coco_lib.annotated_people(original, INPUT_HW, PADDING)
   entries = {e["id"]: e for e in original.content["annotations"]}
   assert len(people) == len(wanted)
   for number, identity in enumerate(wanted):
@@ -117,7 +115,7 @@ def test_people_come_in_the_originals_order(original):
 def test_boxes_are_the_originals(original):
   """Clean boxes, from centre and scale; the longer side of the two."""
   facts = fixtures.expected()
-  people = coco_lib.annotated_people(original, COCO, MODEL, PADDING)
+  people = coco_lib.annotated_people(original, INPUT_HW, PADDING)
   for number, name in enumerate(facts["coco_annotation_ids_in_order"]):
     x, y, w, h = facts["coco_clean_bbox"][str(name)]
     center = [x + (w - 1) / 2, y + (h - 1) / 2]
@@ -138,7 +136,7 @@ def test_detections_are_the_originals(original):
   assert len(records) == 2
   for key, wanted in records.items():
     people = coco_lib.detected_people(
-      str(path), original, COCO, MODEL, PADDING, float(key.split("_")[-1])
+      str(path), original, COCO, INPUT_HW, PADDING, float(key.split("_")[-1])
     )
     assert len(people) == len(wanted)
     for number, record in enumerate(wanted):
@@ -206,12 +204,12 @@ def test_visible_and_occluded_are_both_labelled():
 
 
 def test_identity_is_the_hash_of_the_bytes(folder):
-  read = coco_lib.read(str(folder), "train", COCO)
+  read = coco_lib.read(fixtures.data_of(folder), "train", COCO)
   raw = file_of(folder).read_bytes()
   assert read.sha256 == hashlib.sha256(raw).hexdigest()
   assert read.path == str(file_of(folder))
   file_of(folder).write_bytes(raw + b" ")
-  again = coco_lib.read(str(folder), "train", COCO)
+  again = coco_lib.read(fixtures.data_of(folder), "train", COCO)
   assert again.sha256 != read.sha256
   assert again.content == read.content
 
@@ -222,7 +220,7 @@ def test_identity_is_the_hash_of_the_bytes(folder):
 def test_missing_folder(tmp_path):
   path = tmp_path / "nowhere"
   refused(
-    lambda: coco_lib.read(str(path), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(path), "train", COCO),
     path,
     "does not exist",
     "--config.data.dir",
@@ -231,7 +229,7 @@ def test_missing_folder(tmp_path):
 
 def test_empty_folder(tmp_path):
   refused(
-    lambda: coco_lib.read(str(tmp_path), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(tmp_path), "train", COCO),
     tmp_path,
     "empty",
     "annotations/person_keypoints_SPLIT.json",
@@ -242,7 +240,7 @@ def test_file_in_place_of_the_folder(tmp_path):
   path = tmp_path / "file"
   path.write_text("text")
   refused(
-    lambda: coco_lib.read(str(path), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(path), "train", COCO),
     path,
     "is not a folder",
   )
@@ -253,7 +251,7 @@ def test_missing_split(folder):
     folder, dict.fromkeys(SIZES, b""), SIZES, split="minival"
   )
   refused(
-    lambda: coco_lib.read(str(folder), "val2017", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "val2017", COCO),
     folder / "annotations" / "person_keypoints_val2017.json",
     "minival, train",
     "--config.data.eval_split",
@@ -263,7 +261,7 @@ def test_missing_split(folder):
 def test_folder_without_annotations(folder):
   file_of(folder).unlink()
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     "annotations/person_keypoints_SPLIT.json",
   )
@@ -273,7 +271,7 @@ def test_folder_without_annotations(folder):
 def test_not_json(folder, raw):
   file_of(folder).write_bytes(raw)
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     "is not JSON",
   )
@@ -291,7 +289,7 @@ def test_not_json(folder, raw):
 def test_no_coco_file(folder, content, part):
   file_of(folder).write_text(json.dumps(content))
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     part,
   )
@@ -301,7 +299,7 @@ def test_no_coco_file(folder, content, part):
 def test_image_without_a_field(folder, field):
   edit(folder, lambda content: content["images"][1].pop(field))
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     "99",
     repr(field),
@@ -311,7 +309,7 @@ def test_image_without_a_field(folder, field):
 def test_repeated_image_ids(folder):
   edit(folder, lambda content: content["images"][1].update(id=100))
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     "image ids repeat",
   )
@@ -321,7 +319,7 @@ def test_repeated_image_ids(folder):
 def test_annotation_without_a_field(folder, field):
   edit(folder, lambda content: content["annotations"][1].pop(field))
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     "annotation 2",
     repr(field),
@@ -332,7 +330,7 @@ def test_annotation_without_a_field(folder, field):
 def test_annotation_of_an_unknown_image(folder, image):
   edit(folder, lambda content: content["annotations"][1].update(image_id=image))
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     "annotation 2",
     f"image {image}",
@@ -342,7 +340,7 @@ def test_annotation_of_an_unknown_image(folder, image):
 def test_wrong_keypoint_count(folder):
   edit(folder, lambda content: content["annotations"][1]["keypoints"].pop())
   refused(
-    lambda: coco_lib.read(str(folder), "train", COCO),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
     file_of(folder),
     "50 keypoint numbers, expected 51",
     "--config.data.skeleton",
@@ -351,9 +349,9 @@ def test_wrong_keypoint_count(folder):
     folder,
     lambda content: content["annotations"][1]["keypoints"].append(2),
   )
-  coco_lib.read(str(folder), "train", COCO)
+  coco_lib.read(fixtures.data_of(folder), "train", COCO)
   refused(
-    lambda: coco_lib.read(str(folder), "train", skeletons.MPII_16),
+    lambda: coco_lib.read(fixtures.data_of(folder), "train", skeletons.MPII_16),
     "51 keypoint numbers, expected 48",
     "mpii_16",
   )
@@ -372,9 +370,9 @@ BOX = {"image_id": 99, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}
 def detected(folder, content, min_score=0.0):
   path = folder / "boxes.json"
   path.write_text(content if isinstance(content, str) else json.dumps(content))
-  read = coco_lib.read(str(folder), "train", COCO)
+  read = coco_lib.read(fixtures.data_of(folder), "train", COCO)
   return coco_lib.detected_people(
-    str(path), read, COCO, MODEL, PADDING, min_score
+    str(path), read, COCO, INPUT_HW, PADDING, min_score
   )
 
 
@@ -415,11 +413,11 @@ def test_bad_detector_file(folder, content, parts):
 
 
 def test_missing_detector_file(folder):
-  read = coco_lib.read(str(folder), "train", COCO)
+  read = coco_lib.read(fixtures.data_of(folder), "train", COCO)
   for path in (folder / "no.json", folder):
     refused(
       lambda p=path: coco_lib.detected_people(
-        str(p), read, COCO, MODEL, PADDING, 0.0
+        str(p), read, COCO, INPUT_HW, PADDING, 0.0
       ),
       path,
       "eval.boxes",

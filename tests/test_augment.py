@@ -50,6 +50,15 @@ def stacked(*draws):
   return Draws(*np.array(rows).T)
 
 
+def plain_crops(center, scale, keypoints, visible, input_hw):
+  """The crops of an evaluation: no augmentation."""
+  affine = geometry.crop_affine(center, scale, 0.0, input_hw)
+  points = np.where(
+    visible[..., None] > 0, geometry.transform(affine, keypoints), 0
+  )
+  return augment.Crops(affine, points.astype(np.float32), visible)
+
+
 def first(crops):
   """The first of several crops, alone."""
   return augment.Crops(crops.affine[0], crops.keypoints[0], crops.visible[0])
@@ -69,7 +78,7 @@ def crop_of(case):
   input_hw = case["settings"]["image_size_wh"][::-1]
   width = fixtures.expected()["decoded_images"][case["image"]]["shape"][1]
   if case["mode"] == "eval":
-    return first(augment.plain_crops(*person, input_hw=input_hw)), width
+    return first(plain_crops(*person, input_hw)), width
   crops = augment.augmented_crops(
     *person,
     input_hw=input_hw,
@@ -163,7 +172,7 @@ def zoom(crop):
 
 def test_plain_draws_are_the_plain_crop():
   person = [value[None] for value in a_person()]
-  plain = first(augment.plain_crops(*person, input_hw=INPUT_HW))
+  plain = first(plain_crops(*person, INPUT_HW))
   crop = augmented(a_person())
   np.testing.assert_array_equal(crop.affine, plain.affine)
   np.testing.assert_array_equal(crop.keypoints, plain.keypoints)

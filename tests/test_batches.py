@@ -1,6 +1,5 @@
 """From a config to batches: the same on any number of processes."""
 
-import dataclasses
 import itertools
 import json
 import shutil
@@ -9,10 +8,11 @@ import time
 
 import numpy as np
 import pytest
-from input_pipeline.images import ImageStore
 
 from configs import default
-from input_pipeline import augment, batches, crops, order
+from input_pipeline import augment, batches, datasets, order
+from input_pipeline.image_crops import ImageCropReader
+from input_pipeline.store import ImageStore
 from tests import fixtures
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
@@ -72,8 +72,8 @@ def prepared(tmp_path_factory):
   annotations.insert(1, fixtures.person(97, (1100, 800, 90, 95)))
   fixtures.coco_folder(path / "data", image_bytes(), SIZES, annotations)
   config = config_for(path)
-  split = batches.prepare(config, "train")
-  people = batches.people(config, split)
+  split = fixtures.prepare(config, "train")
+  people = datasets.people(split, config)
   assert len(people) == 8
   return config, split, people
 
@@ -85,7 +85,7 @@ def names_of(split, people):
 def train(prepared, count, slots=None, **options):
   """The first batches of a run."""
   slots = np.arange(BATCH) if slots is None else np.asarray(slots)
-  found = batches.train_batches(*prepared, slots=slots, **options)
+  found = fixtures.train_batches(*prepared, slots=slots, **options)
   return list(itertools.islice(found, count))
 
 
@@ -94,7 +94,7 @@ def evaluate(prepared, slots=None, batch_size=BATCH):
   config = config.copy_and_resolve_references()
   config.eval.batch_size = batch_size
   slots = np.arange(batch_size) if slots is None else np.asarray(slots)
-  return list(batches.eval_batches(config, split, people, slots=slots))
+  return list(fixtures.eval_batches(config, split, people, slots=slots))
 
 
 def assert_equal(one, other):
@@ -119,10 +119,10 @@ def reads(monkeypatch):
       positions.append(position)
     return person_at(seed, position, people)
 
-  def watched_read(store, number):
+  def watched_read(store, number, *part):
     with lock:
       images.append(number)
-    return read(store, number)
+    return read(store, number, *part)
 
   monkeypatch.setattr(order, "person_at", watched_person_at)
   monkeypatch.setattr(ImageStore, "read", watched_read)
@@ -136,7 +136,7 @@ def reads(monkeypatch):
 def test_train_batch_is_what_the_steps_give(prepared, first):
   """position -> person and draws -> crop, composed here by hand."""
   config, split, people = prepared
-  reader = crops.CropReader(split.store)
+  reader = ImageCropReader(split.store, people.image)
   found = train(prepared, 3, first_step=first)
   for step, batch in enumerate(found, first):
     assert batch["image"].shape == (BATCH, *INPUT_HW, 3)
@@ -157,11 +157,11 @@ def test_train_batch_is_what_the_steps_give(prepared, first):
         people.visible[[person]],
         input_hw=INPUT_HW,
         image_width=np.array([SIZES[split.store.names[image]][1]]),
-        draws=order.draws_at(config.seed, [position]),
+        draws=order.draws_at(config.seed, np.array([position])),
         settings=config.augment,
         skeleton=skeletons.COCO_17,
       )
-      pixels, good = reader.read(image[None], crop.affine, INPUT_HW)
+      pixels, good = reader.read(np.array([person]), crop.affine, INPUT_HW)
       np.testing.assert_array_equal(batch["image"][[slot]], pixels)
       np.testing.assert_array_equal(batch["keypoints"][[slot]], crop.keypoints)
       np.testing.assert_array_equal(batch["visible"][[slot]], crop.visible)
@@ -227,10 +227,10 @@ def test_a_slow_image_does_not_lose_its_place(prepared, monkeypatch):
   wanted = train(prepared, 2)
   slow, read = people.image[order.person_at(config.seed, 0, 8)], ImageStore.read
 
-  def slow_read(store, number):
+  def slow_read(store, number, *part):
     if number == slow:
       time.sleep(0.1)
-    return read(store, number)
+    return read(store, number, *part)
 
   monkeypatch.setattr(ImageStore, "read", slow_read)
   for one, two in zip(train((config, split, people), 2), wanted, strict=True):
@@ -271,8 +271,9 @@ def test_an_epoch_has_everybody_and_bad_images_keep_their_slots(prepared):
 
 
 def test_a_bad_image_is_named_once(prepared, caplog):
-  config, split, people = prepared
-  fresh = config, dataclasses.replace(split), people  # has named none yet
+  config, _, people = prepared
+  # Opened again, it has named none yet.
+  fresh = config, fixtures.prepare(config, "train"), people
   train(fresh, 10)  # five epochs
   train(fresh, 2)  # and another pass
   messages = [record.getMessage() for record in caplog.records]
@@ -299,7 +300,7 @@ def test_colors_follow_the_people(prepared):
 
 
 def test_leaving_early_is_clean(prepared):
-  found = batches.train_batches(*prepared, slots=np.arange(BATCH))
+  found = fixtures.train_batches(*prepared, slots=np.arange(BATCH))
   assert_equal(next(found), train(prepared, 1)[0])
   found.close()
   with pytest.raises(StopIteration):
@@ -328,23 +329,20 @@ def test_eval_covers_each_person_once(prepared, batch_size):
 
 def test_eval_batch_is_the_plain_crop(prepared):
   _, split, people = prepared
-  reader = crops.CropReader(split.store)
+  reader = ImageCropReader(split.store, people.image)
   batch = joined(evaluate(prepared))
   assert batch["image"].dtype == np.uint8
   assert batch["crop_to_image"].dtype == batch["mask"].dtype == np.float32
   assert batch["index"].dtype == np.int32
   for n in range(8):
-    crop = augment.plain_crops(
-      people.center[[n]],
-      people.scale[[n]],
-      people.keypoints[[n]],
-      people.visible[[n]],
-      input_hw=INPUT_HW,
+    affine = geometry.crop_affine(
+      people.center[[n]], people.scale[[n]], 0.0, INPUT_HW
     )
-    pixels, good = reader.read(people.image[[n]], crop.affine, INPUT_HW)
+    pixels, good = reader.read(np.array([n]), affine, INPUT_HW)
     np.testing.assert_array_equal(batch["image"][[n]], pixels)
     assert batch["mask"][n] == good
-    back = geometry.transform(batch["crop_to_image"][n], crop.keypoints[0])
+    points = geometry.transform(affine[0], people.keypoints[n])
+    back = geometry.transform(batch["crop_to_image"][n], points)
     np.testing.assert_allclose(back, people.keypoints[n], atol=1e-2)
 
 
@@ -386,10 +384,10 @@ def test_eval_of_detector_boxes(prepared, tmp_path):
     {"image_id": 100, "score": 0.1, **box},
   ]
   path.write_text(json.dumps(boxes))
-  people = batches.people(config, split, boxes=str(path))
+  people = datasets.people(split, config, boxes=str(path))
   assert len(people) == 2
   config.eval.min_box_score = 0.5
-  people = batches.people(config, split, boxes=str(path))
+  people = datasets.people(split, config, boxes=str(path))
   assert names_of(split, people) == ["png.jpg"]
   (batch,) = evaluate((config, split, people))
   np.testing.assert_array_equal(batch["mask"], [1, 0, 0, 0])
@@ -410,11 +408,11 @@ def test_prepare_follows_the_config(prepared, tmp_path):
   config = config.copy_and_resolve_references()
   config.data.name = "voc"
   with pytest.raises(InputError, match="'voc'; allowed: coco, mpii, syn"):
-    batches.prepare(config, "train")
+    fixtures.prepare(config, "train")
   config.data.name = "coco"
   config.data.dir = str(tmp_path / "nowhere")
   with pytest.raises(InputError, match="nowhere does not exist"):
-    batches.prepare(config, "train")
+    fixtures.prepare(config, "train")
 
 
 def test_synthetic_people_are_prepared_and_read(tmp_path):
@@ -423,23 +421,23 @@ def test_synthetic_people_are_prepared_and_read(tmp_path):
   config.data.train_split, config.data.eval_split = "train", "test"
   config.data.synthetic_train_people = 3
   config.data.synthetic_test_people = 2
-  train_split = batches.prepare(config, "train")
-  people = batches.people(config, train_split)
+  train_split = fixtures.prepare(config, "train")
+  people = datasets.people(train_split, config)
   assert len(people) >= 3
   (batch,) = train((config, train_split, people), 1)
   assert batch["mask"].all()
   assert batch["image"].std() > 5
 
-  test_split = batches.prepare(config, "test")
-  people = batches.people(config, test_split)
+  test_split = fixtures.prepare(config, "test")
+  people = datasets.people(test_split, config)
   assert len(people) >= 2
   batch = joined(evaluate((config, test_split, people)))
   assert batch["mask"].sum() == len(people)
   boxes = f"{config.data.dir}/person_detection_results/detections_test.json"
-  assert len(batches.people(config, test_split, boxes=boxes))
+  assert len(datasets.people(test_split, config, boxes=boxes))
 
   # A second run draws and prepares nothing.
   shutil.rmtree(f"{config.data.dir}/train")
-  again = batches.prepare(config, "train")
+  again = fixtures.prepare(config, "train")
   assert again.annotations == train_split.annotations
   assert again.store.read(0) == train_split.store.read(0)

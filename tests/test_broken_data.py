@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from input_pipeline import batches
+from input_pipeline import datasets
 from tests import fixtures
 from tokenpose_jax.errors import InputError
 
@@ -51,18 +51,14 @@ class Case:
 
   def run(self):
     """A training batch and an evaluation, as main.py would."""
-    skeleton = batches.skeleton_file(
-      self.config, str(self.path / "work"), "train"
-    )
-    self.config.data.skeleton = skeleton
-    split = batches.prepare(self.config, "train")
-    people = batches.people(self.config, split)
+    split = fixtures.prepare(self.config, "train")
+    people = datasets.people(split, self.config)
     slots = np.arange(3)
-    trained = batches.train_batches(self.config, split, people, slots=slots)
+    trained = fixtures.train_batches(self.config, split, people, slots=slots)
     (first,) = itertools.islice(trained, 1)
     trained.close()
-    boxes = batches.people(self.config, split, boxes=self.config.eval.boxes)
-    (evaluated,) = batches.eval_batches(self.config, split, boxes, slots=slots)
+    boxes = datasets.people(split, self.config, boxes=self.config.eval.boxes)
+    (evaluated,) = fixtures.eval_batches(self.config, split, boxes, slots=slots)
     return first, evaluated
 
 
@@ -162,9 +158,9 @@ REFUSED = {
     person(keypoints=[1, 2, 2]),
     "annotation 2 has 3 keypoint numbers",
   ),
-  "a keypoint of NaN": (keypoint(3, float("nan")), "annotation 2.*no finite"),
+  "a keypoint of NaN": (keypoint(3, float("nan")), "annotation 2.*not finite"),
   "an infinite keypoint": (keypoint(3, float("inf")), "annotation 2.*finite"),
-  "a keypoint that is text": (keypoint(3, "left"), "annotation 2.*no finite"),
+  "a keypoint that is text": (keypoint(3, "left"), "annotation 2.*not finite"),
   "a visibility of 3": (keypoint(5, 3), "annotation 2 has a visibility of 3"),
   "a visibility of -1": (keypoint(5, -1), "annotation 2 has a visibility"),
   "a box of three numbers": (person(bbox=[1, 2, 3]), "annotation 2.*'bbox'"),
@@ -174,8 +170,14 @@ REFUSED = {
   ),
   "no box": (without("annotations", "bbox"), "annotation 2.*'bbox'"),
   "a person in no image": (person(image_id=7), "annotation 2 is of image 7"),
-  "repeated image ids": (image(id=100), "image ids repeat"),
-  "repeated annotation ids": (person(id=1), "annotation 1 comes twice"),
+  "repeated image ids": (
+    image(id=100),
+    "the image 100 comes 2 times: image ids repeat",
+  ),
+  "repeated annotation ids": (
+    person(id=1),
+    "annotation 1 comes 2 times: annotation ids",
+  ),
   "an image without a size": (without("images", "width"), "'width'"),
   "an image of width 0": (image(width=0), "width and height .0, 60."),
   "an image without a name": (without("images", "file_name"), "'file_name'"),
@@ -190,7 +192,7 @@ REFUSED = {
       [e.update(keypoints=[0] * 51) for e in c.content["annotations"]],
       c.write(),
     ),
-    "no person with a labelled keypoint",
+    "no person with a labeled keypoint",
   ),
   "detector boxes that are no list": (boxes("{}"), "is a list of boxes"),
   "detector boxes of other images": (

@@ -155,8 +155,6 @@ def test_the_fingerprint_follows_the_weights():
   weights = {"a": np.arange(3.0), "b": np.ones(2)}, {}
   same = checkpoint.fingerprint(jax.tree.map(jax.numpy.asarray, weights))
   assert len(same) == 8
-  assert same == checkpoint.fingerprint(
-    jax.tree.map(np.float32, weights)
-  )
+  assert same == checkpoint.fingerprint(jax.tree.map(np.float32, weights))
   weights[0]["b"][0] = 2
   assert checkpoint.fingerprint(weights) != same

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from input_pipeline import crops, images
+from input_pipeline import decode
+from input_pipeline.image_crops import ImageCropReader
+from input_pipeline.store import ImageStore
 from tests import fixtures
 from tests.test_augment import crop_of
-from tokenpose_jax import geometry
+from tokenpose_jax import crops, geometry
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
@@ -21,9 +23,9 @@ def encoded_image(name):
 
 def decode_window(encoded, affine, output_hw):
   """What one crop reads of an image, and the window's corner."""
-  size = images.image_size(encoded)
-  windows = geometry.source_window(affine[None], output_hw, [size])
-  (found,) = crops.decode_windows([encoded], windows)
+  size = decode.image_size(encoded)
+  windows = geometry.source_window(affine[None], output_hw, np.array([size]))
+  (found,) = decode.decode_windows([encoded], windows)
   if isinstance(found, Exception):
     raise found
   return found
@@ -39,14 +41,15 @@ def read(encoded, affine, output_hw):
   return warp(*decode_window(encoded, affine, output_hw), affine, output_hw)
 
 
-class Store:
-  """Stands for `ImageStore`."""
+class Store(ImageStore):
+  """Images in memory."""
 
   def __init__(self, *images_):
-    self.names = [f"{number}.jpg" for number in range(len(images_))]
-    self.path = "/prepared"
+    sizes = [decode.image_size(image) for image in images_]
+    table = np.concatenate([np.zeros((len(sizes), 3), int), sizes], 1)
+    names = [f"{number}.jpg" for number in range(len(images_))]
+    super().__init__("/prepared", names, [], table)
     self.images = images_
-    self.sizes = np.array([images.image_size(image) for image in images_])
 
   def read(self, number):
     return self.images[number]
@@ -161,7 +164,8 @@ def test_half_an_image_raises(suffix):
 
 def test_reader_marks_a_bad_image_and_names_it_once(caplog):
   good = fixtures.encode(fixtures.smooth_image(40, 60, (200, 100, 50)))
-  reader = crops.CropReader(Store(good, b"bad", b"worse"))
+  store = Store(good, b"bad", b"worse")
+  reader = ImageCropReader(store, np.arange(3))
   for _ in range(3):
     pixels, readable = read_one(reader, 1)
     assert not readable

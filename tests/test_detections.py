@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from input_pipeline import batches, detections
+from input_pipeline import datasets, detections
 from tests import fixtures
 from tokenpose_jax.errors import InputError
 
@@ -50,8 +50,8 @@ def test_the_file_is_what_an_evaluation_reads(folder, tmp_path, caplog):
   config = default.get_config()
   config.data.dir = str(folder)
   config.data.prepared_dir = str(tmp_path / "prepared")
-  split = batches.prepare(config, "train")
-  people = batches.people(config, split, boxes=path)
+  split = fixtures.prepare(config, "train")
+  people = datasets.people(split, config, boxes=path)
   np.testing.assert_array_equal(people.image_id, [100, 98])
   np.testing.assert_allclose(people.center, [[39.5, 29.5], [34.5, 44.5]])
 

@@ -9,9 +9,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from input_pipeline import coco_rules
 from input_pipeline.doctor import __main__ as doctor
 from input_pipeline.doctor import people, pictures
 from input_pipeline.doctor.findings import ERROR, has_errors
+from input_pipeline.doctor.people import broken
 from input_pipeline.synthetic.folder import write_coco_folder
 from tests import fixtures, test_mpii
 from tokenpose_jax import skeletons
@@ -112,21 +114,25 @@ FAULTS = {
   pictures.MISSING: lambda p: p.image(2).unlink(),
   pictures.CMYK: lambda p: save(p, 3, "CMYK"),
   pictures.ROTATED: rotated_by_exif,
-  pictures.GREY: lambda p: save(p, 5, "L"),
+  pictures.GRAY: lambda p: save(p, 5, "L"),
   pictures.SIZE: wrong_size,
   pictures.SHARED: shared,
-  people.DUPLICATE_IMAGE: lambda p: p.images.append(dict(p.images[8])),
-  people.DUPLICATE_ID: lambda p: p.people.append(dict(p.people[0])),
-  people.NO_IMAGE: lambda p: p.people.append(
+  broken(coco_rules.IMAGE_ID): lambda p: p.images.append(dict(p.images[8])),
+  broken(coco_rules.ANNOTATION_ID): lambda p: p.people.append(
+    dict(p.people[0])
+  ),
+  broken(coco_rules.NO_IMAGE): lambda p: p.people.append(
     {**p.people[0], "id": -1, "image_id": -7}
   ),
   people.NO_AREA: lambda p: p.people[1].update(area=0),
   people.OUTSIDE: lambda p: set_keypoint(p.people[2], x=-30),
-  people.VISIBILITY: lambda p: set_keypoint(p.people[3], v=3),
-  people.COUNT: lambda p: p.people[4].update(keypoints=[1, 2, 2]),
+  broken(coco_rules.VISIBILITY): lambda p: set_keypoint(p.people[3], v=3),
+  broken(coco_rules.COUNT): lambda p: p.people[4].update(keypoints=[1, 2, 2]),
   people.BOX_OUTSIDE: lambda p: p.people[5].update(bbox=[-50, 0, 99, 99]),
   people.BOX_GONE: lambda p: p.people[6].update(bbox=[5000, 0, 9, 9]),
-  people.NOT_FINITE: lambda p: p.people[7].update(bbox=["x", 0, 1, 1]),
+  broken(coco_rules.BOX): lambda p: p.people[7].update(bbox=["x", 0, 1, 1]),
+  broken(coco_rules.KEYPOINTS): lambda p: set_keypoint(p.people[9], x=np.nan),
+  broken(coco_rules.CATEGORY): lambda p: p.people[10].update(category_id="a"),
   people.NO_KEYPOINT: lambda p: p.people[8].update(keypoints=[0] * 51),
   people.SWAPPED: swapped_knees,
 }
@@ -164,7 +170,7 @@ def test_a_fault_is_found_alone_and_decides_the_exit_code(
   found, _ = patient.examine()
   also = {
     people.NO_AREA: {people.BOX_GONE},
-    people.DUPLICATE_IMAGE: {pictures.UNREADABLE},
+    broken(coco_rules.IMAGE_ID): {pictures.UNREADABLE},
     pictures.SHARED: {people.OUTSIDE, people.BOX_OUTSIDE, people.BOX_GONE},
   }
   kinds = {f.kind for f in found} - before
@@ -183,7 +189,7 @@ def test_all_sides_swapped_shows_in_the_eyes(patient):
     entry["keypoints"] = points.ravel().tolist()
   found, _ = patient.examine()
   (swapped,) = (f for f in found if f.kind == people.SWAPPED)
-  assert "left_eye and right_eye" in swapped.where
+  assert "left_eye and right_eye" in swapped.place
 
 
 def test_people_of_one_keypoint_have_no_sides(patient):

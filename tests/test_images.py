@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from input_pipeline import builders
 from input_pipeline import coco as coco_lib
-from input_pipeline import images
+from input_pipeline import store as store_lib
 from tests import fixtures
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
@@ -39,13 +40,19 @@ def folder(tmp_path):
 
 
 def builder_of(folder, split="train"):
-  annotations = coco_lib.read(str(folder), split, skeletons.COCO_17)
-  prepared = str(folder.parent / "prepared")
-  return images.CocoKeypoints(str(folder), split, annotations, prepared)
+  annotations = coco_lib.read(
+    fixtures.data_of(folder), split, skeletons.COCO_17
+  )
+  return builders.CocoKeypoints(
+    f"{split}-{annotations.sha256[:16]}",
+    coco_lib.image_folder(str(folder), split),
+    annotations.content["images"],
+    str(folder.parent / "prepared"),
+  )
 
 
 def store_of(folder, split="train"):
-  return images.ImageStore(builder_of(folder, split), list(IMAGES))
+  return store_lib.open_store(builder_of(folder, split), list(IMAGES))
 
 
 def records(folder):
@@ -147,13 +154,13 @@ def test_several_files_of_records(folder):
     download_config=tfds.download.DownloadConfig(num_shards=3)
   )
   assert len(records(folder)) == 3
-  store = images.ImageStore(builder, list(IMAGES))
+  store = store_lib.open_store(builder, list(IMAGES))
   assert [store.read(n) for n in range(5)] == list(IMAGES.values())
 
 
 def test_a_lost_index_is_written_again(folder):
   store = store_of(folder)
-  index = os.path.join(store.path, images.INDEX)
+  index = os.path.join(store.path, store_lib.INDEX)
   os.remove(index)
   store = store_of(folder)
   assert os.path.exists(index)
@@ -162,7 +169,7 @@ def test_a_lost_index_is_written_again(folder):
 
 def test_an_index_of_other_data_is_refused(folder):
   store = store_of(folder)
-  np.save(os.path.join(store.path, images.INDEX), np.zeros((3, 5), np.int64))
+  np.save(os.path.join(store.path, store_lib.INDEX), np.zeros((3, 5), np.int64))
   with pytest.raises(
     InputError, match=r"holds 3 images, 5 are expected; delete"
   ) as error:

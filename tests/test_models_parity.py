@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import fixtures
-from tokenpose_jax import convert
+from tokenpose_jax import convert, network
 
 TOLERANCE = {  # reference 2.6: largest and rms difference of a heatmap value
   "none": (3e-5, 5e-6),

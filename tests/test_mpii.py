@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 
 from configs import default
-from input_pipeline import batches, mpii
+from input_pipeline import datasets, mpii
 from tests import fixtures
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
@@ -124,8 +124,16 @@ def folder(tmp_path):
   return path
 
 
+def read_of(folder, split="valid"):
+  return mpii.read(fixtures.data_of(folder), split, MPII)
+
+
 def people_of(folder, split="valid"):
-  return mpii.people(mpii.read(str(folder), split, MPII))
+  return mpii.annotated_people(read_of(folder, split), (256, 256), 1.25)
+
+
+def benchmark_of(config, annotations, people):
+  return mpii.benchmark(annotations, people, MPII, config, None)
 
 
 # Records.
@@ -135,8 +143,8 @@ def test_people_are_the_originals(tmp_path):
   source = fixtures.require(fixtures.PARITY / "data" / "mpii_annotations.json")
   (tmp_path / "annot").mkdir()
   (tmp_path / "annot" / "valid.json").write_bytes(source.read_bytes())
-  annotations = mpii.read(str(tmp_path), "valid", MPII)
-  people = mpii.people(annotations)
+  annotations = mpii.read(fixtures.data_of(tmp_path), "valid", MPII)
+  people = mpii.annotated_people(annotations, (256, 256), 1.25)
   cases = [
     fixtures.case(name)
     for name in fixtures.case_names()
@@ -167,8 +175,8 @@ def test_a_center_of_minus_one_is_left_alone(folder):
 def test_people_keep_the_files_order_and_share_images(folder):
   order = [3, 0, 5, 1, 2, 4]
   write_json(folder, [person(n) for n in order])
-  annotations = mpii.read(str(folder), "valid", MPII)
-  people = mpii.people(annotations)
+  annotations = mpii.read(fixtures.data_of(folder), "valid", MPII)
+  people = mpii.annotated_people(annotations, (256, 256), 1.25)
   names = [i["file_name"] for i in annotations.content["images"]]
   assert len(names) == 3
   assert [names[i] for i in people.image] == [person(n)["image"] for n in order]
@@ -185,24 +193,25 @@ def test_from_a_folder_to_batches(folder, tmp_path):
   config.data.eval_split = "valid"
   config.model.input_hw = (32, 32)
   config.train.batch_size = config.eval.batch_size = 4
-  split = batches.prepare(config, "valid")
-  people = batches.people(config, split)
+  split = fixtures.prepare(config, "valid")
+  people = datasets.people(split, config)
   np.testing.assert_array_equal(split.widths, [w for _, w in SIZES])
-  found = batches.train_batches(config, split, people, slots=np.arange(4))
+  found = fixtures.train_batches(config, split, people, slots=np.arange(4))
   batch = next(found)
   found.close()
   assert batch["image"].shape == (4, 32, 32, 3)
   assert batch["keypoints"].shape == (4, 16, 2)
   assert batch["mask"].all()
-  passed = list(batches.eval_batches(config, split, people, slots=np.arange(4)))
+  passed = list(
+    fixtures.eval_batches(config, split, people, slots=np.arange(4))
+  )
   assert [int(b["mask"].sum()) for b in passed] == [4, 2]
-  truth = batches.ground_truth(config, people)
+  truth = benchmark_of(config, split.annotations, people).ground_truth
   assert truth["keypoints"].shape == (COUNT, 16, 2)
   wanted = np.array([head_box(n) for n in range(COUNT)]) - 1
   np.testing.assert_allclose(truth["head_boxes"], wanted)
-  assert batches.ground_truth(default.get_config(), people) is None
   with pytest.raises(InputError, match="own boxes"):
-    batches.people(config, split, boxes="some.json")
+    datasets.people(split, config, boxes="some.json")
 
 
 def test_pckh_without_head_boxes_is_refused(folder):
@@ -210,7 +219,7 @@ def test_pckh_without_head_boxes_is_refused(folder):
   config.data.name, config.data.dir = "mpii", str(folder)
   config.data.eval_split = "valid"
   with pytest.raises(InputError, match=r"6 of 6 people.*annot/gt_valid\.mat"):
-    batches.ground_truth(config, people_of(folder))
+    benchmark_of(config, read_of(folder), people_of(folder))
 
 
 # Head boxes.
@@ -299,11 +308,11 @@ def test_the_split_is_the_common_one(release, list_file):
     write_json(release, [person(2)])
   else:
     (release / "annot" / list_file).write_text("000000001.jpg\n")
-  train = mpii.read(str(release), "train", MPII).content
+  train = mpii.read(fixtures.data_of(release), "train", MPII).content
   names = [i["file_name"] for i in train["images"]]
   assert names == ["000000000.jpg", "000000002.jpg"]
   if list_file != "valid.json":  # which would be the split itself
-    valid = mpii.read(str(release), "valid", MPII).content
+    valid = mpii.read(fixtures.data_of(release), "valid", MPII).content
     assert [i["file_name"] for i in valid["images"]] == ["000000001.jpg"]
     assert len(valid["annotations"]) == 2
 
@@ -316,10 +325,10 @@ def test_test_images_are_left_out(tmp_path):
 
 def test_the_release_alone_has_no_validation_split(release):
   with pytest.raises(InputError, match=r"valid_images\.txt.*trainval") as error:
-    mpii.read(str(release), "train", MPII)
+    mpii.read(fixtures.data_of(release), "train", MPII)
   assert "\n" not in str(error.value)
   with pytest.raises(InputError, match="not 'test'"):
-    mpii.read(str(release), "test", MPII)
+    mpii.read(fixtures.data_of(release), "test", MPII)
 
 
 # Broken input.
@@ -352,23 +361,23 @@ def test_bad_json_is_named(folder, content, message):
 
 def test_bad_folders_and_skeletons_are_named(folder, tmp_path):
   with pytest.raises(InputError, match="nowhere does not exist"):
-    mpii.read(str(tmp_path / "nowhere"), "valid", MPII)
+    mpii.read(fixtures.data_of(tmp_path / "nowhere"), "valid", MPII)
   with pytest.raises(InputError, match=r"train\.json nor .*u12_1\.mat"):
-    mpii.read(str(folder), "train", MPII)
+    mpii.read(fixtures.data_of(folder), "train", MPII)
   with pytest.raises(InputError, match=r"coco_17 has 17.*mpii_16"):
-    mpii.read(str(folder), "valid", skeletons.COCO_17)
+    mpii.read(fixtures.data_of(folder), "valid", skeletons.COCO_17)
 
 
 @pytest.mark.parametrize("raw", [b"", b"MATLAB 5.0 MAT-file, but no"])
 def test_a_bad_release_is_named(tmp_path, raw):
   (tmp_path / "annot").mkdir()
   (tmp_path / "annot" / mpii.RELEASE).write_bytes(raw)
-  with pytest.raises(InputError, match=r"u12_1\.mat is no MATLAB"):
-    mpii.read(str(tmp_path), mpii.ALL, MPII)
+  with pytest.raises(InputError, match=r"u12_1\.mat is not a MATLAB"):
+    mpii.read(fixtures.data_of(tmp_path), mpii.ALL, MPII)
 
 
 def test_a_mat_of_something_else_is_named(tmp_path):
   (tmp_path / "annot").mkdir()
   scipy.io.savemat(tmp_path / "annot" / mpii.RELEASE, {"x": 1})
   with pytest.raises(InputError, match="is not MPII's release"):
-    mpii.read(str(tmp_path), mpii.ALL, MPII)
+    mpii.read(fixtures.data_of(tmp_path), mpii.ALL, MPII)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from input_pipeline import batches
 from input_pipeline import coco as coco_lib
+from input_pipeline import datasets
 from tests import fixtures, test_main
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
@@ -109,12 +109,12 @@ def test_trains_and_evaluates_with_no_change_of_code(folder, tmp_path):
 def test_the_annotations_own_skeleton(folder, tmp_path):
   config = default.get_config()
   config.data.dir = str(folder)
-  path = batches.skeleton_file(config, str(tmp_path / "run"), "train")
-  assert path == "coco_17"  # as the config says
+  # As the config says.
+  assert datasets.skeleton_of(config.data, "train") is skeletons.COCO_17
   config.data.skeleton = "annotations"
-  path = batches.skeleton_file(config, str(tmp_path / "run"), "train")
-  assert path == str(tmp_path / "run" / "skeleton.json")
-  found = skeletons.get(path)
+  found = datasets.skeleton_of(config.data, "train")
+  datasets.write_skeleton(found, str(tmp_path / "run"))
+  assert skeletons.get(str(tmp_path / "run" / "skeleton.json")) == found
   wanted = skeletons.Skeleton.from_dict(SKELETON)
   assert found.keypoints == wanted.keypoints
   assert found.limbs == wanted.limbs

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline import augment, batches, order, person_crops
-from input_pipeline.images import ImageStore
+from input_pipeline import augment, batches, datasets, order, person_crops
+from input_pipeline.image_crops import ImageCropReader
+from input_pipeline.store import ImageStore
 from tests import fixtures, test_batches
 from tokenpose_jax import geometry, skeletons
 
@@ -45,20 +46,20 @@ def prepared(tmp_path):
   config = test_batches.config_for(tmp_path)
   config.data.person_crops = True
   config.data.crop_density = 1e9
-  split = batches.prepare(config, "train")
-  return config, split, batches.people(config, split)
+  split = fixtures.prepare(config, "train")
+  return config, split, datasets.people(split, config)
 
 
 def train(prepared, reader, count=8):
   slots = np.arange(test_batches.BATCH)
-  found = batches.train_batches(*prepared, slots=slots, reader=reader)
+  found = fixtures.train_batches(*prepared, slots=slots, reader=reader)
   result = list(itertools.islice(found, count))
   found.close()
   return {k: np.concatenate([b[k] for b in result]) for k in result[0]}
 
 
 def reader_of(prepared):
-  return batches.prepare_crops(*prepared, "train")
+  return batches.train_reader(*prepared)
 
 
 def extreme_draws(n, seed):
@@ -148,9 +149,11 @@ def test_averaged_crops_show_the_same(tmp_path):
   fixtures.coco_folder(tmp_path / "data", encoded, size)
   config = test_batches.config_for(tmp_path)
   config.data.person_crops, config.data.crop_density = True, 1.0
-  split = batches.prepare(config, "train")
-  people = batches.people(config, split)
-  wanted = train((config, split, people), None)["image"].astype(int)
+  plain = config.copy_and_resolve_references()
+  plain.data.person_crops = False
+  split = fixtures.prepare(config, "train")
+  people = datasets.people(split, config)
+  wanted = train((plain, split, people), None)["image"].astype(int)
   reader = reader_of((config, split, people))
   found = train((config, split, people), reader)["image"].astype(int)
   inside = (wanted > 0).all(-1) & (found > 0).all(-1)
@@ -215,4 +218,5 @@ def test_people_of_bad_images_keep_their_slots(prepared):
 def test_off_by_default(prepared):
   config, split, people = prepared
   config.data.person_crops = False
-  assert batches.prepare_crops(config, split, people, "train") is None
+  reader = batches.train_reader(config, split, people)
+  assert isinstance(reader, ImageCropReader)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from etils.epath import gpath, register
 
-from input_pipeline import batches, mpii
+from input_pipeline import datasets, mpii
 from tests import fixtures, test_batches, test_mpii
 from tokenpose_jax import skeletons
 
@@ -43,16 +43,13 @@ def upload(local, remote):
 
 def batches_of(config):
   """Two training batches and an evaluation's, with and without crops."""
-  split = batches.prepare(config, "train")
-  people = batches.people(config, split)
+  split = fixtures.prepare(config, "train")
+  people = datasets.people(split, config)
   slots = np.arange(test_batches.BATCH)
-  reader = batches.prepare_crops(config, split, people, "train")
-  found = batches.train_batches(
-    config, split, people, slots=slots, reader=reader
-  )
+  found = fixtures.train_batches(config, split, people, slots=slots)
   made = list(itertools.islice(found, 2))
   found.close()
-  return made + list(batches.eval_batches(config, split, people, slots=slots))
+  return made + list(fixtures.eval_batches(config, split, people, slots=slots))
 
 
 @pytest.mark.parametrize("person_crops", [False, True])
@@ -75,12 +72,17 @@ def test_coco_is_the_same_as_on_a_disk(tmp_path, remote, person_crops):
   (index,) = tf.io.gfile.glob(
     f"{remote}/prepared/coco_keypoints/*/*/images.npy"
   )
-  tf.io.gfile.remove(index)  # which is written anew there
+  tf.io.gfile.remove(index)  # which is written again there
   shutil.rmtree(tmp_path)
   found = batches_of(config)
   for one, other in zip(found, wanted, strict=True):
     test_batches.assert_equal(one, other)
   assert tf.io.gfile.exists(index)
+
+
+def people_of(folder, split):
+  annotations = mpii.read(fixtures.data_of(folder), split, skeletons.MPII_16)
+  return mpii.annotated_people(annotations, (256, 256), 1.25)
 
 
 def test_mpii_and_its_release(tmp_path, remote):
@@ -89,7 +91,7 @@ def test_mpii_and_its_release(tmp_path, remote):
   test_mpii.write_json(tmp_path, entries, "valid")
   test_mpii.write_release(tmp_path, entries)
   upload(tmp_path, remote)
-  people = mpii.people(mpii.read(remote, "valid", skeletons.MPII_16))
+  people = people_of(remote, "valid")
   assert not np.isnan(people.head_box).any()
-  people = mpii.people(mpii.read(remote, mpii.ALL, skeletons.MPII_16))
+  people = people_of(remote, mpii.ALL)
   assert len(people) == 6

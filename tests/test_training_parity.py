@@ -8,7 +8,7 @@ import pytest
 
 from configs import default
 from tests import fixtures
-from tokenpose_jax import convert, losses, optim
+from tokenpose_jax import convert, losses, network, optim
 
 # reference 3: relative tolerance of the loss, of the global gradient norm, of
 # each gradient's norm and of the sequence of losses.

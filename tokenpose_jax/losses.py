@@ -11,7 +11,7 @@ def mse(
   heatmaps: Float[Array, "b k h w"],
   targets: Float[Array, "b k h w"],
   weights: Float[Array, "b k"],
-  mask: Float[Array, "b"] | None = None,
+  mask: Float[Array, " b"] | None = None,
 ) -> Float[Array, ""]:
   """Joint-weighted mean squared error (reference 3).
 
@@ -32,7 +32,7 @@ def ohkm(
   heatmaps: Float[Array, "b k h w"],
   targets: Float[Array, "b k h w"],
   weights: Float[Array, "b k"],
-  mask: Float[Array, "b"] | None = None,
+  mask: Float[Array, " b"] | None = None,
 ) -> Float[Array, ""]:
   """Online hard keypoint mining: each person's 8 worst joints (reference 3)."""
   per_joint = _per_joint(heatmaps, targets, weights)

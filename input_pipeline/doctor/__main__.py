@@ -17,8 +17,7 @@ os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import tensorflow as tf
 
-from input_pipeline import annotations as annotations_lib
-from input_pipeline import mpii
+from input_pipeline import datasets
 from input_pipeline.doctor import people, pictures
 from input_pipeline.doctor.findings import (
   ERROR,
@@ -27,7 +26,6 @@ from input_pipeline.doctor.findings import (
   has_errors,
   table,
 )
-from input_pipeline.images import CocoKeypoints, MpiiHumanPose
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
 
@@ -47,54 +45,52 @@ NO_SIGMAS = Kind(
 def examine(
   folder: str, name: str, splits: list[str], skeleton_name: str
 ) -> tuple[list[Finding], bytes | None, dict[str, tuple[int, int]]]:
-  """All that is wrong; a contact sheet; images and annotations by split."""
-  splits = splits or _splits(folder, name)
+  """Examines a folder.
+
+  Args:
+    folder: of the data.
+    name: of the data set.
+    splits: to examine; none: all of the folder.
+    skeleton_name: "": the annotations' own.
+
+  Returns:
+    the findings; a contact sheet (PNG); numbers of images and annotations by
+    split.
+
+  Raises:
+    InputError: the folder cannot be used.
+  """
+  dataset = datasets.get(name)
+  splits = splits or dataset.splits(folder)
+  if not splits:
+    raise InputError(f"{folder} has no annotations/person_keypoints_SPLIT.json")
   try:
-    skeleton = _skeleton(folder, name, splits, skeleton_name)
+    skeleton = (
+      skeletons.get(skeleton_name)
+      if skeleton_name
+      else dataset.skeleton_of(folder, splits[0])
+    )
   except InputError as error:
-    return [Finding(SKELETON, str(error))], None, {}
-  found = people.check_names(skeleton)
-  if skeleton.sigmas is None and name != "mpii":
-    found.append(Finding(NO_SIGMAS, skeleton.name))
+    return [Finding(SKELETON, "", str(error))], None, {}
+  findings = people.check_names(skeleton)
+  if skeleton.sigmas is None and dataset.USES_SIGMAS:
+    findings.append(Finding(NO_SIGMAS, "", skeleton.name))
   counts, by_split, folder_of = {}, {}, {}
   for split in splits:
     try:
-      if name == "mpii":
-        content = mpii.read(folder, split, skeleton).content
-        images = MpiiHumanPose.folder(folder, split)
-      else:
-        content = annotations_lib.read_unchecked(folder, split)
-        images = CocoKeypoints.folder(folder, split)
+      content = dataset.read_unchecked(folder, split)
     except InputError as error:
-      found.append(Finding(FILE, f"{split}: {error}"))
+      findings.append(Finding(FILE, split, str(error)))
       continue
     counts[split] = len(content["images"]), len(content["annotations"])
+    images = dataset.image_folder(folder, split)
     folder_of[split] = images
-    found += people.check(content, skeleton, split)
+    findings += people.check(content, skeleton, split)
     faults, by_split[split] = pictures.check(images, content["images"], split)
-    found += faults
-  found += pictures.check_shared(by_split)
-  sheet = pictures.contact_sheet(found, folder_of, skeleton)
-  return found, sheet, counts
-
-
-def _splits(folder: str, name: str) -> list[str]:
-  if name == "mpii":
-    return ["train", "valid"]
-  found = annotations_lib.splits(folder)
-  if not found:
-    raise InputError(f"{folder} has no annotations/person_keypoints_SPLIT.json")
-  return found
-
-
-def _skeleton(
-  folder: str, name: str, splits: list[str], given: str
-) -> skeletons.Skeleton:
-  if given:
-    return skeletons.get(given)
-  if name == "mpii":
-    return skeletons.MPII_16
-  return annotations_lib.skeleton_of(folder, splits[0])
+    findings += faults
+  findings += pictures.check_shared(by_split)
+  sheet = pictures.contact_sheet(findings, folder_of, skeleton)
+  return findings, sheet, counts
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("folder")
-  parser.add_argument("--name", choices=("coco", "mpii"), default="coco")
+  parser.add_argument("--name", choices=datasets.DATASETS, default="coco")
   parser.add_argument("--splits", nargs="+", help="default: all of the folder")
   parser.add_argument(
     "--skeleton",
@@ -113,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
   options = parser.parse_args(argv)
   tf.config.set_visible_devices([], "GPU")
   try:
-    found, sheet, counts = examine(
+    findings, sheet, counts = examine(
       options.folder, options.name, options.splits or [], options.skeleton
     )
   except InputError as error:
@@ -121,12 +117,12 @@ def main(argv: list[str] | None = None) -> int:
     return 1
   for split, (images, entries) in counts.items():
     print(f"{split}: {images} images, {entries} annotations")
-  print(table(found) if found else "nothing is wrong")
+  print(table(findings) if findings else "no problems found")
   if sheet:
     with tf.io.gfile.GFile(options.out, "wb") as file:
       file.write(sheet)
     print(f"contact sheet: {options.out}")
-  return int(has_errors(found))
+  return int(has_errors(findings))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
-"""What the checks find, and how it is told."""
+"""What the checks find, as data, and how it is printed."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-# Would a training stop at it, or learn what is wrong? Else what is wrong is
-# skipped, or harmless, and only to be known.
+# ERROR: stops training or teaches it something wrong. WARNING: skipped or
+# harmless, for information.
 ERROR, WARNING = "error", "warning"
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """A fault: its level, its name in the table, and what to do."""
+  """A fault.
+
+  Attributes:
+    level: `ERROR` or `WARNING`.
+    title: what is wrong, in the plural.
+    advice: what to do.
+  """
 
   level: str
   title: str
@@ -22,32 +30,46 @@ class Finding:
 
   Attributes:
     kind: of the fault.
-    where: the file, image or annotation, for the reader.
+    split: of the data; "" where it is not of one split.
+    place: the file, image or annotation, for the reader.
+    detail: more on it; "" if there is none.
     image: file name, where a picture can be shown.
     annotation: COCO's dict, where a person can be drawn.
   """
 
   kind: Kind
-  where: str
+  split: str
+  place: str
+  detail: str = ""
   image: str | None = None
-  annotation: dict | None = None
+  annotation: Mapping[str, Any] | None = None
+
+  def __str__(self) -> str:
+    parts = (self.split, self.place, self.detail)
+    return ": ".join(part for part in parts if part)
 
 
 def table(findings: list[Finding], examples: int = 3) -> str:
-  """One block a kind: errors first, the most frequent first."""
+  """One block per kind: errors first, the most frequent first.
+
+  Args:
+    findings: of any kinds.
+    examples: of each kind, at most.
+  """
   by_kind: dict[Kind, list[Finding]] = {}
   for finding in findings:
     by_kind.setdefault(finding.kind, []).append(finding)
   lines = []
-  for kind, found in sorted(
+  for kind, group in sorted(
     by_kind.items(), key=lambda item: (item[0].level, -len(item[1]))
   ):
-    lines.append(f"{kind.level:8s}{len(found):7d}  {kind.title}")
-    shown = "; ".join(finding.where for finding in found[:examples])
-    more = f" and {len(found) - examples} more" if len(found) > examples else ""
+    lines.append(f"{kind.level:8s}{len(group):7d}  {kind.title}")
+    shown = "; ".join(map(str, group[:examples]))
+    more = f" and {len(group) - examples} more" if len(group) > examples else ""
     lines += [f"{'':17s}{shown}{more}", f"{'':17s}-> {kind.advice}"]
   return "\n".join(lines)
 
 
 def has_errors(findings: list[Finding]) -> bool:
+  """Whether a training would stop, or learn something wrong."""
   return any(finding.kind.level == ERROR for finding in findings)

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,12 +12,13 @@ import PIL.Image
 import tensorflow as tf
 import tqdm
 
-from input_pipeline.crops import reason
+from input_pipeline.decode import read_pixels, reason
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
-from input_pipeline.images import read_pixels
 from tokenpose_jax.skeletons import Skeleton
 
-MISSING = Kind(ERROR, "image files are missing", "the first start would stop")
+MISSING = Kind(
+  ERROR, "image files are missing", "training would stop at start-up"
+)
 EMPTY = Kind(
   WARNING, "image files of zero bytes", "their people are skipped (mask 0)"
 )
@@ -26,7 +28,7 @@ UNREADABLE = Kind(
 SIZE = Kind(
   ERROR,
   "image size differs from the annotations'",
-  "resize the image, or change its annotations alike",
+  "resize the image, or change its annotations to match",
 )
 ROTATED = Kind(
   WARNING,
@@ -34,61 +36,69 @@ ROTATED = Kind(
   "pixels are taken as stored, as COCO's are; were yours annotated so?",
 )
 CMYK = Kind(WARNING, "CMYK images", "they are converted; store RGB")
-GREY = Kind(WARNING, "grey images", "their channel is repeated")
+GRAY = Kind(WARNING, "gray images", "their channel is repeated")
 SHARED = Kind(
   WARNING,
   "the same image in several splits",
-  "figures of an evaluation on it mean nothing; drop it from one",
+  "evaluation results would be meaningless; remove it from one split",
 )
 _ORIENTATION = 0x0112  # EXIF's tag
 
 
 def check(
-  folder: str, images: list[dict], split: str
+  folder: str, images: list[dict[str, Any]], split: str
 ) -> tuple[list[Finding], dict[str, str]]:
-  """Faults of the images of a split; and each file's name by its checksum."""
-  found: list[Finding] = []
+  """Faults of the images of a split; and each file's name by its checksum.
+
+  Args:
+    folder: of the images.
+    images: COCO's entries.
+    split: its name.
+  """
+  findings: list[Finding] = []
   names: dict[str, str] = {}
   for image in tqdm.tqdm(images, split, unit="image", disable=None):
     name = image["file_name"]
     path = os.path.join(folder, name)
     if not tf.io.gfile.exists(path):
-      found.append(Finding(MISSING, f"{split}: {name}", name))
+      findings.append(Finding(MISSING, split, name, image=name))
       continue
     with tf.io.gfile.GFile(path, "rb") as file:
       encoded = file.read()
     names[hashlib.sha256(encoded).hexdigest()] = name
-    found += [
-      Finding(kind, f"{split}: {name}{detail}", name)
+    findings += [
+      Finding(kind, split, name, detail, name)
       for kind, detail in _check_image(encoded, image)
     ]
-  return found, names
+  return findings, names
 
 
-def _check_image(encoded: bytes, image: dict) -> Iterable[tuple[Kind, str]]:
+def _check_image(
+  encoded: bytes, image: Mapping[str, Any]
+) -> Iterable[tuple[Kind, str]]:
   if not encoded:
     return [(EMPTY, "")]
   try:
     # What training reads with decides what is readable.
     pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
   except tf.errors.OpError as error:
-    return [(UNREADABLE, f": {reason(error)[:60]}")]
+    return [(UNREADABLE, reason(error)[:60])]
   found: list[tuple[Kind, str]] = []
   height, width, _ = pixels.shape
   if "width" in image and (image["width"], image["height"]) != (width, height):
     wanted = f"{image['width']}x{image['height']}"
-    found.append((SIZE, f": {width}x{height}, annotated {wanted}"))
+    found.append((SIZE, f"{width}x{height}, annotated {wanted}"))
   try:
     header = PIL.Image.open(io.BytesIO(encoded))
     mode, turn = header.mode, header.getexif().get(_ORIENTATION, 1)
   except (OSError, ValueError, SyntaxError):  # a format that Pillow has not
     return found
   if turn not in (0, 1):
-    found.append((ROTATED, f": orientation {turn}"))
+    found.append((ROTATED, f"orientation {turn}"))
   if mode == "CMYK":
     found.append((CMYK, ""))
   if mode in ("1", "L", "LA", "I;16"):
-    found.append((GREY, ""))
+    found.append((GRAY, ""))
   return found
 
 
@@ -102,7 +112,7 @@ def check_shared(by_split: dict[str, dict[str, str]]) -> list[Finding]:
         name = by_split[one][digest]
         found.append(
           Finding(
-            SHARED, f"{one}: {name} = {other}: {by_split[other][digest]}", name
+            SHARED, one, name, f"= {other}: {by_split[other][digest]}", name
           )
         )
   return found
@@ -122,9 +132,10 @@ def contact_sheet(
   """A PNG of faults with pictures: each kind in turn, errors first.
 
   Args:
-    folder_of: the image folder of each split, which `Finding.where` begins
-      with.
+    findings: of all splits.
+    folder_of: the image folder of each split.
     skeleton: for the limbs.
+    tiles: how many pictures, at most.
   """
   by_kind: dict[Kind, list[Finding]] = {}
   for finding in sorted(findings, key=lambda f: f.kind.level):
@@ -153,7 +164,7 @@ def _tile(
 ) -> np.ndarray:
   tile = np.full((TILE + TEXT, TILE, 3), 30, np.uint8)
   assert finding.image is not None
-  folder = folder_of[finding.where.split(":")[0]]
+  folder = folder_of[finding.split]
   pixels = read_pixels(os.path.join(folder, finding.image))
   if pixels is None:
     cv2.line(tile, (0, 0), (TILE, TILE), (90, 90, 90), 1)
@@ -167,7 +178,8 @@ def _tile(
       _draw(small, finding.annotation, corner, scale, skeleton)
     tile[: small.shape[0], : small.shape[1]] = small
   color = (255, 110, 90) if finding.kind.level == ERROR else (255, 210, 90)
-  detail = finding.where.split(": ", 1)[-1]
+  parts = (finding.place, finding.detail)
+  detail = ": ".join(part for part in parts if part)
   for line, (text, rgb) in enumerate(
     ((finding.kind.title, color), (detail, (220, 220, 220)))
   ):
@@ -186,7 +198,7 @@ def _tile(
 
 
 def _around(
-  pixels: np.ndarray, entry: dict | None
+  pixels: np.ndarray, entry: Mapping[str, Any] | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """A person's surroundings, with their corner (x, y) in the image."""
   try:
@@ -207,7 +219,7 @@ def _around(
 
 def _draw(
   image: np.ndarray,
-  entry: dict,
+  entry: Mapping[str, Any],
   corner: np.ndarray,
   scale: float,
   skeleton: Skeleton,

@@ -34,7 +34,7 @@ def draws(
   return counts
 
 
-def interval(values: Float[np.ndarray, "r"]) -> tuple[float, float]:
+def interval(values: Float[np.ndarray, " r"]) -> tuple[float, float]:
   """The middle `LEVEL` of the replicates' values; those below 0 are undefined.
 
   Returns:
@@ -50,7 +50,7 @@ def interval(values: Float[np.ndarray, "r"]) -> tuple[float, float]:
 
 def pckh_intervals(
   distance: Float[np.ndarray, "n 16"],
-  images: Int[np.ndarray, "n"],
+  images: Int[np.ndarray, " n"],
   replicates: int = REPLICATES,
   seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
@@ -79,7 +79,7 @@ def coco_intervals(
 
 def coco_replicates(
   matched: coco.Matched, weights: Int[np.ndarray, "r i"]
-) -> dict[str, Float[np.ndarray, "r"]]:
+) -> dict[str, Float[np.ndarray, " r"]]:
   """The ten figures where images count as often as the weights say.
 
   Args:
@@ -123,10 +123,10 @@ class _Cell:
     people: (I,) in each image that count.
   """
 
-  image: Int[np.ndarray, "d"]
+  image: Int[np.ndarray, " d"]
   right: Bool[np.ndarray, "t d"]
   wrong: Bool[np.ndarray, "t d"]
-  people: Int[np.ndarray, "i"]
+  people: Int[np.ndarray, " i"]
 
 
 def _cells(matched: coco.Matched) -> Iterator[_Cell]:
@@ -177,7 +177,7 @@ def _cells(matched: coco.Matched) -> Iterator[_Cell]:
 
 
 def _curves(
-  cell: _Cell, weights: Int[np.ndarray, "r i"], recalls: Float[np.ndarray, "q"]
+  cell: _Cell, weights: Int[np.ndarray, "r i"], recalls: Float[np.ndarray, " q"]
 ) -> tuple[Float[np.ndarray, "r t q"], Float[np.ndarray, "r t"]]:
   """Precision at the recalls, and the last recall; -1 without people."""
   total = weights @ cell.people

@@ -129,9 +129,9 @@ def classify(
   found: Float[np.ndarray, "m k 2"],
   truth: Float[np.ndarray, "m k 2"],
   labelled: Bool[np.ndarray, "m k"],
-  area: Float[np.ndarray, "m"],
+  area: Float[np.ndarray, " m"],
   image: np.ndarray,
-  sigmas: Float[np.ndarray, "k"],
+  sigmas: Float[np.ndarray, " k"],
   skeleton: Skeleton,
 ) -> tuple[Kinds, Float[np.ndarray, "m k"]]:
   """The kind of every keypoint of M people, and its similarity to its own.
@@ -214,7 +214,7 @@ def mpii_errors(
 
 
 def calibration(
-  scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"], bins: int = 10
+  scores: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], bins: int = 10
 ) -> dict[str, Any]:
   """How often what scores so much is right.
 

@@ -1,9 +1,9 @@
 """MPII's measure, PCKh: keypoints found within a share of the head's length.
 
-As the original counts it (reference 5.6; Andriluka et al., CVPR 2014): the error
-over 0.6 times the head box's diagonal, at most 0.5; per joint over the people
-in whom it is annotated. The original's row `Mean@0.1` is taken at 0.11; here
-both bounds are reported under their own names.
+As in the original implementation (reference 5.6; Andriluka et al., CVPR 2014):
+the error over 0.6 times the head box's diagonal, at most 0.5; per joint over
+the people in whom it is annotated. The original implementation's row `Mean@0.1`
+is taken at 0.11; here both bounds are reported under their own names.
 """
 
 import os
@@ -110,7 +110,7 @@ def distances(
 
 def figures(
   distance: Float[np.ndarray, "n 16"],
-  weights: Float[np.ndarray, "n"] | None = None,
+  weights: Float[np.ndarray, " n"] | None = None,
 ) -> dict[str, float]:
   """The figures of `pckh` from `distances`.
 

@@ -1,8 +1,8 @@
-"""OKS-NMS: of detections that show the same person, the best one stays.
+"""OKS-NMS: keeps the best of the detections of one person.
 
-Of one image's detections, hard or soft, as the original does it (reference 5.4);
-and of all images at once, with the same result in about a hundredth of the
-time of a loop over pairs (benchmarks/evaluation.py).
+Of one image's detections, hard or soft, as in the original implementation
+(reference 5.4); and of all images at once, with the same result in about a
+hundredth of the time of a loop over pairs (benchmarks/evaluation.py).
 """
 
 import itertools
