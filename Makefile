@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint wheel bench clean
 
 # For steps on a CPU: XLA's fast preset compiles about three times faster, and
 # huge pages spare it 20,000 page faults a step, a quarter of the demo's time
@@ -23,6 +23,15 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev
 	$(RUN) -m pytest -n 2 $(PYTEST_ARGS)
 
+# The wheel, installed into an empty environment and used from an empty folder.
+wheel: $(VENV)/.dev
+	rm -rf build/wheel && mkdir -p build/wheel/empty
+	$(RUN) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  build/wheel/*.whl -c constraints.txt
+	cd build/wheel/empty && ../venv/bin/python -I $(CURDIR)/tests/installed.py ../venv/bin/tokenpose
+
 # Speed and memory: ratios of two things measured in one run.
 bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.decoding
@@ -35,6 +44,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,8 +56,9 @@ $(VENV)/.run: requirements.txt constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements-dev.txt -c constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,64 @@
+"""What must work where the wheel alone is installed (`make wheel`).
+
+    python -I tests/installed.py PATH_OF_THE_COMMAND_TOKENPOSE
+"""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+
+import tokenpose_jax as tp
+from tokenpose_jax import convert
+
+
+def run(*arguments: str) -> str:
+  """The output of the installed command."""
+  return subprocess.run(
+    [sys.argv[1], *arguments], check=True, capture_output=True, text=True
+  ).stdout
+
+
+def main() -> None:
+  for absent in ("tensorflow", "configs", "input_pipeline", "tests"):
+    assert importlib.util.find_spec(absent) is None, absent
+  model = tp.ModelConfig(
+    input_hw=(64, 48), stem_channels=8, dim=32, depth=1, heads=2, head_dim=32
+  )
+  params, model_state = tp.init(model, seed=0)
+  images = np.zeros((2, 64, 48, 3), np.float32)
+  heatmaps = tp.apply(model, params, model_state, images)
+  assert heatmaps.shape == (2, 17, 16, 12)
+  assert len(tp.published) == 9
+  person = {
+    "id": 1,
+    "image_id": 1,
+    "category_id": 1,
+    "iscrowd": 0,
+    "area": 400.0,
+    "bbox": [0, 0, 20, 20],
+    "num_keypoints": 17,
+    "keypoints": [5.0, 6.0, 2] * 17,
+  }
+  truth = {
+    "images": [{"id": 1}],
+    "categories": [{"id": 1, "name": "person"}],
+    "annotations": [person],
+  }
+  figures = tp.metrics.coco.evaluate(truth, [{**person, "score": 1.0}])
+  assert abs(figures["AP"] - 1) < 1e-9, figures
+  assert tp.__version__ in run("--version")
+  assert "6,620,736" in run("cost", "tokenpose_s_v1")
+  weights = tp.export_torch(model, params, model_state)
+  convert.write_state_dict("weights.safetensors", weights)
+  assert "model.dim = 32" in run("convert", "inspect", "weights.safetensors")
+  run("convert", "import", "weights.safetensors", "run", "--heads=2")
+  run("convert", "export", "run", "again.safetensors")
+  again = convert.read_state_dict("again.safetensors")
+  assert all(np.array_equal(again[name], weights[name]) for name in weights)
+  print("the installed wheel works")
+
+
+if __name__ == "__main__":
+  main()
