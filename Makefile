@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+WHEEL := .wheel
 
 .PHONY: demo test lint wheel bench clean
 
@@ -25,12 +26,13 @@ test: $(VENV)/.dev
 
 # The wheel, installed into an empty environment and used from an empty folder.
 wheel: $(VENV)/.dev
-	rm -rf build/wheel && mkdir -p build/wheel/empty
-	$(RUN) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
-	$(PYTHON) -m venv build/wheel/venv
-	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  build/wheel/*.whl -c constraints.txt
-	cd build/wheel/empty && ../venv/bin/python -I $(CURDIR)/tests/installed.py ../venv/bin/tokenpose
+	rm -rf $(WHEEL) && mkdir -p $(WHEEL)/empty
+	$(RUN) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEEL) .
+	rm -rf build tokenpose_jax.egg-info
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $(WHEEL)/*.whl -c constraints.txt
+	cd $(WHEEL)/empty && ../venv/bin/python -I $(CURDIR)/tests/installed.py ../venv/bin/tokenpose
 
 # Speed and memory: ratios of two things measured in one run.
 bench: $(VENV)/.dev
@@ -61,4 +63,4 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(VENV)/bi
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(WHEEL) .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
-"""Trains or evaluates TokenPose.
+r"""Trains or evaluates TokenPose.
 
     python main.py --config=configs/tokenpose_t.py --workdir=runs/t
-    python main.py --config=configs/tokenpose_t.py --workdir=runs/t \\
+    python main.py --config=configs/tokenpose_t.py --workdir=runs/t \
         --mode=evaluate --config.eval.boxes=detections.json
 
 Any field of the config can be set with --config.FIELD=VALUE; configs/default.py

@@ -1,6 +1,6 @@
-"""TokenPose-L/D24: HRNet-W48 to stage 3, three stacks of 8 blocks. COCO.
+r"""TokenPose-L/D24: HRNet-W48 to stage 3, three stacks of 8 blocks. COCO.
 
-    python main.py --config=configs/tokenpose_l_d24.py --workdir=runs/l_d24 \\
+    python main.py --config=configs/tokenpose_l_d24.py --workdir=runs/l_d24 \
         --config.init.backbone=hrnet_w48_imagenet.pth
 
 Paper, at 256x192: 75.8 AP on COCO val2017 with detector boxes of 56.4 AP, 75.1

@@ -1,7 +1,7 @@
-"""TokenPose-L/D24 at 384x288. COCO.
+r"""TokenPose-L/D24 at 384x288. COCO.
 
-    python main.py --config=configs/tokenpose_l_d24_384x288.py \\
-        --workdir=runs/l_d24_384 \\
+    python main.py --config=configs/tokenpose_l_d24_384x288.py \
+        --workdir=runs/l_d24_384 \
         --config.init.backbone=hrnet_w48_imagenet.pth
 
 Paper: 75.9 AP on COCO test-dev; 29,808,672 parameters.

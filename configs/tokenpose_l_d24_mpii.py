@@ -1,7 +1,7 @@
-"""TokenPose-L/D24 on MPII, 256x256.
+r"""TokenPose-L/D24 on MPII, 256x256.
 
-    python main.py --config=configs/tokenpose_l_d24_mpii.py \\
-        --workdir=runs/l_d24_mpii --config.data.dir=DIR \\
+    python main.py --config=configs/tokenpose_l_d24_mpii.py \
+        --workdir=runs/l_d24_mpii --config.data.dir=DIR \
         --config.init.backbone=hrnet_w48_imagenet.pth
 
 Paper: 90.2 PCKh@0.5 on MPII's validation set; 28,109,920 parameters.

@@ -1,7 +1,7 @@
-"""TokenPose-L/D6 on MPII, 256x256.
+r"""TokenPose-L/D6 on MPII, 256x256.
 
-    python main.py --config=configs/tokenpose_l_d6_mpii.py \\
-        --workdir=runs/l_d6_mpii --config.data.dir=DIR \\
+    python main.py --config=configs/tokenpose_l_d6_mpii.py \
+        --workdir=runs/l_d6_mpii --config.data.dir=DIR \
         --config.init.backbone=hrnet_w48_imagenet.pth
 
 21,443,296 parameters. Its PCKh is in the paper's MPII table; we only recorded

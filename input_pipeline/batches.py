@@ -5,7 +5,7 @@ augmentation -> crop -> batch.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -26,6 +26,7 @@ from tokenpose_jax.skeletons import Skeleton
 CHUNK = 32  # examples that one call into Python makes, at most
 
 
+@runtime_checkable
 class CropReader(Protocol):
   """Reads crops of the people of a split."""
 

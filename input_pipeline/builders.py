@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -19,18 +19,23 @@ from tokenpose_jax.errors import InputError
 SPLIT = "images"  # Each split of a folder is a TFDS config with this one.
 
 
+@runtime_checkable
 class RecordBuilder(Protocol):
   """A TFDS builder whose records hold an image each."""
 
   @property
-  def data_path(self) -> Any: ...
+  def data_path(self) -> Any:
+    """The folder of the prepared data."""
 
   @property
-  def info(self) -> Any: ...
+  def info(self) -> Any:
+    """Of TFDS, with the files of each split."""
 
-  def is_prepared(self) -> bool: ...
+  def is_prepared(self) -> bool:
+    """Whether the records are written."""
 
-  def download_and_prepare(self, **options: Any) -> None: ...
+  def download_and_prepare(self, **options: Any) -> None:
+    """Writes the records."""
 
   def image_of(self, example: tf.train.Example) -> tuple[bytes, int, int]:
     """The image's bytes in a record, its height and width."""

@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import json
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +23,7 @@ from tokenpose_jax.skeletons import Skeleton
 FROM_ANNOTATIONS = "annotations"
 
 
+@runtime_checkable
 class Dataset(Protocol):
   """What a data set's module has.
 
@@ -154,7 +154,7 @@ def write_skeleton(skeleton: Skeleton, workdir: str) -> None:
   # Every process writes the same content.
   partial = f"{path}.{os.getpid()}"
   with tf.io.gfile.GFile(partial, "w") as file:
-    file.write(json.dumps(skeleton.to_dict(), indent=2))
+    file.write(skeletons.to_json(skeleton))
   tf.io.gfile.rename(partial, path, overwrite=True)
 
 

@@ -1,6 +1,6 @@
-"""Writes detector boxes (COCO results format) with any detector.
+r"""Writes detector boxes (COCO results format) with any detector.
 
-    python -m input_pipeline.detections my_detector:find /data/coco val2017 \\
+    python -m input_pipeline.detections my_detector:find /data/coco val2017 \
         boxes.json --score 0.05
 
 `my_detector.find(image)` takes an image (H, W, 3) uint8, RGB, and returns boxes
@@ -107,6 +107,7 @@ def _load(name: str) -> Detector:
 
 
 def main(argv: list[str] | None = None) -> int:
+  """Writes a detector-box file; returns the exit code."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

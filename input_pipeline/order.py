@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Float, Int, UInt64
 
 _ORDER, _AUGMENTATION = 0, 1  # streams
 
@@ -28,23 +28,33 @@ class Draws:
   "Uniform" is in [0, 1).
   """
 
-  half_body: np.ndarray  # uniform: is the crop cut to half a body?
-  upper: np.ndarray  # uniform: to the upper half?
-  scale: np.ndarray  # normal
-  rotate: np.ndarray  # uniform: is there a rotation?
-  rotation: np.ndarray  # normal
-  flip: np.ndarray  # uniform
+  half_body: Float[np.ndarray, "*n"]  # uniform: is the crop cut to a half?
+  upper: Float[np.ndarray, "*n"]  # uniform: to the upper half?
+  scale: Float[np.ndarray, "*n"]  # normal
+  rotate: Float[np.ndarray, "*n"]  # uniform: is there a rotation?
+  rotation: Float[np.ndarray, "*n"]  # normal
+  flip: Float[np.ndarray, "*n"]  # uniform
 
 
 def person_at(seed: int, position: int, people: int) -> int:
-  """The person at a position. Each comes once in an epoch of `people`."""
+  """The index of the person at a position.
+
+  Args:
+    seed: of the run.
+    position: step * batch_size + slot.
+    people: how many there are; each comes once in an epoch of that many.
+  """
   epoch, place = divmod(position, people)
   return int(_permutation(seed, epoch, people)[place])
 
 
-def draws_at(seed: int, positions: int | Int[np.ndarray, "*n"]) -> Draws:
-  """The random numbers of the augmentation at each position."""
-  positions = np.asarray(positions)
+def draws_at(seed: int, positions: Int[np.ndarray, "*n"]) -> Draws:
+  """The random numbers of the augmentation at each position.
+
+  Args:
+    seed: of the run.
+    positions: (*n) step * batch_size + slot.
+  """
   words = _words(seed, _AUGMENTATION, positions.ravel().tolist(), 8)
   u = np.moveaxis((words >> 11) * 2.0**-53, -1, 0).reshape(8, *positions.shape)
   return Draws(
@@ -79,11 +89,13 @@ def _words(
   return words
 
 
-def _normal(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def _normal(
+  u: Float[np.ndarray, "*n"], v: Float[np.ndarray, "*n"]
+) -> Float[np.ndarray, "*n"]:
   # By `math`, an element at a time: NumPy's own logarithm and cosine need not
   # round alike on every processor.
   found = [
     math.sqrt(-2 * math.log(1 - one)) * math.cos(2 * math.pi * two)
     for one, two in zip(u.flat, v.flat, strict=True)
   ]
-  return np.array(found).reshape(u.shape)
+  return np.array(found, np.float64).reshape(u.shape)

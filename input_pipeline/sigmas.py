@@ -96,6 +96,7 @@ def _people(path: str) -> dict[int, dict]:
 
 
 def main(argv: list[str] | None = None) -> int:
+  """Prints estimated sigmas; returns the exit code."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

@@ -1,6 +1,6 @@
 """What must work where the wheel alone is installed (`make wheel`).
 
-    python -I tests/installed.py PATH_OF_THE_COMMAND_TOKENPOSE
+python -I tests/installed.py PATH_OF_THE_COMMAND_TOKENPOSE
 """
 
 import importlib.util

@@ -67,7 +67,7 @@ def test_parts_of_the_replicates_are_the_whole(monkeypatch):
   matched = coco.match(truth, results)
   weights = bootstrap.draws(len(truth["images"]), 20)
   whole = bootstrap.coco_replicates(matched, weights)
-  monkeypatch.setattr(bootstrap, "_CHUNK", 100)
+  monkeypatch.setattr(bootstrap, "CHUNK", 100)
   parts = bootstrap.coco_replicates(matched, weights)
   for name in coco.FIGURES:
     np.testing.assert_array_equal(whole[name], parts[name])

@@ -415,8 +415,8 @@ def test_udp_encodes_and_decodes(input_hw, heatmap_hw, sigma):
   targets, _ = here.encode(jnp.asarray(points), jnp.ones((4, 17)))
   back, _ = here.decode(targets, "udp")
   assert np.abs(back - points).max() <= 0.05
-  # The decoder with the original implementation's coordinates is off in y by up to half a
-  # pixel: they must agree.
+  # With the original implementation's coordinates it is off in y by up to half
+  # a pixel: they must agree.
   other, _ = Codec(input_hw, heatmap_hw, sigma).decode(targets, "udp")
   assert 0.1 < np.abs(other - points).max() < 1
 

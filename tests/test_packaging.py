@@ -18,7 +18,10 @@ def requirements(file: str) -> set[str]:
 
 def test_a_checkout_needs_the_library_and_its_extra_train():
   project = PROJECT["project"]
-  wanted = {*project["dependencies"], *project["optional-dependencies"]["train"]}
+  wanted = {
+    *project["dependencies"],
+    *project["optional-dependencies"]["train"],
+  }
   assert requirements("requirements.txt") == wanted
 
 

@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from tokenpose_jax import subpixel
+from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.errors import InputError, check_at_least, check_choice
 
 
@@ -32,7 +33,7 @@ class Decoder(NamedTuple):
     blur_kernel: size of the Gaussian blur, pixels; 0: none.
   """
 
-  refine: Callable[..., Float[Array, "b k 2"]]
+  refine: Callable[..., Float[AnyArray, "b k 2"]]
   blur_kernel: int = 0
 
 
@@ -70,13 +71,15 @@ class Codec:
     if not 0 < self.sigma < float("inf"):
       raise InputError(f"codec.sigma is {self.sigma}; it must be positive")
 
-  def to_heatmap(self, points: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
+  def to_heatmap(
+    self, points: Float[AnyArray, "*n 2"]
+  ) -> Float[AnyArray, "*n 2"]:
     """Crop pixels to heatmap pixels, (..., 2) as x, y."""
     (rx, ry), (crop_y, map_y) = self._ratios()
     x, y = points[..., 0], points[..., 1]
     return jnp.stack([x * rx, (y - crop_y) * ry + map_y], -1)
 
-  def to_crop(self, points: Float[Array, "*n 2"]) -> Float[Array, "*n 2"]:
+  def to_crop(self, points: Float[AnyArray, "*n 2"]) -> Float[AnyArray, "*n 2"]:
     """Heatmap pixels to crop pixels, the inverse of `to_heatmap`."""
     (rx, ry), (crop_y, map_y) = self._ratios()
     x, y = points[..., 0], points[..., 1]
@@ -92,8 +95,8 @@ class Codec:
     return (rx, ry if self.udp else rx), middles
 
   def encode(
-    self, keypoints: Float[Array, "b k 2"], visible: Float[Array, "b k"]
-  ) -> tuple[Float[Array, "b k h w"], Float[Array, "b k"]]:
+    self, keypoints: Float[AnyArray, "b k 2"], visible: Float[AnyArray, "b k"]
+  ) -> tuple[Float[AnyArray, "b k h w"], Float[AnyArray, "b k"]]:
     """Gaussian targets and their weights (reference 4.6).
 
     Args:
@@ -112,7 +115,9 @@ class Codec:
     outside = (low[..., 0] >= width) | (low[..., 1] >= height)
     weights = jnp.where(outside | (high < 0).any(-1), 0.0, visible)
 
-    def gauss(size: int, center: Float[Array, "b k"]) -> Float[Array, "b k s"]:
+    def gauss(
+      size: int, center: Float[AnyArray, "b k"]
+    ) -> Float[AnyArray, "b k s"]:
       distance = jnp.arange(size)[None, None] - center[..., None]
       return jnp.exp(-jnp.square(distance) / (2 * self.sigma**2))
 
@@ -122,8 +127,8 @@ class Codec:
     return jnp.where(shown, targets, 0.0), weights
 
   def decode(
-    self, heatmaps: Float[Array, "b k h w"], decoder: str = "dark"
-  ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
+    self, heatmaps: Float[AnyArray, "b k h w"], decoder: str = "dark"
+  ) -> tuple[Float[AnyArray, "b k 2"], Float[AnyArray, "b k"]]:
     """Locates the peak of each heatmap in the crop.
 
     Args:
@@ -141,8 +146,8 @@ class Codec:
 
 
 def maxima(
-  heatmaps: Float[Array, "b k h w"],
-) -> tuple[Int[Array, "b k 2"], Float[Array, "b k"]]:
+  heatmaps: Float[AnyArray, "b k h w"],
+) -> tuple[Int[AnyArray, "b k 2"], Float[AnyArray, "b k"]]:
   """The first maximum of each map in row-major order (reference 5.1).
 
   Returns:
@@ -159,8 +164,8 @@ def maxima(
 
 
 def decode(
-  heatmaps: Float[Array, "b k h w"], decoder: str = "dark"
-) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
+  heatmaps: Float[AnyArray, "b k h w"], decoder: str = "dark"
+) -> tuple[Float[AnyArray, "b k 2"], Float[AnyArray, "b k"]]:
   """Locates the peak of each heatmap.
 
   Args:
@@ -183,11 +188,11 @@ def decode(
 
 
 def flip(
-  heatmaps: Float[Array, "b k h w"],
+  heatmaps: Float[AnyArray, "b k h w"],
   permutation: Sequence[int] | np.ndarray,
   *,
   shift: bool = False,
-) -> Float[Array, "b k h w"]:
+) -> Float[AnyArray, "b k h w"]:
   """Maps of a mirrored image, as maps of the image: for the flip test.
 
   Args:

@@ -1,8 +1,8 @@
 """Boxes, crops and the affine maps between image, crop and heatmap.
 
-Pure NumPy functions. Points are (x, y) pixels with pixel centres at integers,
+Pure NumPy functions. Points are (x, y) pixels with pixel centers at integers,
 sizes (height, width); a `scale` is (w, h) / 200 pixels, the unit of the
-original (reference 4.1).
+original implementation (reference 4.1).
 """
 
 import math
@@ -16,16 +16,16 @@ CROP_PADDING = 1.25
 
 
 def box_to_center_scale(
-  boxes: Float[np.ndarray, "*n 4"],
+  boxes: Float[np.ndarray, "*n 4"] | Int[np.ndarray, "*n 4"],
   input_hw: Sequence[int],
   padding: float = CROP_PADDING,
 ) -> tuple[Float[np.ndarray, "*n 2"], Float[np.ndarray, "*n 2"]]:
-  """The crop of a box: its centre and its padded size (reference 4.1).
+  """The crop of a box: its center and its padded size (reference 4.1).
 
   Args:
-    boxes: x, y, w, h in pixels.
-    input_hw: crop size; the box is widened or heightened about its centre to
-      this aspect ratio.
+    boxes: (*n, 4) x, y, w, h in pixels.
+    input_hw: crop size, pixels; the box is widened or heightened about its
+      center to this aspect ratio.
     padding: crop size over box size.
 
   Returns:
@@ -38,7 +38,9 @@ def box_to_center_scale(
   return center.astype(np.float32), scale.astype(np.float32)
 
 
-def box_center(boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 2"]:
+def box_center(
+  boxes: Float[np.ndarray, "*n 4"],
+) -> Float[np.ndarray, "*n 2"]:
   """The middle (x, y) of boxes x, y, w, h, between their outer pixels."""
   return boxes[..., :2] + (boxes[..., 2:] - 1) * 0.5
 
@@ -61,17 +63,17 @@ def crop_affine(
   """The map from image pixels to output pixels (reference 4.3).
 
   The exact solution of three point pairs, each rounded to float32 as in the
-  original. Only the horizontal scale matters.
+  original implementation. Only the horizontal scale matters.
 
   Args:
-    center: of the crop, image pixels.
-    scale: of the crop, in units of 200 pixels.
-    degrees: rotation.
-    output_hw: size of the crop, or of the heatmap.
+    center: (*n, 2) of the crop, image pixels.
+    scale: (*n, 2) of the crop, in units of 200 pixels.
+    degrees: (*n) rotation, or one for all.
+    output_hw: size of the crop, or of the heatmap, pixels.
   """
   height, width = output_hw
   center = np.asarray(center, np.float64)
-  turn = np.deg2rad(np.asarray(degrees, np.float64))
+  turn = np.asarray(np.deg2rad(np.asarray(degrees, np.float64)))
   up = -(SCALE_UNIT * np.asarray(scale, np.float64)[..., 0] - 1) * 0.5
   arm = np.stack([-up * _each(math.sin, turn), up * _each(math.cos, turn)], -1)
   source = np.empty((*center.shape[:-1], 3, 2), np.float32)
@@ -97,15 +99,16 @@ def _frame(
   return np.stack([right - origin, up - origin, origin], -1)
 
 
-# NumPy's own sine, `@` and `linalg` may round a row differently beside other
-# rows. What follows does not, so that a person's crop is the same to the bit in
-# whatever company it is made.
+# NumPy's own sine, `@` and `linalg` may round a row differently depending on
+# the batch. What follows does not, so that a person's crop is bit-identical
+# whatever batch it is computed in.
 
 
 def _each(
   function: Callable[[float], float], values: Float[np.ndarray, "*n"]
 ) -> Float[np.ndarray, "*n"]:
-  return np.array([function(v) for v in values.flat]).reshape(values.shape)
+  found = [function(value) for value in values.flat]
+  return np.array(found, np.float64).reshape(values.shape)
 
 
 def invert(
@@ -120,7 +123,7 @@ def invert(
 
 
 def mirror(
-  width: float | Float[np.ndarray, "*n"],
+  width: float | Float[np.ndarray, "*n"] | Int[np.ndarray, "*n"],
 ) -> Float[np.ndarray, "*n 2 3"]:
   """The map x -> width - 1 - x that mirrors an image."""
   affine = np.zeros((*np.shape(width), 2, 3))
@@ -130,9 +133,9 @@ def mirror(
 
 
 def compose(
-  outer: Float[np.ndarray, "*n 2 3"], inner: Float[np.ndarray, "*n 2 3"]
-) -> Float[np.ndarray, "*n 2 3"]:
-  """The map that applies `inner`, then `outer`."""
+  outer: Float[np.ndarray, "*#n 2 3"], inner: Float[np.ndarray, "*#n 2 3"]
+) -> Float[np.ndarray, "*m 2 3"]:
+  """The map that applies `inner`, then `outer`; leading axes broadcast."""
   left, right = outer[..., :1], outer[..., 1:2]
   product = left * inner[..., :1, :] + right * inner[..., 1:, :]
   product[..., 2] += outer[..., 2]
@@ -140,9 +143,14 @@ def compose(
 
 
 def transform(
-  affine: Float[np.ndarray, "*n 2 3"], points: Float[np.ndarray, "*n k 2"]
-) -> Float[np.ndarray, "*n k 2"]:
-  """Applies an affine map to points (x, y); also one map to any points."""
+  affine: Float[np.ndarray, "*n 2 3"], points: Float[np.ndarray, "*m 2"]
+) -> Float[np.ndarray, "*p 2"]:
+  """Applies affine maps to points (x, y).
+
+  Args:
+    affine: (2, 3): one map for all points; (*n, 2, 3): each for its K points.
+    points: any number of points, or (*n, K, 2).
+  """
   if affine.ndim > 2:
     affine = affine[..., None, :, :]  # the same for each of k points
   x, y = points[..., :1], points[..., 1:]
@@ -158,9 +166,9 @@ def source_window(
   """The part of an image that a bilinear warp reads.
 
   Args:
-    affine: image to output.
-    output_hw: size of the output.
-    image_hw: size of the image.
+    affine: (*n, 2, 3) image pixels to output pixels.
+    output_hw: size of the output, pixels.
+    image_hw: (*n, 2) size of the images, or of one for all, pixels.
     margin: pixels kept around, so that the window's edge is never mistaken
       for the image's.
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from tokenpose_jax import network
+from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.codec import DECODERS, Codec, flip
 from tokenpose_jax.config import codec_of
 from tokenpose_jax.errors import check_choice
@@ -71,17 +72,17 @@ class Keypoints(NamedTuple):
     scores: (B, K) heatmap maxima.
   """
 
-  image: Float[Array, "b k 2"]
-  crop: Float[Array, "b k 2"]
-  scores: Float[Array, "b k"]
+  image: Float[AnyArray, "b k 2"]
+  crop: Float[AnyArray, "b k 2"]
+  scores: Float[AnyArray, "b k"]
 
 
 def keypoints(
   settings: Settings,
   params: Tree,
   model_state: Tree,
-  crops: UInt8[Array, "b h w 3"],
-  crop_to_image: Float[Array, "b 2 3"],
+  crops: UInt8[AnyArray, "b h w 3"],
+  crop_to_image: Float[AnyArray, "b 2 3"],
 ) -> Keypoints:
   """Keypoints of the people in crops.
 

@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tokenpose_jax.arrays import AnyArray
+
 OHKM_TOP_K = 8
 
 
 def mse(
-  heatmaps: Float[Array, "b k h w"],
-  targets: Float[Array, "b k h w"],
-  weights: Float[Array, "b k"],
-  mask: Float[Array, " b"] | None = None,
+  heatmaps: Float[AnyArray, "b k h w"],
+  targets: Float[AnyArray, "b k h w"],
+  weights: Float[AnyArray, "b k"],
+  mask: Float[AnyArray, " b"] | None = None,
 ) -> Float[Array, ""]:
   """Joint-weighted mean squared error (reference 3).
 
@@ -19,7 +21,8 @@ def mse(
   multiplies the difference, so it enters squared.
 
   Args:
-    heatmaps, targets: (B, K, h, w).
+    heatmaps: (B, K, h, w) predicted.
+    targets: (B, K, h, w).
     weights: (B, K).
     mask: (B,) 1 for people that count, 0 for slots whose image could not be
       read; the mean is over those that count.
@@ -29,23 +32,38 @@ def mse(
 
 
 def ohkm(
-  heatmaps: Float[Array, "b k h w"],
-  targets: Float[Array, "b k h w"],
-  weights: Float[Array, "b k"],
-  mask: Float[Array, " b"] | None = None,
+  heatmaps: Float[AnyArray, "b k h w"],
+  targets: Float[AnyArray, "b k h w"],
+  weights: Float[AnyArray, "b k"],
+  mask: Float[AnyArray, " b"] | None = None,
 ) -> Float[Array, ""]:
-  """Online hard keypoint mining: each person's 8 worst joints (reference 3)."""
+  """Online hard keypoint mining: each person's 8 worst joints (reference 3).
+
+  No config selects it: it is here for parity and for research.
+
+  Args:
+    heatmaps: (B, K, h, w) predicted.
+    targets: (B, K, h, w).
+    weights: (B, K).
+    mask: as for `mse`.
+  """
   per_joint = _per_joint(heatmaps, targets, weights)
   worst, _ = jax.lax.top_k(per_joint, min(OHKM_TOP_K, per_joint.shape[-1]))
   return _mean(worst.mean(-1), mask)
 
 
-def _per_joint(heatmaps, targets, weights):
+def _per_joint(
+  heatmaps: Float[AnyArray, "b k h w"],
+  targets: Float[AnyArray, "b k h w"],
+  weights: Float[AnyArray, "b k"],
+) -> Float[Array, "b k"]:
   difference = weights[..., None, None] * (heatmaps - targets)
   return 0.5 * jnp.square(difference.astype(jnp.float32)).mean((-2, -1))
 
 
-def _mean(per_person, mask):
+def _mean(
+  per_person: Float[Array, " b"], mask: Float[AnyArray, " b"] | None
+) -> Float[Array, ""]:
   if mask is None:
     return per_person.mean()
   return (per_person * mask).sum() / jnp.maximum(mask.sum(), 1)

@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx, traverse_util
 from jaxtyping import Array, Float, UInt8
 
+from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.errors import check_choice
 from tokenpose_jax.models.config import ModelConfig, Network
 from tokenpose_jax.models.layers import Captured
@@ -33,7 +34,9 @@ IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
-def normalize(images: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+def normalize(
+  images: UInt8[AnyArray, "b h w 3"],
+) -> Float[AnyArray, "b h w 3"]:
   """8-bit RGB crops as the networks take them."""
   mean = jnp.array(IMAGE_MEAN).reshape(1, 1, 1, 3)
   std = jnp.array(IMAGE_STD).reshape(1, 1, 1, 3)
@@ -82,7 +85,7 @@ def apply(
   model: Network,
   params: Tree,
   model_state: Tree,
-  images: Float[Array, "b h w 3"],
+  images: Float[AnyArray, "b h w 3"],
   *,
   capture: Literal[False] = False,
 ) -> Float[Array, "b k hh ww"]: ...
@@ -93,7 +96,7 @@ def apply(
   model: Network,
   params: Tree,
   model_state: Tree,
-  images: Float[Array, "b h w 3"],
+  images: Float[AnyArray, "b h w 3"],
   *,
   capture: Literal[True],
 ) -> tuple[Float[Array, "b k hh ww"], Captured]: ...
@@ -103,7 +106,7 @@ def apply(
   model: Network,
   params: Tree,
   model_state: Tree,
-  images: Float[Array, "b h w 3"],
+  images: Float[AnyArray, "b h w 3"],
   *,
   capture: bool = False,
 ) -> Any:
@@ -134,7 +137,7 @@ def apply_train(
   model: Network,
   params: Tree,
   model_state: Tree,
-  images: Float[Array, "b h w 3"],
+  images: Float[AnyArray, "b h w 3"],
 ) -> tuple[Float[Array, "b k hh ww"], Tree]:
   """The network in training mode.
 

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from tokenpose_jax import visualize
+from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.data import TrainBatch
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
@@ -29,19 +30,23 @@ class StepMetrics(NamedTuple):
     scores: (P, K) of these.
   """
 
-  scalars: dict[str, Float[Array, ""]]
-  points: Float[Array, "p k 2"]
-  scores: Float[Array, "p k"]
+  scalars: dict[str, Array]
+  points: Float[AnyArray, "p k 2"]
+  scores: Float[AnyArray, "p k"]
 
 
+@runtime_checkable
 class Writer(Protocol):
   """What writes summaries: clu's `MetricWriter`, or a test's stand-in."""
 
-  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None: ...
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Writes numbers by name."""
 
-  def write_images(self, step: int, images: Mapping[str, Any]) -> None: ...
+  def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+    """Writes (n, h, w, 3) uint8 RGB by name."""
 
-  def flush(self) -> None: ...
+  def flush(self) -> None:
+    """Writes what is left."""
 
 
 def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:

@@ -9,24 +9,37 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
+from numpy.typing import ArrayLike
 
 from tokenpose_jax.errors import InputError
 
+# Where SLURM and Open MPI say how many processes they started.
+_PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+_AXIS = "data"  # of the mesh
+
 
 def initialize() -> None:
-  """Joins the processes of a multi-host run; a no-op on a single host.
+  """Joins the processes of a multi-process run; a no-op for a single one.
 
-  On Cloud TPU pods and under SLURM or MPI JAX finds the others by itself;
-  elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+  On Cloud TPU pods and under SLURM or Open MPI, JAX finds the other processes
+  by itself; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID.
+
+  Raises:
+    InputError: only some of these three are set.
   """
-  address = os.environ.get("JAX_COORDINATOR_ADDRESS")
-  if address:
-    jax.distributed.initialize(
-      address,
-      int(os.environ["JAX_NUM_PROCESSES"]),
-      int(os.environ["JAX_PROCESS_ID"]),
-    )
-  elif len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
+  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+  if names[0] in os.environ:
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+      raise InputError(f"{names[0]} is set, but not {', '.join(missing)}")
+    address, count, index = (os.environ[name] for name in names)
+    jax.distributed.initialize(address, int(count), int(index))
+    return
+  started = [int(os.environ.get(name, 1)) for name in _PROCESS_COUNTS]
+  hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+  if max(*started, len(hosts)) > 1:
     jax.distributed.initialize()
 
 
@@ -49,7 +62,7 @@ def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   """All devices, or the given ones, on one axis, `data`."""
   count = jax.device_count() if devices is None else len(devices)
   return jax.make_mesh(
-    (count,), ("data",), axis_types=(AxisType.Auto,), devices=devices
+    (count,), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices
   )
 
 
@@ -60,13 +73,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def by_batch(mesh: Mesh) -> NamedSharding:
   """The leading axis split over the devices."""
-  return NamedSharding(mesh, PartitionSpec("data"))
+  return NamedSharding(mesh, PartitionSpec(_AXIS))
 
 
-def local_slots(mesh: Mesh, batch_size: int, field: str) -> np.ndarray:
+def local_slots(
+  mesh: Mesh, batch_size: int, field: str
+) -> Int[np.ndarray, " b"]:
   """The slots of a global batch that this process loads, ascending.
 
   Args:
+    mesh: as returned by `create_mesh`.
+    batch_size: of the global batch.
     field: the config field of the batch size, for the error.
 
   Raises:
@@ -84,21 +101,21 @@ def local_slots(mesh: Mesh, batch_size: int, field: str) -> np.ndarray:
 
 def put_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
   """This process's part of a batch, as global arrays on the devices."""
-  place = by_batch(mesh)
+  sharding = by_batch(mesh)
   return {
-    name: jax.make_array_from_process_local_data(place, value)
+    name: jax.make_array_from_process_local_data(sharding, value)
     for name, value in batch.items()
   }
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:
   """Values that every process holds, on all devices."""
-  place = replicated(mesh)
+  sharding = replicated(mesh)
 
-  def put(leaf):
+  def put(leaf: ArrayLike) -> jax.Array:
     value = np.asarray(leaf)
     return jax.make_array_from_callback(
-      value.shape, place, lambda index: value[index]
+      value.shape, sharding, lambda index: value[index]
     )
 
   return jax.tree.map(put, tree)

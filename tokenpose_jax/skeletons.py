@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from jaxtyping import Bool, Int
 
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.version import __version__
+
+FORMAT = 1  # of skeleton files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Skeleton:
   sigmas: tuple[float, ...] | None
   colors: tuple[tuple[int, int, int], ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     k = self.num_keypoints
     if len(set(self.keypoints)) != k:
       raise InputError(f"skeleton {self.name!r}: keypoint names repeat")
@@ -71,10 +75,11 @@ class Skeleton:
 
   @property
   def num_keypoints(self) -> int:
+    """K."""
     return len(self.keypoints)
 
   @property
-  def flip_permutation(self) -> np.ndarray:
+  def flip_permutation(self) -> Int[np.ndarray, " k"]:
     """(K,) int32: the keypoint that each index becomes in a mirror image."""
     order = np.arange(self.num_keypoints, dtype=np.int32)
     for left, right in self.flip_pairs:
@@ -82,7 +87,7 @@ class Skeleton:
     return order
 
   @functools.cached_property
-  def is_upper(self) -> np.ndarray:
+  def is_upper(self) -> Bool[np.ndarray, " k"]:
     """(K,) bool: which keypoints are of the upper body."""
     return np.isin(np.arange(self.num_keypoints), self.upper_body)
 
@@ -96,8 +101,8 @@ class Skeleton:
 
     Args:
       fields: the attributes of this class; `keypoints` is required. `limbs`
-        and `flip_pairs` hold names or indices; `colors` defaults to a hue
-        circle, the others to nothing.
+        and `flip_pairs` hold names or indices; `colors` defaults to a color
+        wheel, the others to nothing.
 
     Raises:
       InputError: naming the field that is unknown, missing or inconsistent.
@@ -114,17 +119,23 @@ class Skeleton:
 
     def index(value: int | str) -> int:
       if isinstance(value, str) and value not in number:
-        raise InputError(f"skeleton: {value!r} is no keypoint of {keypoints}")
+        raise InputError(
+          f"skeleton: {value!r} is not one of the keypoints {keypoints}"
+        )
       return number[value] if isinstance(value, str) else int(value)
 
     def pairs(field: str) -> tuple[tuple[int, int], ...]:
-      return tuple(
-        tuple(index(end) for end in pair)  # type: ignore[misc]
-        for pair in fields.get(field, ())
-      )
+      found = []
+      for pair in fields.get(field, ()):
+        if len(pair) != 2:
+          raise InputError(
+            f"skeleton: {field} has {pair}; expected two names or indices"
+          )
+        found.append((index(pair[0]), index(pair[1])))
+      return tuple(found)
 
     sigmas = fields.get("sigmas")
-    colors = fields.get("colors") or hue_circle(len(keypoints))
+    colors = fields.get("colors") or color_wheel(len(keypoints))
     return cls(
       name=fields.get("name", "custom"),
       keypoints=keypoints,
@@ -132,7 +143,7 @@ class Skeleton:
       flip_pairs=pairs("flip_pairs"),
       upper_body=tuple(index(i) for i in fields.get("upper_body", ())),
       sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
-      colors=tuple(tuple(int(c) for c in rgb) for rgb in colors),  # type: ignore[misc]
+      colors=tuple((int(r), int(g), int(b)) for r, g, b in colors),
     )
 
 
@@ -193,9 +204,9 @@ def with_sigmas(skeleton: Skeleton) -> Skeleton:
   return dataclasses.replace(skeleton, sigmas=sigmas)
 
 
-def hue_circle(number: int) -> tuple[tuple[int, int, int], ...]:
-  """`number` well-separated RGB colours, 0 to 255."""
-  hue = np.arange(number)[:, None] / max(number, 1)
+def color_wheel(count: int) -> tuple[tuple[int, int, int], ...]:
+  """`count` well-separated RGB colors, 0 to 255."""
+  hue = np.arange(count)[:, None] / max(count, 1)
   wave = np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1
   rgb = np.round(255 * (0.25 + 0.75 * np.clip(wave, 0, 1))).astype(int)
   return tuple((int(r), int(g), int(b)) for r, g, b in rgb)
@@ -211,7 +222,7 @@ def _sided(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def _sided_colors(names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
-  """Left green, right orange, middle blue: sides can be told in a drawing."""
+  """Left green, right orange, middle blue: a drawing shows the sides."""
   side = {"left": (60, 220, 90), "right": (255, 140, 30)}
   return tuple(side.get(name.split("_")[0], (70, 150, 255)) for name in names)
 
@@ -295,17 +306,34 @@ MPII_16 = Skeleton(
   colors=_sided_colors(_MPII_NAMES),
 )
 
-# Used, and said, where a set has no sigmas of its own: the median of COCO's.
+# Used, with a warning, when a skeleton has no sigmas: the median of COCO's.
 # OKS then compares results on this set, but not with other sets.
 DEFAULT_SIGMA = 0.072
 
 NAMED = {skeleton.name: skeleton for skeleton in (COCO_17, MPII_16)}
 
 
+def to_json(skeleton: Skeleton) -> str:
+  """The text of a skeleton file."""
+  header = {"format": FORMAT, "software": __version__}
+  return json.dumps(header | skeleton.to_dict(), indent=2)
+
+
+def _upgrade(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
+  """The fields of a skeleton file; files by hand have no format number."""
+  number = fields.get("format", FORMAT)
+  if number != FORMAT:
+    raise InputError(
+      f"skeleton file {path} has format {number}, written by tokenpose_jax"
+      f" {fields.get('software')}; this one reads {FORMAT}"
+    )
+  return {n: v for n, v in fields.items() if n not in ("format", "software")}
+
+
 def of_count(keypoints: int) -> Skeleton | None:
   """The named skeleton with that many keypoints."""
-  found = (s for s in NAMED.values() if s.num_keypoints == keypoints)
-  return next(found, None)
+  named = (s for s in NAMED.values() if s.num_keypoints == keypoints)
+  return next(named, None)
 
 
 def get(name_or_path: str) -> Skeleton:
@@ -328,8 +356,10 @@ def get(name_or_path: str) -> Skeleton:
   except json.JSONDecodeError as error:
     raise InputError(f"skeleton file {name_or_path}: {error}") from None
   try:
-    return Skeleton.from_dict(fields)
-  except (TypeError, AttributeError) as error:
+    return Skeleton.from_dict(_upgrade(fields, name_or_path))
+  except (TypeError, AttributeError, ValueError) as error:
+    if isinstance(error, InputError):
+      raise
     raise InputError(
       f"skeleton file {name_or_path} is malformed: {error}"
     ) from None

@@ -3,13 +3,15 @@
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, jaxtyped
 
 from tokenpose_jax import network
 from tokenpose_jax.models.config import Network
 from tokenpose_jax.network import Tree
 
 
+# JAX fills trees with anything, shapes and shardings among them: not checked.
+@jaxtyped(typechecker=None)
 @struct.dataclass
 class TrainState:
   """Everything that a training step changes.

@@ -1,8 +1,11 @@
 """Drawings: skeletons on crops, contact sheets."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from tokenpose_jax.skeletons import Skeleton
 
@@ -13,7 +16,7 @@ _SHIFT = 4  # OpenCV's fixed-point bits: drawn to 1/16 pixel
 def draw_pose(
   image: UInt8[np.ndarray, "h w 3"],
   keypoints: Float[np.ndarray, "k 2"],
-  shown: np.ndarray,
+  shown: Bool[np.ndarray, " k"],
   skeleton: Skeleton,
   *,
   color: tuple[int, int, int] | None = None,
@@ -21,16 +24,18 @@ def draw_pose(
   """A copy of an RGB image with a skeleton on it.
 
   Args:
+    image: (h, w, 3) RGB.
     keypoints: (K, 2) pixels of the image.
-    shown: (K,) bool; limbs are drawn between shown keypoints.
-    color: RGB of all of it, thinner; None: the skeleton's colours.
+    shown: (K,) which are drawn; limbs are drawn between those.
+    skeleton: of the keypoints.
+    color: RGB of all of it, thinner; None: the skeleton's colors.
   """
   image = image.copy()
   size = max(1, round(image.shape[0] / (128 if color is None else 256)))
   colors = skeleton.colors if color is None else (color,) * len(shown)
   places = np.round(keypoints * 2**_SHIFT).astype(int)
 
-  def draw(pen, *args, color, width):
+  def draw(pen: Callable, *args: Any, color: Sequence[int], width: int) -> None:
     pen(image, *args, color, width, cv2.LINE_AA, _SHIFT)
 
   for a, b in skeleton.limbs:
@@ -49,19 +54,24 @@ def draw_pose(
 def draw_comparison(
   crop: UInt8[np.ndarray, "h w 3"],
   keypoints: Float[np.ndarray, "k 2"],
-  shown: np.ndarray,
+  shown: Bool[np.ndarray, " k"],
   truth: Float[np.ndarray, "k 2"],
-  labelled: np.ndarray,
+  labeled: Bool[np.ndarray, " k"],
   skeleton: Skeleton,
 ) -> UInt8[np.ndarray, "hh ww 3"]:
-  """An enlarged crop with the truth in white and, on it, what was found.
+  """An enlarged crop with the truth in white and the prediction on it.
 
   Args:
-    keypoints, truth: (K, 2) crop pixels; shown, labelled: (K,) bool.
+    crop: (h, w, 3) RGB.
+    keypoints: (K, 2) predicted, crop pixels.
+    shown: (K,) which of them are drawn.
+    truth: (K, 2) annotated, crop pixels.
+    labeled: (K,) which of them are drawn.
+    skeleton: of the keypoints.
   """
   large, factor = _enlarged(crop)
   large = draw_pose(
-    large, _moved(truth, factor), labelled, skeleton, color=(255, 255, 255)
+    large, _moved(truth, factor), labeled, skeleton, color=(255, 255, 255)
   )
   return draw_pose(large, _moved(keypoints, factor), shown, skeleton)
 
@@ -69,7 +79,7 @@ def draw_comparison(
 def contact_sheet(
   crops: UInt8[np.ndarray, "n h w 3"],
   keypoints: Float[np.ndarray, "n k 2"],
-  shown: np.ndarray,
+  shown: Bool[np.ndarray, "n k"],
   skeleton: Skeleton,
   columns: int = 8,
 ) -> UInt8[np.ndarray, "hh ww 3"]:
@@ -78,7 +88,9 @@ def contact_sheet(
   Args:
     crops: (n, H, W, 3) RGB; enlarged to `SHOWN_HEIGHT`.
     keypoints: (n, K, 2) crop pixels.
-    shown: (n, K) bool.
+    shown: (n, K) which are drawn.
+    skeleton: of the keypoints.
+    columns: of the sheet.
   """
   tiles = []
   for crop, points, visible in zip(crops, keypoints, shown, strict=True):
@@ -101,7 +113,7 @@ def _enlarged(
 def _moved(
   points: Float[np.ndarray, "k 2"], factor: int
 ) -> Float[np.ndarray, "k 2"]:
-  """Crop pixels to those of the enlarged crop: centres are at integers."""
+  """Crop pixels to those of the enlarged crop: centers are at integers."""
   return (points + 0.5) * factor - 0.5
 
 
@@ -116,9 +128,3 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int = 85) -> bytes:
   options = [cv2.IMWRITE_JPEG_QUALITY, quality]
   _, encoded = cv2.imencode(".jpg", image[..., ::-1], options)
   return encoded.tobytes()
-
-
-def grid_points(number: int, total: int) -> list[int]:
-  """`number` places spread evenly over `total`."""
-  places = np.linspace(0, total - 1, min(number, total))
-  return np.unique(places.astype(int)).tolist()

@@ -94,6 +94,7 @@ def examine(
 
 
 def main(argv: list[str] | None = None) -> int:
+  """Prints what is wrong with a folder; returns the exit code."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

@@ -36,12 +36,13 @@ def write_coco_folder(
   `person_detection_results/detections_test.json`. Images are drawn in order
   until a split holds at least the asked number of people. Returns at once
   where the folder is complete already for the same arguments; an interrupted
-  or an older folder of this function is written anew.
+  or an older folder of this function is written again.
 
   Args:
     folder: a directory, local or gs://; made if missing.
     seed: the same seed gives the same bytes.
-    train_people, test_people: at least 1 each.
+    train_people: at least 1.
+    test_people: at least 1.
 
   Raises:
     InputError: a number is out of range, or the folder holds files that this

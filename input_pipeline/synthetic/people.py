@@ -35,14 +35,15 @@ def draw_image(
   """Draws image `number` of a split; it depends on nothing else.
 
   Args:
-    seed, split, number: non-negative; seed below 2**64, the others below
-      2**32.
+    seed: non-negative, below 2**64.
+    split: non-negative, below 2**32.
+    number: of the image; non-negative, below 2**32.
 
   Returns:
     image: (H, W, 3) uint8 RGB, 240 to 400 pixels a side.
     people: one dict each, with
-      keypoints: (17, 3) x, y in pixels (pixel centres are integers), and v:
-        2 visible, 1 hidden by a body or a thing, 0 not labelled (outside the
+      keypoints: (17, 3) x, y in pixels (pixel centers are integers), and v:
+        2 visible, 1 hidden by a body or a thing, 0 not labeled (outside the
         image, or a part of the face that is turned away).
       bbox: (4,) x, y, width, height of the silhouette within the image.
       area: number of its pixels that nothing covers.

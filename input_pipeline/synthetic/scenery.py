@@ -58,6 +58,7 @@ def _distractor(rng, image, height: int, width: int) -> None:
 
 
 def ground_shadow(image, shapes) -> None:
+  """Darkens the ground under a person."""
   x1, _, x2, y2 = shapes.box
   shadow = np.array([(x1 + x2) / 2, y2 - 3])
   size = np.array([0.4 * (x2 - x1), 5.0])

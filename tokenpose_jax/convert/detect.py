@@ -165,7 +165,7 @@ def _position(table: Any) -> tuple[str, tuple[int, int] | None]:
 
 
 def _published_heads(backbone: str, depth: int) -> int:
-  """reference 2.1; all its L of 8 blocks a stack have 12, those of 2 have 8."""
+  """Reference 2.1; all its L of 8 blocks a stack have 12, those of 2 have 8."""
   if backbone == "none":
     return 16
   return 12 if backbone == "hrnet_w48" and depth == 8 else 8

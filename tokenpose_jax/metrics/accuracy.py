@@ -4,14 +4,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tokenpose_jax import codec
+from tokenpose_jax.arrays import AnyArray
 
 THRESHOLD = 0.5  # of a tenth of the heatmap's sides
 
 
 def heatmap_accuracy(
-  heatmaps: Float[Array, "b k h w"],
-  targets: Float[Array, "b k h w"],
-  weights: Float[Array, "b k"],
+  heatmaps: Float[AnyArray, "b k h w"],
+  targets: Float[AnyArray, "b k h w"],
+  weights: Float[AnyArray, "b k"],
 ) -> Float[Array, ""]:
   """PCK-style accuracy of integer maxima, averaged over joints (reference 5.3).
 

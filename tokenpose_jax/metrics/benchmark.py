@@ -7,7 +7,7 @@ own, made in the data set's `benchmark` (input_pipeline/datasets.py).
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -93,24 +93,21 @@ class Judgment(NamedTuple):
   quality: float
 
 
+@runtime_checkable
 class Benchmark(Protocol):
-  """Measures predictions against a data set's truth.
-
-  Attributes:
-    headline: the metric that decides which checkpoint is best; higher is
-      better.
-    columns: the metrics, in the order of the report.
-    image_count: images that are measured.
-  """
+  """Measures predictions against a data set's truth."""
 
   @property
-  def headline(self) -> str: ...
+  def headline(self) -> str:
+    """The metric that decides which checkpoint is best; higher is better."""
 
   @property
-  def columns(self) -> tuple[Column, ...]: ...
+  def columns(self) -> tuple[Column, ...]:
+    """The metrics, in the order of the report."""
 
   @property
-  def image_count(self) -> int: ...
+  def image_count(self) -> int:
+    """Images that are measured."""
 
   def measure(self, predictions: Predictions) -> Measured:
     """The metrics and the results to write down."""

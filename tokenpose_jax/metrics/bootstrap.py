@@ -1,8 +1,8 @@
-"""How far a figure would move with other images: bootstrap intervals.
+"""How far a metric would move with other images: bootstrap intervals.
 
-Images are drawn anew, with repetition, and the figure computed of the draw;
-the middle 95 % of many such figures are the interval (Efron, 1979). For COCO
-nothing is evaluated anew: detections keep their matches, since an image is
+Images are resampled with replacement and the metric is recomputed; the middle
+95 % of many such values are the interval (Efron, 1979). For COCO nothing is
+evaluated again: detections keep their matches, since an image is
 drawn as a whole, and only count as often as their image was drawn. Precision
 and recall are then sums of these weights over detections sorted once.
 """
@@ -20,7 +20,7 @@ from tokenpose_jax.metrics import coco, mpii
 REPLICATES = 1000
 LEVEL = 0.95
 
-_CHUNK = 500_000  # weights held at a time, of detections times replicates
+CHUNK = 500_000  # weights held at a time, of detections times replicates
 
 
 def draws(
@@ -57,7 +57,10 @@ def pckh_intervals(
   """Intervals of `mpii.figures` over images.
 
   Args:
-    distance: of `mpii.distances`; images: (N,) of each person.
+    distance: (N, 16) as returned by `mpii.distances`.
+    images: (N,) of each person.
+    replicates: how many draws.
+    seed: of the draws.
   """
   _, place = np.unique(images, return_inverse=True)
   weights = draws(int(place.max(initial=-1)) + 1, replicates, seed)
@@ -71,7 +74,13 @@ def pckh_intervals(
 def coco_intervals(
   matched: coco.Matched, replicates: int = REPLICATES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-  """Intervals of the ten COCO figures over images."""
+  """Intervals of the ten COCO metrics over images.
+
+  Args:
+    matched: as returned by `coco.match`.
+    replicates: how many draws.
+    seed: of the draws.
+  """
   weights = draws(len(matched.dataset["images"]), replicates, seed)
   values = coco_replicates(matched, weights)
   return {name: interval(column) for name, column in values.items()}
@@ -80,10 +89,11 @@ def coco_intervals(
 def coco_replicates(
   matched: coco.Matched, weights: Int[np.ndarray, "r i"]
 ) -> dict[str, Float[np.ndarray, " r"]]:
-  """The ten figures where images count as often as the weights say.
+  """The ten metrics where images count as often as the weights say.
 
   Args:
-    weights: (R, I) of the images in the order of their ids; all 1: the figures
+    matched: as returned by `coco.match`.
+    weights: (R, I) of the images in the order of their ids; all 1: the metrics
       themselves.
   """
   params = matched.evaluation.params
@@ -92,7 +102,7 @@ def coco_replicates(
   areas = len(params.area_rng)
   cells = list(_cells(matched))
   widest = max([len(cell.image) for cell in cells], default=1)
-  step = max(1, _CHUNK // max(1, widest))
+  step = max(1, CHUNK // max(1, widest))
   figures: dict[str, list[float]] = {name: [] for name in coco.FIGURES}
   parts = [weights[i : i + step] for i in range(0, len(weights), step)]
   with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -118,8 +128,9 @@ class _Cell:
   """The matches of one category and area range; detections by falling score.
 
   Attributes:
-    image: (D,) the place of each detection's image.
-    right, wrong: (T, D) at each OKS threshold; neither: ignored.
+    image: (D,) the index of each detection's image.
+    right: (T, D) at each OKS threshold.
+    wrong: (T, D) likewise; neither: ignored.
     people: (I,) in each image that count.
   """
 

@@ -1,8 +1,8 @@
-"""COCO keypoint evaluation: detections in, the ten AP and AR figures out.
+"""COCO keypoint evaluation: detections in, the ten AP and AR metrics out.
 
-The figures come from hotcoco, a Rust port of pycocotools whose figures are
-bit for bit the same and take a fraction of the time. What it would pass over
-in silence (missing fields, keypoints of another skeleton) is an error here.
+They come from hotcoco, a Rust port of pycocotools whose values are bit for bit
+the same and take a fraction of the time. What it would silently ignore (missing
+fields, keypoints of another skeleton) is an error here.
 """
 
 import dataclasses
@@ -42,10 +42,10 @@ def evaluate(
   sigmas: ArrayLike | None = None,
   image_ids: Iterable[Hashable] | None = None,
 ) -> dict[str, float]:
-  """The ten COCO keypoint figures, as pycocotools gives them (reference 5.5).
+  """The ten COCO keypoint metrics, as pycocotools gives them (reference 5.5).
 
   The results count as they are: no rescoring, no NMS. The 20 best detections
-  of an image are looked at. Crowds and people without labelled keypoints
+  of an image are looked at. Crowds and people without labeled keypoints
   neither help nor hurt; results of a category that the annotations do not
   list are passed over.
 
@@ -63,11 +63,11 @@ def evaluate(
     image_ids: evaluate these images alone; None: all.
 
   Returns:
-    Figures by the names in FIGURES, from 0 to 1; -1 where there is no ground
+    Metrics by the names in FIGURES, from 0 to 1; -1 where there is no ground
     truth to measure by.
 
   Raises:
-    InputError: a file is missing or no JSON, a field is missing, a number is
+    InputError: a file is missing or not JSON, a field is missing, a number is
       not finite, a keypoint count differs from K, or an image is unknown.
   """
   return match(annotations, results, sigmas=sigmas, image_ids=image_ids).figures
@@ -97,7 +97,7 @@ class Matched:
 
     Returns:
       places of (detection, annotation), also of crowds and of people without
-      labelled keypoints.
+      labeled keypoints.
     """
     again = hotcoco.COCOeval(
       self.evaluation.coco_gt, self.evaluation.coco_dt, "keypoints"
@@ -130,7 +130,14 @@ def match(
 ) -> Matched:
   """`evaluate`, with the matches of detections and people.
 
-  Args, errors: as `evaluate`.
+  Args:
+    annotations: as for `evaluate`.
+    results: as for `evaluate`.
+    sigmas: as for `evaluate`.
+    image_ids: as for `evaluate`.
+
+  Raises:
+    InputError: as `evaluate`.
   """
   constants = _checked_sigmas(sigmas)
   dataset, detections = coco_files.read(
@@ -221,7 +228,7 @@ def detections_to_results(
     _, kind = np.unique(categories, return_inverse=True)
     rivals = appearance * (kind.max() + 1) + kind
     fields = (points, scores, area, sigmas, nms_threshold)
-    suppress = _soft_nms if soft else nms.oks_nms_by_image
+    suppress = nms.soft_oks_nms_by_image if soft else nms.oks_nms_by_image
     order = order[suppress(rivals, *fields)[order]]
   columns = (ids[order], categories[order], flat[order], scores[order])
   names = ("image_id", "category_id", "keypoints", "score")
@@ -231,26 +238,8 @@ def detections_to_results(
   ]
 
 
-def _soft_nms(
-  images: np.ndarray,
-  points: np.ndarray,
-  scores: np.ndarray,
-  areas: np.ndarray,
-  sigmas: ArrayLike,
-  threshold: float,
-) -> np.ndarray:
-  """(N,) bool: what `nms.soft_oks_nms` keeps, image by image."""
-  order = np.argsort(images, kind="stable")
-  edges = np.flatnonzero(np.diff(images[order])) + 1
-  kept = np.zeros(len(images), bool)
-  for one in np.split(order, edges):
-    fields = (points[one], scores[one], areas[one], sigmas, threshold)
-    kept[one[nms.soft_oks_nms(*fields)]] = True
-  return kept
-
-
 def format_table(figures: Mapping[str, float], title: str = "") -> str:
-  """The ten figures as a small table for terminals.
+  """The ten metrics as a small table for terminals.
 
   Args:
     figures: what `evaluate` returns.
@@ -273,7 +262,7 @@ def format_table(figures: Mapping[str, float], title: str = "") -> str:
 
 
 def summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-  """pycocotools' summary of its tables [T, R, C, A, 1] and [T, C, A, 1]."""
+  """Pycocotools' summary of its tables [T, R, C, A, 1] and [T, C, A, 1]."""
   values = []
   for table in (precision, recall):
     for thresholds, people in _CELLS:

@@ -18,9 +18,10 @@ from tokenpose_jax.skeletons import Skeleton
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, RIGHT = 0.85, 0.5  # keypoint similarities
-FOUND = 0.1  # the OKS from which a detection is of a person, as in that paper
+# Minimum OKS for a detection to count as that person, as in that paper.
+FOUND = 0.1
 PCK_BOUNDS = (0.05, 0.1, 0.2)  # of the longer side of a person's box
-HEAD_GOOD, HEAD_RIGHT = 0.1, 0.5  # the like for MPII, head lengths
+HEAD_GOOD, HEAD_RIGHT = 0.1, 0.5  # the same for MPII, head lengths
 
 Kinds = Int[np.ndarray, "m k"]
 
@@ -92,11 +93,11 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
   score = np.zeros((len(people), k))
   place[is_found] = found[detection[is_found], :, :2]
   score[is_found] = found[detection[is_found], :, 2]
-  labelled = truth[..., 2] > 0
+  labeled = truth[..., 2] > 0
   area = np.array([person["area"] for _, person in people])
   image = np.array([person["image_id"] for _, person in people])
   kinds, own = classify(
-    place, truth[..., :2], labelled, area, image, matched.sigmas, skeleton
+    place, truth[..., :2], labeled, area, image, matched.sigmas, skeleton
   )
   side = np.array([max(person["bbox"][2:]) for _, person in people])
   distance = np.linalg.norm(place - truth[..., :2], axis=2)
@@ -105,13 +106,13 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
   share[~is_found] = np.inf
   own[~is_found] = 0
   columns = {
-    "similarity": np.where(labelled, own, np.nan),
+    "similarity": np.where(labeled, own, np.nan),
     **{
-      f"PCK@{bound}": np.where(labelled, share <= bound, np.nan)
+      f"PCK@{bound}": np.where(labeled, share <= bound, np.nan)
       for bound in PCK_BOUNDS
     },
   }
-  shown = labelled & is_found[:, None]
+  shown = labeled & is_found[:, None]
   tables = {
     "keypoints": _by_keypoint(columns, skeleton),
     "errors": _count(kinds, shown, skeleton),
@@ -126,9 +127,9 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
 
 
 def classify(
-  found: Float[np.ndarray, "m k 2"],
+  predicted: Float[np.ndarray, "m k 2"],
   truth: Float[np.ndarray, "m k 2"],
-  labelled: Bool[np.ndarray, "m k"],
+  labeled: Bool[np.ndarray, "m k"],
   area: Float[np.ndarray, " m"],
   image: np.ndarray,
   sigmas: Float[np.ndarray, " k"],
@@ -137,30 +138,40 @@ def classify(
   """The kind of every keypoint of M people, and its similarity to its own.
 
   Args:
-    found, truth: image pixels; labelled: which are in the truth.
-    area: square pixels; image: (M,) which image each person is in.
+    predicted: (M, K, 2) image pixels.
+    truth: (M, K, 2) image pixels.
+    labeled: (M, K) which are in the truth.
+    area: (M,) square pixels.
+    image: (M,) which image each person is in.
+    sigmas: (K,) OKS constants.
+    skeleton: of the keypoints.
 
   Returns:
-    places in KINDS (M, K), of use where labelled; similarities (M, K).
+    indices into KINDS (M, K), of use where labeled; similarities (M, K).
   """
   mirror = skeleton.flip_permutation
   paired = mirror != np.arange(len(mirror))
 
-  def similarity(points, person, order, sigma):
+  def similarity(
+    points: np.ndarray,
+    person: np.ndarray,
+    order: np.ndarray,
+    sigma: np.ndarray,
+  ) -> np.ndarray:
     """Of (P, K, 2) points to the keypoints `order` of people (P,)."""
     square = ((points - truth[person][:, order]) ** 2).sum(-1)
     scale = np.maximum(area[person], np.spacing(1))[:, None]
     value = np.exp(-square / (2 * (2 * sigma) ** 2 * scale))
-    return np.where(labelled[person][:, order], value, 0.0)
+    return np.where(labeled[person][:, order], value, 0.0)
 
-  everyone = np.arange(len(found))
+  everyone = np.arange(len(predicted))
   same = np.arange(len(mirror))
-  own = similarity(found, everyone, same, sigmas)
-  inverted = similarity(found, everyone, mirror, sigmas[mirror]) * paired
+  own = similarity(predicted, everyone, same, sigmas)
+  inverted = similarity(predicted, everyone, mirror, sigmas[mirror]) * paired
   swapped = np.zeros_like(own)
   for a, b in _in_one_image(image):
     for order in (same, mirror):
-      other = similarity(found[a], b, order, sigmas[order])
+      other = similarity(predicted[a], b, order, sigmas[order])
       swapped[a] = np.maximum(swapped[a], other)
   kinds = np.full(own.shape, KINDS.index("miss"))
   kinds[swapped >= RIGHT] = KINDS.index("swap")
@@ -196,21 +207,21 @@ def mpii_errors(
   }
   opposite = mpii.distances(predictions, mirrored)
   opposite[:, order == np.arange(len(order))] = np.nan
-  labelled = np.isfinite(distance)
+  labeled = np.isfinite(distance)
   kinds = np.full(distance.shape, KINDS.index("miss"))
   kinds[opposite <= HEAD_RIGHT] = KINDS.index("inversion")
   kinds[distance <= HEAD_RIGHT] = KINDS.index("jitter")
   kinds[distance <= HEAD_GOOD] = KINDS.index("good")
   columns = {
-    f"PCKh@{bound}": np.where(labelled, distance <= bound, np.nan)
+    f"PCKh@{bound}": np.where(labeled, distance <= bound, np.nan)
     for bound in (HEAD_GOOD, HEAD_RIGHT)
   }
   tables = {
     "keypoints": _by_keypoint(columns, skeleton),
-    "errors": _count(kinds, labelled, skeleton),
+    "errors": _count(kinds, labeled, skeleton),
     "people": {"labelled": len(distance), "found": len(distance)},
   }
-  return Errors(tables, scores[labelled], distance[labelled] <= HEAD_RIGHT)
+  return Errors(tables, scores[labeled], distance[labeled] <= HEAD_RIGHT)
 
 
 def calibration(

@@ -43,7 +43,7 @@ def pckh(
   ground_truth: str | os.PathLike | Mapping[str, Any],
   one_based: bool = False,
 ) -> dict[str, float]:
-  """PCKh figures of MPII predictions, in percent (reference 5.6).
+  """PCKh of MPII predictions, in percent (reference 5.6).
 
   Args:
     predictions: (N, 16, 2 or more) x, y in image pixels, 0-based; what follows
@@ -73,7 +73,13 @@ def distances(
 ) -> Float[np.ndarray, "n 16"]:
   """Errors in head lengths, NaN where a joint is not annotated.
 
-  Args, errors: as `pckh`.
+  Args:
+    predictions: as for `pckh`.
+    ground_truth: as for `pckh`.
+    one_based: as for `pckh`.
+
+  Raises:
+    InputError: the file or an array cannot be used, or they do not fit.
   """
   found = np.asarray(predictions)
   if found.ndim != 3 or found.shape[1] != len(JOINTS) or found.shape[2] < 2:
@@ -112,9 +118,10 @@ def figures(
   distance: Float[np.ndarray, "n 16"],
   weights: Float[np.ndarray, " n"] | None = None,
 ) -> dict[str, float]:
-  """The figures of `pckh` from `distances`.
+  """The metrics of `pckh` from `distances`.
 
   Args:
+    distance: (N, 16) as returned by `distances`.
     weights: (N,) how often each person counts; None: once.
   """
   labelled = np.isfinite(distance)
@@ -147,7 +154,12 @@ def figures(
 
 
 def format_table(values: Mapping[str, float], title: str = "") -> str:
-  """The figures as a small table for terminals."""
+  """The metrics as a small table for terminals.
+
+  Args:
+    values: as returned by `pckh`.
+    title: a first line; none if empty.
+  """
   cells = [f"{v:.2f}" if v >= 0 else "-" for v in values.values()]
   width = max(map(len, [*cells, *values])) + 2
   lines = ["".join(f"{x:>{width}}" for x in row) for row in (values, cells)]

@@ -71,7 +71,16 @@ def soft_oks_nms(
   exp(-OKS^2 / threshold), and so on until 20 are taken. The new scores only
   decide the order.
 
-  Args, errors: as `oks_nms`.
+  Args:
+    keypoints: as for `oks_nms`.
+    scores: as for `oks_nms`.
+    areas: as for `oks_nms`.
+    sigmas: as for `oks_nms`.
+    threshold: as for `oks_nms`.
+    visible: as for `oks_nms`.
+
+  Raises:
+    ValueError: the shapes do not fit together.
 
   Returns:
     (M,) int64 indices, M at most 20, in the order in which they were taken.
@@ -101,12 +110,16 @@ def oks_nms_by_image(
   """`oks_nms` of every image, all images at once.
 
   In round r the r-th best detection of every image, if it is still there,
-  drops its like. That OKS exceeds the threshold is first asked of a few
+  drops those like it. That OKS exceeds the threshold is first asked of a few
   keypoints, which rules out most pairs; the others decide by all.
 
   Args:
     images: (N,) integers, equal for detections of the same image.
-    keypoints, scores, areas, sigmas, threshold: as for `oks_nms`.
+    keypoints: as for `oks_nms`.
+    scores: as for `oks_nms`.
+    areas: as for `oks_nms`.
+    sigmas: as for `oks_nms`.
+    threshold: as for `oks_nms`.
 
   Returns:
     (N,) bool, which detections are kept.
@@ -145,6 +158,41 @@ def oks_nms_by_image(
   result = np.empty(len(order), bool)
   result[order] = kept
   return result
+
+
+def soft_oks_nms_by_image(
+  images: ArrayLike,
+  keypoints: ArrayLike,
+  scores: ArrayLike,
+  areas: ArrayLike,
+  sigmas: ArrayLike,
+  threshold: float = 0.9,
+) -> np.ndarray:
+  """`soft_oks_nms` of every image.
+
+  Args:
+    images: (N,) integers, equal for detections of the same image.
+    keypoints: as for `oks_nms`.
+    scores: as for `oks_nms`.
+    areas: as for `oks_nms`.
+    sigmas: as for `oks_nms`.
+    threshold: as for `oks_nms`.
+
+  Returns:
+    (N,) bool, which detections are kept.
+
+  Raises:
+    ValueError: the shapes do not fit together.
+  """
+  ids, points = np.asarray(images), np.asarray(keypoints)
+  score, area = np.asarray(scores), np.asarray(areas)
+  order = np.argsort(ids, kind="stable")
+  edges = np.flatnonzero(np.diff(ids[order])) + 1
+  kept = np.zeros(len(ids), bool)
+  for members in np.split(order, edges):
+    fields = (points[members], score[members], area[members])
+    kept[members[soft_oks_nms(*fields, sigmas, threshold)]] = True
+  return kept
 
 
 def _rounds(

@@ -42,7 +42,9 @@ def oks(
   a = np.asarray(a_keypoints, np.float64)
   b = np.asarray(b_keypoints, np.float64)
   total_area = np.asarray(a_area, np.float64) + np.asarray(b_area, np.float64)
-  area = total_area / 2 + np.spacing(1)  # Never 0, as in the original.
+  area = total_area / 2 + np.spacing(
+    1
+  )  # Never 0, as in the original implementation.
   square = (a[..., 0] - b[..., 0]) ** 2 + (a[..., 1] - b[..., 1]) ** 2
   variance = (2 * np.asarray(sigmas, np.float64)) ** 2
   similarity = np.exp(-square / variance / area[..., None] / 2)
@@ -65,7 +67,7 @@ def oks_matrix(
     areas: (N,) square pixels.
     sigmas: (K,) per-keypoint constants.
     visible: (N, K) bool: of each pair, only keypoints that are visible in
-      the second detection count, as in the original. None: all.
+      the second detection count, as in the original implementation. None: all.
 
   Returns:
     (N, N) float64. Symmetric unless `visible` is given.
@@ -100,14 +102,14 @@ def oks_matrix(
 def rescore(
   box_scores: ArrayLike,
   keypoint_scores: ArrayLike,
-  visibility_threshold: float = 0.2,
+  min_keypoint_score: float = 0.2,
 ) -> np.ndarray:
   """A detection's score: its box's times its visible keypoints' mean.
 
   Args:
     box_scores: (N,) the person detector's scores.
     keypoint_scores: (N, K) heatmap maxima.
-    visibility_threshold: only keypoints that score higher count (reference 5.4:
+    min_keypoint_score: only keypoints that score higher count (reference 5.4:
       0.2).
 
   Returns:
@@ -123,7 +125,7 @@ def rescore(
       f"box_scores {box_scores.shape} and keypoint_scores"
       f" {keypoint_scores.shape} do not fit; expected (N,) and (N, K)"
     )
-  visible = keypoint_scores > visibility_threshold
+  visible = keypoint_scores > min_keypoint_score
   total = np.sum(keypoint_scores * visible, axis=1)
   return box_scores * total / np.maximum(visible.sum(axis=1), 1)
 
@@ -131,7 +133,16 @@ def rescore(
 def checked(
   keypoints: ArrayLike, areas: ArrayLike, sigmas: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """The three as float64, or a ValueError that says which does not fit."""
+  """The three as float64.
+
+  Args:
+    keypoints: (N, K, 2 or more) x, y in pixels.
+    areas: (N,) square pixels.
+    sigmas: (K,) per-keypoint constants.
+
+  Raises:
+    ValueError: saying which does not fit.
+  """
   keypoints = np.asarray(keypoints, np.float64)
   areas = np.asarray(areas, np.float64)
   sigmas = np.asarray(sigmas, np.float64)

@@ -41,6 +41,7 @@ class Bottleneck(nnx.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b h w _c"]:
+    """Maps (B, h, w, inputs) to (B, h, w, 4 * channels)."""
     y = jax.nn.relu(self.conv1(x, train=train))
     y = jax.nn.relu(self.conv2(y, train=train))
     y = self.conv3(y, train=train)
@@ -77,6 +78,7 @@ class Stem(nnx.Module):
     train: bool,
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
+    """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
     y = self.conv1(x, train=train)
     captured["backbone.bn1_preact"] = y
     z = self.conv2(jax.nn.relu(y), train=train)
@@ -97,6 +99,7 @@ class BasicBlock(nnx.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b h w c"]:
+    """Maps (B, h, w, channels) to the same shape."""
     y = jax.nn.relu(self.conv1(x, train=train))
     return jax.nn.relu(self.conv2(y, train=train) + x)
 
@@ -111,6 +114,7 @@ class Up(nnx.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b _h _w _c"]:
+    """Maps (B, h, w, inputs) to (B, factor * h, factor * w, outputs)."""
     return enlarge(self.up(x, train=train), self.factor)
 
 
@@ -132,6 +136,7 @@ class Down(nnx.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b _h _w _c"]:
+    """Maps (B, h, w, inputs) to (B, h / 2**steps, w / 2**steps, outputs)."""
     for i, conv in enumerate(self.down):
       x = conv(jax.nn.relu(x) if i else x, train=train)
     return x
@@ -186,6 +191,7 @@ class ExchangeModule(nnx.Module):
   def __call__(
     self, inputs: list[Float[Array, "b _h _w _c"]], *, train: bool
   ) -> list[Float[Array, "b _h _w _c"]]:
+    """Maps a branch (B, h_i, w_i, channels_i) each to `outputs` fused ones."""
     maps = []
     for x, blocks in zip(inputs, self.branches, strict=True):
       for block in blocks:
@@ -240,6 +246,7 @@ class HRNet(nnx.Module):
     train: bool,
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
+    """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
     x = self.stem(x, train=train, captured=captured)
     captured["backbone.layer1"] = x
     maps = [jax.nn.relu(conv(x, train=train)) for conv in self.transition1]

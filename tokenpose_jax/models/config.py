@@ -88,9 +88,6 @@ class ModelConfig:
   dtype: str = "float32"
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      value = _checked_type(field, getattr(self, field.name))
-      object.__setattr__(self, field.name, value)
     if not self.heatmap_hw:
       quarter = tuple(side // HEATMAP_STRIDE for side in self.input_hw)
       object.__setattr__(self, "heatmap_hw", quarter)
@@ -142,15 +139,19 @@ class ModelConfig:
     """
     if isinstance(model, ModelConfig):
       return model
-    known = [field.name for field in dataclasses.fields(cls)]
+    known = {field.name: field for field in dataclasses.fields(cls)}
     for name in model:
       if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         raise InputError(
           f"model.{name} is not a field of the network; "
-          + (f"did you mean {near[0]}?" if near else f"known: {known}")
+          + (f"did you mean {near[0]}?" if near else f"known: {[*known]}")
         )
-    return cls(**dict(model))
+    return cls(
+      **{
+        name: _checked_type(known[name], value) for name, value in model.items()
+      }
+    )
 
   def to_dict(self) -> dict[str, Any]:
     """The fields by name, sizes as tuples."""

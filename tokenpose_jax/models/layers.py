@@ -83,6 +83,7 @@ class BatchNorm(nnx.Module):
   def __call__(
     self, x: Float[Array, "*axes c"], *, train: bool
   ) -> Float[Array, "*axes c"]:
+    """Normalizes (..., C); in training by the batch, updating statistics."""
     if train:
       wide = x.astype(jnp.float32)
       axes = tuple(range(x.ndim - 1))
@@ -131,6 +132,7 @@ class Conv(nnx.Module):
     self.dtype = dtype
 
   def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _h _w _c"]:
+    """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
     kernel = self.kernel[...].astype(self.dtype)
     size = kernel.shape[0]
     if size == 1 and self.stride == 1:
@@ -169,6 +171,7 @@ class ConvNorm(nnx.Module):
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b _h _w _c"]:
+    """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
     return self.norm(self.conv(x), train=train)
 
 
@@ -201,6 +204,7 @@ class Attention(nnx.Module):
     captured: Captured,
     name: str,
   ) -> Float[Array, "b n d"]:
+    """Maps tokens (B, N, dim) to the same shape; captures `attention.NAME`."""
     b, n, d = x.shape
     qkv = self.to_qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
     q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -251,6 +255,7 @@ class Block(nnx.Module):
     captured: Captured,
     name: str,
   ) -> Float[Array, "b n d"]:
+    """Maps tokens (B, N, dim) to the same shape; captures `block.NAME`."""
     x = x + self.attention(self.norm1(x), captured, name)
     hidden = jax.nn.gelu(self.mlp_in(self.norm2(x)), approximate=False)
     captured[f"block.{name}"] = x = x + self.mlp_out(hidden)

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.models import backbones, layers, positions
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Captured
@@ -65,7 +66,7 @@ class TokenPose(nnx.Module):
 
   def __call__(
     self,
-    images: Float[Array, "b h w 3"],
+    images: Float[AnyArray, "b h w 3"],
     *,
     train: bool = False,
     captured: Captured | None = None,
@@ -96,7 +97,7 @@ class TokenPose(nnx.Module):
       )
     if captured is None:
       captured = {}
-    features = images.astype(config.dtype)
+    features = jnp.asarray(images, config.dtype)
     if self.backbone is not None:
       features = self.backbone(features, train=train, captured=captured)
     captured["patches_flat"] = patches = _patches(features, config.patch_hw)
@@ -172,6 +173,7 @@ class Head(nnx.Module):
     )
 
   def __call__(self, x: Float[Array, "b k d"]) -> Float[Array, "b k p"]:
+    """Maps keypoint tokens (B, K, dim) to heatmaps (B, K, pixels)."""
     x = self.linear1(self.norm1(x))
     if self.norm2 is None or self.linear2 is None:
       return x
