@@ -43,7 +43,7 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """reference 2.2: every weight follows from its name."""
+  """tests/parity/README.md, weight rule: every weight follows from its name."""
   n = rng(zlib.crc32(name.encode())).standard_normal(shape)
   if name.endswith("running_mean"):
     n = 0.1 * n
@@ -78,7 +78,7 @@ def state_dict(fixture: dict, pos_embedding: np.ndarray) -> dict:
 
 
 def images(height: int, width: int, batch: int = 2, seed: int = 12345):
-  """reference 2.3: the input, (B, H, W, 3) float32."""
+  """tests/parity/README.md, input rule: the input, (B, H, W, 3) float32."""
   g = rng(seed)
   coarse = g.standard_normal((batch, 3, height // 32, width // 32))
   fine = g.standard_normal((batch, 3, height, width))

@@ -37,7 +37,7 @@ variants = pytest.mark.parametrize("name", VARIANTS)
 
 
 def official(model, table: bool = True) -> dict[str, np.ndarray]:
-  """A state dict of that network, by reference 2.2's rule of weights."""
+  """A state dict of that network, by the weight rule of tests/parity/README.md."""
   state = {}
   for tree in network.abstract(model):
     for path, leaf in traverse_util.flatten_dict(tree, sep="/").items():

@@ -9,7 +9,7 @@ import pytest
 from tests import fixtures
 from tokenpose_jax import convert, network
 
-TOLERANCE = {  # reference 2.6: largest and rms difference of a heatmap value
+TOLERANCE = {  # tests/parity/README.md, tolerances: largest and rms difference of a heatmap value
   "none": (3e-5, 5e-6),
   "stem": (3e-5, 5e-6),
   "hrnet_w32": (1e-4, 2e-5),
