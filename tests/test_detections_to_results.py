@@ -18,7 +18,7 @@ FIXTURE_NAMES = (
 )
 SETTINGS = {
   "default_oks0.9_vis0.2": {},
-  "oks0.5_vis0.0": {"oks_threshold": 0.5, "visibility_threshold": 0.0},
+  "oks0.5_vis0.0": {"nms_threshold": 0.5, "min_keypoint_score": 0.0},
   "soft_oks0.9_vis0.2": {"soft": True},
 }
 
@@ -84,7 +84,7 @@ def _four_detections() -> dict:
 
 
 def test_results_are_ordered_and_plain():
-  results = coco.detections_to_results(**_four_detections(), category_id=5)
+  results = coco.detections_to_results(**_four_detections(), category_ids=5)
   found = [(result["image_id"], result["score"]) for result in results]
   assert found == [(7, 0.5), (7, 0.4), (3, 0.2)]
   assert results[2]["keypoints"] == [1, 2, 0.5, 3, 4, 0.5]
@@ -103,7 +103,7 @@ def test_images_do_not_suppress_each_other_and_nms_can_be_off():
   detections = _four_detections()
   detections["keypoints"][:] = 0
   for threshold in (None, 1.0, 1.5):
-    results = coco.detections_to_results(**detections, oks_threshold=threshold)
+    results = coco.detections_to_results(**detections, nms_threshold=threshold)
     assert [r["score"] for r in results] == [0.5, 0.4, 0.1, 0.2]
     assert [r["image_id"] for r in results] == [7, 7, 7, 3]
   results = coco.detections_to_results(**detections)
