@@ -11,7 +11,7 @@ import tensorflow as tf
 from etils.epath import gpath, register
 
 from input_pipeline import datasets, mpii
-from tests import fixtures, test_batches, test_mpii
+from tests import fixtures, small_coco, small_mpii
 from tokenpose_jax import skeletons
 
 
@@ -45,7 +45,7 @@ def batches_of(config):
   """Two training batches and an evaluation's, with and without crops."""
   split = fixtures.prepare(config, "train")
   people = datasets.people(split, config)
-  slots = np.arange(test_batches.BATCH)
+  slots = np.arange(small_coco.BATCH)
   found = fixtures.train_batches(config, split, people, slots=slots)
   made = list(itertools.islice(found, 2))
   found.close()
@@ -54,14 +54,14 @@ def batches_of(config):
 
 @pytest.mark.parametrize("person_crops", [False, True])
 def test_coco_is_the_same_as_on_a_disk(tmp_path, remote, person_crops):
-  sizes = {name: test_batches.SIZES[name] for name in test_batches.SIZES}
+  sizes = {name: small_coco.SIZES[name] for name in small_coco.SIZES}
   sizes["large.jpg"] = (300, 400)
-  images = test_batches.image_bytes()
+  images = small_coco.image_bytes()
   images["large.jpg"] = fixtures.encode(
     fixtures.smooth_image(300, 400, (1, 90, 200))
   )
   fixtures.coco_folder(tmp_path / "data", images, sizes)
-  config = test_batches.config_for(tmp_path)
+  config = small_coco.config_for(tmp_path)
   config.data.person_crops = person_crops
   wanted = batches_of(config)
   # TFDS cannot finish on ram://: it removes a folder that it has moved away,
@@ -76,7 +76,7 @@ def test_coco_is_the_same_as_on_a_disk(tmp_path, remote, person_crops):
   shutil.rmtree(tmp_path)
   found = batches_of(config)
   for one, other in zip(found, wanted, strict=True):
-    test_batches.assert_equal(one, other)
+    small_coco.check_equal(one, other)
   assert tf.io.gfile.exists(index)
 
 
@@ -86,10 +86,10 @@ def people_of(folder, split):
 
 
 def test_mpii_and_its_release(tmp_path, remote):
-  test_mpii.write_images(tmp_path)
-  entries = [test_mpii.person(n) for n in range(6)]
-  test_mpii.write_json(tmp_path, entries, "valid")
-  test_mpii.write_release(tmp_path, entries)
+  small_mpii.write_images(tmp_path)
+  entries = [small_mpii.person(n) for n in range(6)]
+  small_mpii.write_json(tmp_path, entries, "valid")
+  small_mpii.write_release(tmp_path, entries)
   upload(tmp_path, remote)
   people = people_of(remote, "valid")
   assert not np.isnan(people.head_box).any()
