@@ -182,9 +182,3 @@ def test_resuming_on_other_data_is_possible_when_asked_for(tmp_path):
   settings = tiny.config(train__steps=4, checkpoint__accept_mismatch=True)
   state, _ = run(settings, tmp_path, people=81)
   assert int(state.step) == 4
-
-
-def test_a_batch_that_does_not_divide_is_named():
-  mesh = sharding.create_mesh()
-  with pytest.raises(InputError, match=r"train\.batch_size is 12.*8"):
-    sharding.local_slots(mesh, 12, "train.batch_size")
