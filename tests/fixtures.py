@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import batches, datasets
 from input_pipeline.image_crops import ImageCropReader
+from tokenpose_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The full set, or where that is not at hand the numeric part that lies in the
@@ -219,6 +220,16 @@ def coco_folder(
   file = path / "annotations" / f"person_keypoints_{split}.json"
   file.write_text(json.dumps(content))
   return content
+
+
+def check_refused(call, *parts):
+  """`call` raises an InputError of one line that holds all the parts."""
+  with pytest.raises(InputError) as error:
+    call()
+  message = str(error.value)
+  assert "\n" not in message
+  for part in parts:
+    assert str(part) in message
 
 
 def data_of(folder) -> ConfigDict:

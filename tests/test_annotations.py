@@ -1,4 +1,4 @@
-"""COCO annotation files: records (reference 4.1) and what may be wrong."""
+"""COCO annotation files: records (reference 4.1), and detector files."""
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ from input_pipeline import coco as coco_lib
 from input_pipeline.people import Annotations
 from tests import fixtures
 from tokenpose_jax import skeletons
-from tokenpose_jax.errors import InputError
 
 COCO = skeletons.COCO_17
 INPUT_HW, PADDING = (256, 192), 1.25
@@ -38,13 +37,6 @@ def file_of(folder):
   return folder / "annotations" / "person_keypoints_train.json"
 
 
-def edit(folder, change):
-  """Applies `change` to the content of the annotation file."""
-  content = json.loads(file_of(folder).read_text())
-  change(content)
-  file_of(folder).write_text(json.dumps(content))
-
-
 def people_of(*persons):
   """The people of a file with two images and these annotations."""
   images = [
@@ -55,19 +47,6 @@ def people_of(*persons):
   return coco_lib.annotated_people(
     Annotations("here.json", "", content), INPUT_HW, PADDING
   )
-
-
-def refused(call, *parts):
-  """`call` raises an InputError of one line that holds all the parts."""
-  with pytest.raises(InputError) as error:
-    call()
-  message = str(error.value)
-  assert "\n" not in message
-  for part in parts:
-    assert str(part) in message
-
-
-# Records.
 
 
 def test_people_are_the_originals(original):
@@ -214,154 +193,11 @@ def test_identity_is_the_hash_of_the_bytes(folder):
   assert again.content == read.content
 
 
-# Errors.
-
-
-def test_missing_folder(tmp_path):
-  path = tmp_path / "nowhere"
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(path), "train", COCO),
-    path,
-    "does not exist",
-    "--config.data.dir",
-  )
-
-
-def test_empty_folder(tmp_path):
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(tmp_path), "train", COCO),
-    tmp_path,
-    "empty",
-    "annotations/person_keypoints_SPLIT.json",
-  )
-
-
-def test_file_in_place_of_the_folder(tmp_path):
-  path = tmp_path / "file"
-  path.write_text("text")
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(path), "train", COCO),
-    path,
-    "is not a folder",
-  )
-
-
-def test_missing_split(folder):
-  fixtures.coco_folder(
-    folder, dict.fromkeys(SIZES, b""), SIZES, split="minival"
-  )
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "val2017", COCO),
-    folder / "annotations" / "person_keypoints_val2017.json",
-    "minival, train",
-    "--config.data.eval_split",
-  )
-
-
-def test_folder_without_annotations(folder):
-  file_of(folder).unlink()
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    "annotations/person_keypoints_SPLIT.json",
-  )
-
-
-@pytest.mark.parametrize("raw", [b"{'images': []}", b"", b"\xff\xfe\x00", b"{"])
-def test_not_json(folder, raw):
-  file_of(folder).write_bytes(raw)
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    "is not JSON",
-  )
-
-
-@pytest.mark.parametrize(
-  ("content", "part"),
-  [
-    ([], "not a JSON object"),
-    ({}, "'images'"),
-    ({"images": []}, "'annotations'"),
-    ({"images": {}, "annotations": []}, "'images'"),
-  ],
-)
-def test_no_coco_file(folder, content, part):
-  file_of(folder).write_text(json.dumps(content))
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    part,
-  )
-
-
-@pytest.mark.parametrize("field", ["file_name", "width", "height"])
-def test_image_without_a_field(folder, field):
-  edit(folder, lambda content: content["images"][1].pop(field))
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    "99",
-    repr(field),
-  )
-
-
-def test_repeated_image_ids(folder):
-  edit(folder, lambda content: content["images"][1].update(id=100))
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    "image ids repeat",
-  )
-
-
-@pytest.mark.parametrize("field", ["keypoints", "bbox"])
-def test_annotation_without_a_field(folder, field):
-  edit(folder, lambda content: content["annotations"][1].pop(field))
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    "annotation 2",
-    repr(field),
-  )
-
-
-@pytest.mark.parametrize("image", [7, None])
-def test_annotation_of_an_unknown_image(folder, image):
-  edit(folder, lambda content: content["annotations"][1].update(image_id=image))
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    "annotation 2",
-    f"image {image}",
-  )
-
-
-def test_wrong_keypoint_count(folder):
-  edit(folder, lambda content: content["annotations"][1]["keypoints"].pop())
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", COCO),
-    file_of(folder),
-    "50 keypoint numbers, expected 51",
-    "--config.data.skeleton",
-  )
-  edit(
-    folder,
-    lambda content: content["annotations"][1]["keypoints"].append(2),
-  )
-  coco_lib.read(fixtures.data_of(folder), "train", COCO)
-  refused(
-    lambda: coco_lib.read(fixtures.data_of(folder), "train", skeletons.MPII_16),
-    "51 keypoint numbers, expected 48",
-    "mpii_16",
-  )
-
-
 @pytest.mark.parametrize(
   "persons", [[], [fixtures.person(100, (1, 1, 9, 9), iscrowd=1)]]
 )
 def test_nobody_is_labelled(persons):
-  refused(lambda: people_of(*persons), "here.json", "no person")
+  fixtures.check_refused(lambda: people_of(*persons), "here.json", "no person")
 
 
 BOX = {"image_id": 99, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}
@@ -409,13 +245,15 @@ def test_detections_are_not_clipped(folder):
   ],
 )
 def test_bad_detector_file(folder, content, parts):
-  refused(lambda: detected(folder, content), folder / "boxes.json", *parts)
+  fixtures.check_refused(
+    lambda: detected(folder, content), folder / "boxes.json", *parts
+  )
 
 
 def test_missing_detector_file(folder):
   read = coco_lib.read(fixtures.data_of(folder), "train", COCO)
   for path in (folder / "no.json", folder):
-    refused(
+    fixtures.check_refused(
       lambda p=path: coco_lib.detected_people(
         str(p), read, COCO, INPUT_HW, PADDING, 0.0
       ),

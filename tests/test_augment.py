@@ -9,6 +9,13 @@ from configs import default
 from input_pipeline import augment
 from input_pipeline.order import Draws
 from tests import fixtures
+from tests.augment_cases import (
+  crop_of,
+  draws_of,
+  first,
+  plain_crops,
+  stacked,
+)
 from tokenpose_jax import geometry, skeletons
 
 INPUT_HW = (256, 192)
@@ -16,80 +23,6 @@ INPUT_HW = (256, 192)
 PLAIN = Draws(
   half_body=1.0, upper=0.0, scale=0.0, rotate=1.0, rotation=0.0, flip=1.0
 )
-
-
-def draws_of(case):
-  """The original's draws as ours; what it did not draw must not matter."""
-  used = dict(map(tuple, case["draws_used_in_order"]))
-  return Draws(
-    half_body=used.get("halfbody_uniform", 0.0),
-    # A normal number < 0.5 is our uniform number < 0.6915.
-    upper=0.0 if used.get("halfbody_normal", 0.0) < 0.5 else 0.99,
-    scale=used["scale_normal"],
-    rotate=used["rot_uniform"],
-    rotation=used.get("rot_normal", 1.5),
-    flip=used["flip_uniform"],
-  )
-
-
-def settings_of(case):
-  """`config.augment` with the numbers of the case's dataset."""
-  given, settings = case["settings"], default.get_config().augment
-  settings.scale = given["scale_factor"]
-  settings.rotation_degrees = float(given["rot_factor"])
-  settings.half_body_probability = given["half_body_prob"]
-  if case["dataset"] == "coco":  # The defaults are the original's for COCO.
-    assert settings == default.get_config().augment
-    assert settings.half_body_min_keypoints == given["half_body_min_visible"]
-  return settings
-
-
-def stacked(*draws):
-  """Draws of several people, from the numbers of each."""
-  rows = [dataclasses.astuple(draw) for draw in draws]
-  return Draws(*np.array(rows).T)
-
-
-def plain_crops(center, scale, keypoints, visible, input_hw):
-  """The crops of an evaluation: no augmentation."""
-  affine = geometry.crop_affine(center, scale, 0.0, input_hw)
-  points = np.where(
-    visible[..., None] > 0, geometry.transform(affine, keypoints), 0
-  )
-  return augment.Crops(affine, points.astype(np.float32), visible)
-
-
-def first(crops):
-  """The first of several crops, alone."""
-  return augment.Crops(crops.affine[0], crops.keypoints[0], crops.visible[0])
-
-
-def crop_of(case):
-  """Our crop of a case, and the image's width."""
-  center, scale = (
-    np.array(case["record_center"]),
-    np.array(case["record_scale"]),
-  )
-  if case["record_center_dtype"] == "float32":
-    center, scale = center.astype(np.float32), scale.astype(np.float32)
-  keypoints = np.array(case["record_joints_xy"], np.float64)
-  visible = np.array(case["record_joints_vis"], np.float32)
-  person = [v[None] for v in (center, scale, keypoints, visible)]
-  input_hw = case["settings"]["image_size_wh"][::-1]
-  width = fixtures.expected()["decoded_images"][case["image"]]["shape"][1]
-  if case["mode"] == "eval":
-    return first(plain_crops(*person, input_hw)), width
-  crops = augment.augmented_crops(
-    *person,
-    input_hw=input_hw,
-    image_width=np.array([width]),
-    draws=stacked(draws_of(case)),
-    settings=settings_of(case),
-    skeleton={"coco": skeletons.COCO_17, "mpii": skeletons.MPII_16}[
-      case["dataset"]
-    ],
-  )
-  return first(crops), width
 
 
 @pytest.mark.parametrize("name", fixtures.case_names())

@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import pytest
 
-from tests import test_metrics_coco
+from tests import coco_sets
 from tokenpose_jax.metrics import bootstrap, coco, mpii
 
 
 def synthetic(seed, *, ties):
-  truth, results = test_metrics_coco._synthetic(
+  truth, results = coco_sets.random_set(
     seed, num_categories=1 + seed % 2, grid=seed % 3 == 0
   )
   if not ties:
@@ -84,7 +84,7 @@ def test_draws_have_as_many_images_and_depend_on_the_seed():
 def test_intervals_hold_the_figure_and_shrink_with_more_images():
   widths = []
   for number in (20, 160):
-    truth, results = test_metrics_coco._synthetic(1, num_images=number)
+    truth, results = coco_sets.random_set(1, num_images=number)
     matched = coco.match(truth, results)
     low, high = bootstrap.coco_intervals(matched, 200)["AP"]
     assert low < matched.figures["AP"] < high

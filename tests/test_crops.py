@@ -11,7 +11,7 @@ from input_pipeline import decode
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.store import ImageStore
 from tests import fixtures
-from tests.test_augment import crop_of
+from tests.augment_cases import crop_of
 from tokenpose_jax import crops, geometry
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])

@@ -15,7 +15,7 @@ from input_pipeline.doctor import people, pictures
 from input_pipeline.doctor.findings import ERROR, has_errors
 from input_pipeline.doctor.people import broken
 from input_pipeline.synthetic.folder import write_coco_folder
-from tests import fixtures, test_mpii
+from tests import fixtures, small_mpii
 from tokenpose_jax import skeletons
 
 
@@ -218,10 +218,10 @@ def test_flip_pairs(patient, tmp_path, flip_pairs, kind):
 
 
 def test_mpii_folders_are_examined(tmp_path, capsys):
-  test_mpii.write_images(tmp_path)
-  entries = [test_mpii.person(n) for n in range(6)]
-  test_mpii.write_json(tmp_path, entries[:4], "train")
-  test_mpii.write_json(tmp_path, entries[2:], "valid")
+  small_mpii.write_images(tmp_path)
+  entries = [small_mpii.person(n) for n in range(6)]
+  small_mpii.write_json(tmp_path, entries[:4], "train")
+  small_mpii.write_json(tmp_path, entries[2:], "valid")
   out = str(tmp_path / "worst.png")
   assert doctor.main([str(tmp_path), "--name", "mpii", "--out", out]) == 0
   text = capsys.readouterr().out

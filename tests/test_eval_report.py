@@ -1,9 +1,7 @@
 """The report of an evaluation: files, page, best and worst, how it was made."""
 
-import contextlib
 import dataclasses
 import html.parser
-import io
 import json
 import re
 import subprocess
@@ -16,125 +14,20 @@ import pytest
 
 from input_pipeline import coco as coco_folder
 from input_pipeline.people import Annotations
-from tests import fixtures, tiny
+from tests import coco_sets, fixtures, tiny
+from tests.eval_run import IMAGES, Case, H, W, read
 from tokenpose_jax import (
   InputError,
   checkpoint,
-  eval_report,
   evaluate,
   inference,
   sharding,
   skeletons,
 )
-from tokenpose_jax.data import EvalData
 from tokenpose_jax.eval_report import provenance
-from tokenpose_jax.metrics import boxes as boxes_lib
 from tokenpose_jax.metrics import coco, mpii
-from tokenpose_jax.metrics.benchmark import Boxes
-from tokenpose_jax.metrics.coco_keypoints import CocoKeypoints
 from tokenpose_jax.metrics.mpii_pckh import MpiiPckh
 from tokenpose_jax.train_state import TrainState
-
-H, W = tiny.FLAGS["model.input_hw"]
-IMAGES = 4
-
-
-class Case:
-  """People in four images, and a network that finds them with some error.
-
-  Crops are the images themselves, twice as large in the image's pixels.
-  """
-
-  def __init__(
-    self, skeleton=skeletons.COCO_17, noise=2.0, boxes="gt", facts=None
-  ):
-    rng = np.random.default_rng(0)
-    k = skeleton.num_keypoints
-    self.skeleton = skeleton
-    number = 2 * IMAGES + 1
-    self.image_id = np.repeat(np.arange(10, 10 + IMAGES), 2)[:number]
-    self.image_id = np.append(self.image_id, 10)
-    self.corner = rng.uniform(0, 300, (number, 2))
-    self.truth = self.corner[:, None] + rng.uniform(0, 2, (number, k, 2)) * [
-      W,
-      H,
-    ]
-    off = noise * np.arange(number)[:, None, None]
-    self.found = self.truth + off * rng.normal(size=(number, k, 2))
-    self.scores = rng.uniform(0.3, 1, (number, k))
-    self.annotations = {
-      "images": [{"id": 10 + i} for i in range(IMAGES)],
-      "categories": [{"id": 1, "name": "person"}],
-      "annotations": [
-        fixtures.person(
-          int(self.image_id[i]),
-          (*self.corner[i], 2 * W, 2 * H),
-          id=i + 1,
-          keypoints=np.column_stack([self.truth[i], np.full(k, 2)])
-          .ravel()
-          .tolist(),
-        )
-        for i in range(number)
-      ],
-    }
-    self.data = EvalData(
-      batches=self.batches,
-      boxes=Boxes(
-        image_id=self.image_id,
-        category_id=np.ones(number, np.int64),
-        score=np.ones(number),
-        area=np.full(number, 4.0 * W * H),
-      ),
-      benchmark=CocoKeypoints(self.annotations, skeleton),
-      source=boxes,
-      source_facts=facts or {},
-    )
-
-  def batches(self):
-    number, size = len(self.image_id), 4
-    for start in range(0, number, size):
-      slots = np.arange(start, start + size)
-      index = np.minimum(slots, number - 1)
-      affine = np.zeros((size, 2, 3), np.float32)
-      affine[:, 0, 0] = affine[:, 1, 1] = 2
-      affine[:, :, 2] = self.corner[index]
-      images = np.zeros((size, H, W, 3), np.uint8)
-      images[:] = (20 * index[:, None, None, None]).astype(np.uint8)
-      # The last one cannot be read.
-      mask = (slots < number - 1).astype(np.float32)
-      yield {
-        "image": images,
-        "crop_to_image": affine,
-        "index": index.astype(np.int32),
-        "mask": mask,
-      }
-
-  def step(self, params, model_state, batch):
-    del params, model_state
-    index = np.asarray(batch["index"])
-    found = self.found[index]
-    return {
-      "image": found,
-      "crop": (found - self.corner[index][:, None]) / 2,
-      "scores": self.scores[index],
-      "index": index,
-      "mask": np.asarray(batch["mask"]),
-    }
-
-  def run(self, workdir, **changes):
-    settings = tiny.config(
-      eval__bootstrap=20, eval__best_and_worst=3, eval__pictures=4, **changes
-    )
-    return evaluate.evaluate(
-      self.step,
-      ({"w": np.arange(3.0)}, {}),
-      self.data,
-      sharding.create_mesh(jax.devices()[:1]),
-      config=settings,
-      skeleton=self.skeleton,
-      workdir=str(workdir),
-      step=70,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +35,6 @@ def written(tmp_path_factory):
   """A work directory with one evaluation; its figures and contact sheet."""
   path = tmp_path_factory.mktemp("run")
   return path, *Case().run(path)
-
-
-def read(path):
-  return json.loads(path.read_text())
 
 
 def test_the_files_of_an_evaluation(written):
@@ -183,30 +72,6 @@ def test_best_and_worst_are_in_order(written):
   bad = [(1 - one["quality"]) * one["score"] for one in worst]
   assert bad == sorted(bad, reverse=True)
   assert {one["box"] for one in worst} <= {4, 5, 6, 7}
-
-
-def test_truth_and_found_are_drawn_where_they_are():
-  case = Case(noise=0)
-  gallery = eval_report.Gallery(
-    case.data.benchmark, case.data.boxes, size=20, sample=0
-  )
-  for batch in case.batches():
-    out = case.step(None, None, batch)
-    for slot in np.flatnonzero(batch["mask"]):
-      gallery.add(
-        int(batch["index"][slot]),
-        batch["image"][slot],
-        batch["crop_to_image"][slot],
-        keypoints=out["image"][slot],
-        crop_keypoints=out["crop"][slot],
-        scores=out["scores"][slot],
-      )
-  pictures = gallery.best()
-  assert len(pictures) == 8
-  for picture in pictures:
-    np.testing.assert_allclose(picture.predicted, picture.truth, atol=1e-3)
-    assert picture.quality == pytest.approx(1)
-    assert picture.crop[0, 0, 0] == 20 * picture.index
 
 
 def test_how_it_was_made(written):
@@ -257,7 +122,7 @@ def test_annotated_and_detected_boxes_lie_side_by_side(tmp_path):
   assert other["figures"] == figures
   assert len(other["made"]["boxes_sha256"]) == 64
   assert other["made"]["boxes_person_AP"] == pytest.approx(
-    box_ap_of_pycocotools(case.annotations, boxes), abs=1e-9
+    coco_sets.official_box_ap(case.annotations, boxes), abs=1e-9
   )
   page = (tmp_path / "eval/70/report.html").read_text()
   assert "some <b>" not in page
@@ -360,40 +225,6 @@ def test_mpii_is_measured_by_pckh(tmp_path):
 def detection_facts(file, case):
   annotations = Annotations("annotations.json", "", case.annotations)
   return coco_folder.detection_facts(str(file), annotations, None)
-
-
-def box_ap_of_pycocotools(truth, boxes):
-  with contextlib.redirect_stdout(io.StringIO()):
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    ground_truth = COCO()
-    ground_truth.dataset = json.loads(json.dumps(truth))
-    ground_truth.createIndex()
-    detections = ground_truth.loadRes(json.loads(json.dumps(boxes)))
-    judge = COCOeval(ground_truth, detections, "bbox")
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
-  return judge.stats[0]
-
-
-def test_person_boxes_of_the_papers_detector():
-  """The part for minival of the boxes with 56.4 AP on all of val2017."""
-  folder = fixtures.require(fixtures.DATA / "coco")
-  truth = read(folder / "annotations/person_keypoints_minival.json")
-  boxes = read(folder / "person_detection_results/detections_minival.json")
-  boxes = [box for box in boxes if box["category_id"] == 1]
-  assert boxes_lib.box_ap(truth, boxes) == pytest.approx(0.584, abs=5e-4)
-  some = {image["id"] for image in truth["images"][:100]}
-  found = boxes_lib.box_ap(truth, boxes, some)
-  truth["images"] = truth["images"][:100]
-  truth["annotations"], boxes = (
-    [one for one in entries if one["image_id"] in some]
-    for entries in (truth["annotations"], boxes)
-  )
-  assert found == pytest.approx(box_ap_of_pycocotools(truth, boxes), abs=1e-9)
-  assert 0.5 < found < 0.65
 
 
 def test_a_checkpoint_with_other_heatmap_coordinates_is_refused(tmp_path):

@@ -1,7 +1,6 @@
 """The command line: whole runs, kills, and one clear line for bad input."""
 
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -12,34 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from tests import fixtures, tiny
-
-TINY = [
-  f"--config.{name}={value}"
-  for name, value in tiny.FLAGS.items()
-  if not name.startswith("data.synthetic")
-]
-
-
-def command(*arguments) -> list[str]:
-  return [sys.executable, str(fixtures.ROOT / "main.py"), *arguments]
-
-
-def environment(**extra) -> dict[str, str]:
-  """One device, so that the batch sizes of any test divide."""
-  return os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | extra
-
-
-def call(*arguments, **extra) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    command(*arguments),
-    cwd=fixtures.ROOT,
-    env=environment(**extra),
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
+from tests import fixtures
+from tests.command_line import call, command, demo, environment
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +23,6 @@ def folder(tmp_path_factory) -> pathlib.Path:
   path = tmp_path_factory.mktemp("data") / "coco"
   write_coco_folder(str(path), train_people=40, test_people=12)
   return path
-
-
-def demo(folder, workdir, *more) -> list[str]:
-  return [
-    "--config=configs/demo.py",
-    f"--workdir={workdir}",
-    "--config.data.name=coco",
-    f"--config.data.dir={folder}",
-    f"--config.data.prepared_dir={folder.parent / 'prepared'}",
-    *TINY,
-    *more,
-  ]
 
 
 def check_one_line(done: subprocess.CompletedProcess, *parts: str) -> None:

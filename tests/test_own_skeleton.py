@@ -9,7 +9,7 @@ import pytest
 from configs import default
 from input_pipeline import coco as coco_lib
 from input_pipeline import datasets
-from tests import fixtures, test_main
+from tests import command_line, fixtures
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
 
@@ -89,8 +89,8 @@ def folder(tmp_path_factory):
 
 
 def test_trains_and_evaluates_with_no_change_of_code(folder, tmp_path):
-  done = test_main.call(
-    *test_main.demo(folder, tmp_path),
+  done = command_line.call(
+    *command_line.demo(folder, tmp_path),
     f"--config.data.skeleton={folder / 'hand.json'}",
     "--config.data.train_split=train",
     "--config.data.eval_split=val",

@@ -11,11 +11,11 @@ import tensorflow_datasets as tfds
 from input_pipeline import augment, batches, datasets, order, person_crops
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.store import ImageStore
-from tests import fixtures, test_batches
+from tests import fixtures, small_coco
 from tokenpose_jax import geometry, skeletons
 
 COCO = skeletons.COCO_17
-INPUT_HW = test_batches.INPUT_HW
+INPUT_HW = small_coco.INPUT_HW
 SIZES = {f"{n}.png": (150 + n, 200 - n) for n in range(4)}
 
 
@@ -43,7 +43,7 @@ def prepared(tmp_path):
         entry["keypoints"][15:] = [0] * 36
       annotations.append(entry)
   fixtures.coco_folder(tmp_path / "data", images, SIZES, annotations)
-  config = test_batches.config_for(tmp_path)
+  config = small_coco.config_for(tmp_path)
   config.data.person_crops = True
   config.data.crop_density = 1e9
   split = fixtures.prepare(config, "train")
@@ -51,7 +51,7 @@ def prepared(tmp_path):
 
 
 def train(prepared, reader, count=8):
-  slots = np.arange(test_batches.BATCH)
+  slots = np.arange(small_coco.BATCH)
   found = fixtures.train_batches(*prepared, slots=slots, reader=reader)
   result = list(itertools.islice(found, count))
   found.close()
@@ -147,7 +147,7 @@ def test_averaged_crops_show_the_same(tmp_path):
   image = fixtures.smooth_image(400, 300, (120, 100, 140))
   encoded = {"a.png": fixtures.encode(image, ".png")}
   fixtures.coco_folder(tmp_path / "data", encoded, size)
-  config = test_batches.config_for(tmp_path)
+  config = small_coco.config_for(tmp_path)
   config.data.person_crops, config.data.crop_density = True, 1.0
   plain = config.copy_and_resolve_references()
   plain.data.person_crops = False

@@ -8,27 +8,40 @@ import uuid
 import numpy as np
 import pytest
 import tensorflow as tf
-from etils.epath import gpath, register
+from etils import epath
 
 from input_pipeline import datasets, mpii
-from tests import fixtures, test_batches, test_mpii
+from tests import fixtures, small_coco, small_mpii
 from tokenpose_jax import skeletons
 
 
-@pytest.fixture
-def remote(monkeypatch):
-  """A folder of this test alone, which TFDS knows as it knows gs://.
+@epath.register_path_cls("ram://")
+class RamPath(epath.Path):
+  """A path of TensorFlow's file system in memory.
 
-  TFDS's paths are etils's, which pass the schemes they know to TensorFlow's
-  file systems; ram:// is none of them.
+  TFDS's paths are etils's, which have classes for the schemes that they know,
+  gs:// among them; ram:// is not one of them. Only what reading needs is here.
   """
-  monkeypatch.setattr(gpath, "_URI_PREFIXES", (*gpath._URI_PREFIXES, "ram://"))
-  monkeypatch.setattr(gpath, "_URI_SCHEMES", gpath._URI_SCHEMES | {"ram"})
-  monkeypatch.setitem(gpath._URI_MAP_ROOT, "ram://", "/ram/")
-  tf_backend = gpath.backend_lib.tf_backend
-  monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, "ram", tf_backend)
-  known = register._URI_PREFIXES_TO_CLS
-  monkeypatch.setitem(known, "ram://", known["gs://"])
+
+  def __str__(self):
+    return "ram://" + "/".join(self.parts[1:])
+
+  def __fspath__(self):
+    return str(self)
+
+  def exists(self):
+    return tf.io.gfile.exists(str(self))
+
+  def glob(self, pattern):
+    return map(epath.Path, tf.io.gfile.glob(str(self / pattern)))
+
+  def open(self, mode="r", **options):
+    return tf.io.gfile.GFile(str(self), mode)
+
+
+@pytest.fixture
+def remote():
+  """A folder of this test alone."""
   return f"ram://{uuid.uuid4()}"
 
 
@@ -45,7 +58,7 @@ def batches_of(config):
   """Two training batches and an evaluation's, with and without crops."""
   split = fixtures.prepare(config, "train")
   people = datasets.people(split, config)
-  slots = np.arange(test_batches.BATCH)
+  slots = np.arange(small_coco.BATCH)
   found = fixtures.train_batches(config, split, people, slots=slots)
   made = list(itertools.islice(found, 2))
   found.close()
@@ -54,14 +67,14 @@ def batches_of(config):
 
 @pytest.mark.parametrize("person_crops", [False, True])
 def test_coco_is_the_same_as_on_a_disk(tmp_path, remote, person_crops):
-  sizes = {name: test_batches.SIZES[name] for name in test_batches.SIZES}
+  sizes = {name: small_coco.SIZES[name] for name in small_coco.SIZES}
   sizes["large.jpg"] = (300, 400)
-  images = test_batches.image_bytes()
+  images = small_coco.image_bytes()
   images["large.jpg"] = fixtures.encode(
     fixtures.smooth_image(300, 400, (1, 90, 200))
   )
   fixtures.coco_folder(tmp_path / "data", images, sizes)
-  config = test_batches.config_for(tmp_path)
+  config = small_coco.config_for(tmp_path)
   config.data.person_crops = person_crops
   wanted = batches_of(config)
   # TFDS cannot finish on ram://: it removes a folder that it has moved away,
@@ -76,7 +89,7 @@ def test_coco_is_the_same_as_on_a_disk(tmp_path, remote, person_crops):
   shutil.rmtree(tmp_path)
   found = batches_of(config)
   for one, other in zip(found, wanted, strict=True):
-    test_batches.assert_equal(one, other)
+    small_coco.check_equal(one, other)
   assert tf.io.gfile.exists(index)
 
 
@@ -86,10 +99,10 @@ def people_of(folder, split):
 
 
 def test_mpii_and_its_release(tmp_path, remote):
-  test_mpii.write_images(tmp_path)
-  entries = [test_mpii.person(n) for n in range(6)]
-  test_mpii.write_json(tmp_path, entries, "valid")
-  test_mpii.write_release(tmp_path, entries)
+  small_mpii.write_images(tmp_path)
+  entries = [small_mpii.person(n) for n in range(6)]
+  small_mpii.write_json(tmp_path, entries, "valid")
+  small_mpii.write_release(tmp_path, entries)
   upload(tmp_path, remote)
   people = people_of(remote, "valid")
   assert not np.isnan(people.head_box).any()

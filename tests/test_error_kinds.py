@@ -1,10 +1,10 @@
-"""metrics/errors.py: kinds of errors, tables by keypoint, calibration."""
+"""metrics/error_kinds.py: kinds of errors, tables by keypoint, calibration."""
 
 import numpy as np
 import pytest
 
 from tokenpose_jax import skeletons
-from tokenpose_jax.metrics import coco, errors
+from tokenpose_jax.metrics import coco, error_kinds
 
 SKELETON = skeletons.COCO_17
 SIGMAS = np.array(SKELETON.sigmas)
@@ -29,10 +29,10 @@ def two():
 
 def kinds_of(found, truth, labelled=None, image=(7, 7)):
   labelled = np.ones(truth.shape[:2], bool) if labelled is None else labelled
-  kinds, own = errors.classify(
+  kinds, own = error_kinds.classify(
     found, truth, labelled, np.full(2, AREA), np.array(image), SIGMAS, SKELETON
   )
-  return np.array(errors.KINDS)[kinds], own
+  return np.array(error_kinds.KINDS)[kinds], own
 
 
 def test_perfect_is_good(two):
@@ -139,7 +139,7 @@ def test_tables_of_a_small_evaluation(two):
       result(crowd, 0.7),  # of a crowd: of somebody
     ],
   )
-  tables, scores, right = errors.coco_errors(matched, SKELETON)
+  tables, scores, right = error_kinds.coco_errors(matched, SKELETON)
   assert tables["people"] == {
     "labelled": 2,
     "found": 1,
@@ -169,13 +169,13 @@ def test_no_detections_and_no_people_make_tables_too(two):
     "categories": [{"id": 1, "name": "person"}],
     "annotations": [annotation(two[0], 1)],
   }
-  tables, scores, _ = errors.coco_errors(coco.match(empty, []), SKELETON)
+  tables, scores, _ = error_kinds.coco_errors(coco.match(empty, []), SKELETON)
   assert tables["people"]["found"] == 0
   assert tables["keypoints"][0]["similarity"] == 0
   assert len(scores) == 0
   empty["annotations"] = []
   matched = coco.match(empty, [result(two[0], 0.9)])
-  tables, _, _ = errors.coco_errors(matched, SKELETON)
+  tables, _, _ = error_kinds.coco_errors(matched, SKELETON)
   assert tables["people"]["detections_of_nobody"] == 1
   assert tables["keypoints"][0]["similarity"] == -1
 
@@ -193,7 +193,7 @@ def test_mpii_kinds_by_head_lengths():
   found[1] += [0, 29]
   found[2] += [0, 31]
   found[names.index("left_wrist")] = points[names.index("right_wrist")]
-  tables, scores, right = errors.mpii_errors(
+  tables, scores, right = error_kinds.mpii_errors(
     found[None], np.full((1, 16), 0.5), truth, skeletons.MPII_16
   )
   by = tables["errors"]["by_keypoint"]
@@ -208,7 +208,7 @@ def test_mpii_kinds_by_head_lengths():
 def test_calibration():
   scores = np.array([0.05, 0.05, 0.95, 0.95, 0.95, 0.95, 1.2, -0.1])
   right = np.array([0, 0, 1, 1, 1, 0, 1, 1], bool)
-  table = errors.calibration(scores, right)
+  table = error_kinds.calibration(scores, right)
   first, last = table["bins"][0], table["bins"][-1]
   assert (first["count"], last["count"]) == (3, 5)
   assert first["right"] == pytest.approx(1 / 3)
@@ -216,4 +216,4 @@ def test_calibration():
   gap = (3 * abs(0 - 1 / 3) + 5 * abs(1.0 - 0.8)) / 8
   assert table["error"] == pytest.approx(gap)
   assert table["bins"][4]["right"] == -1
-  assert errors.calibration(np.zeros(0), np.zeros(0, bool))["error"] == -1
+  assert error_kinds.calibration(np.zeros(0), np.zeros(0, bool))["error"] == -1
