@@ -4,7 +4,7 @@
     python -m benchmarks.data --folder=DIR --split=NAME   # a COCO folder's
 
 One core (the process pins itself to one before anything else starts), CPU time
-by the process's own clock, so that neighbours on the machine matter little.
+by the process's own clock, so that neighbors on the machine matter little.
 """
 
 import argparse
@@ -30,7 +30,9 @@ from input_pipeline.image_crops import ImageCropReader
 from tokenpose_jax import crops, geometry, skeletons
 
 BATCH = 128
-USUAL_BATCH = 32  # as the original's, and cheaper to put together than 128
+USUAL_BATCH = (
+  32  # as in the original implementation, and cheaper to put together than 128
+)
 
 
 def main() -> None:
@@ -64,7 +66,7 @@ def report(config, count: int, rounds: int) -> None:
     sys.exit("error: this split has nobody in a 640x480 image")
   plan = Plan(config, split, people, count * BATCH)
   ways = {
-    "usual: read, decode, warp, normalise, heatmaps": plan.usual,
+    "usual: read, decode, warp, normalize, heatmaps": plan.usual,
     "originals, through tf.data": plan.originals,
     "prepared crops, through tf.data": plan.prepared,
     "floor: read": plan.read,

@@ -3,7 +3,7 @@
     python -m benchmarks.data_fidelity --folder=DIR --split=NAME
 
 Training crops from prepared crops against the same crops from the images, for
-several values of `data.crop_density`; beside them, as a measure, what another
+several values of `data.crop_density`; next to them, as a measure, what another
 JPEG decoder would change (the faster DCT that TensorFlow takes by default).
 """
 
@@ -53,7 +53,7 @@ def report(config, split_name: str, count: int) -> None:
   hw = tuple(config.model.input_hw)
   originals = ImageCropReader(split.store, people.image)
   wanted, good = originals.read(chosen, made.affine, hw)
-  print(f"{good.sum()} augmented crops of {split_name}; grey levels of 255\n")
+  print(f"{good.sum()} augmented crops of {split_name}; gray levels of 255\n")
   print(f"{'':28s}{'mean':>7s}{'> 8':>7s}{'PSNR dB':>9s}{'MB/person':>11s}")
   for density in DENSITIES:
     config.data.crop_density = density

@@ -158,7 +158,7 @@ def main() -> None:
   print(f"{IMAGES} images, {PEOPLE} people, {DETECTIONS} detections")
   print(f"{'':<22}{'usual, s':>10}{'here, s':>10}{'times':>8}  equal")
   rows = (
-    ("ten COCO figures", theirs, ours, f"to {gap:.0e}"),
+    ("ten COCO metrics", theirs, ours, f"to {gap:.0e}"),
     ("OKS-NMS", slow, fast, f"{kept.sum()} kept: {'yes' if same else 'NO'}"),
   )
   for name, usual, here, equal in rows:

@@ -39,7 +39,7 @@ def compare(fields: dict[str, Any], weights: Any, images: Any) -> dict:
     "keypoints": steps.size,
     "maximum moves": int((steps > 0).sum()),
     "  by more than one pixel": int((steps > 1).sum()),
-    "heatmap difference, rms / deviation": float(
+    "heatmap difference, rms / standard deviation": float(
       np.sqrt(np.mean((h32 - h16) ** 2)) / h32.std()
     ),
     "decoded: mean difference": float(distance.mean()),

@@ -1,7 +1,7 @@
-"""The usual loader of pose code, written afresh, to compare with.
+"""The usual loader of pose code, written from scratch, to compare with.
 
 One process, one image after the other: OpenCV decodes the whole image, mirrors
-it, warps it; NumPy normalises and draws the heatmaps. Nothing is done slowly on
+it, warps it; NumPy normalizes and draws the heatmaps. Nothing is done slowly on
 purpose: points are moved and heatmaps drawn without loops over keypoints.
 """
 

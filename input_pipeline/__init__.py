@@ -1,1 +1,1 @@
-"""Everything before the device: the only user of TensorFlow beside main.py."""
+"""Everything before the device: the only user of TensorFlow."""

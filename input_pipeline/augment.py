@@ -134,13 +134,13 @@ def half_body(
   input_hw: Sequence[int],
   skeleton: Skeleton,
 ) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]] | None:
-  """Centre and scale of the upper or lower half, None where it has no points.
+  """Center and scale of the upper or lower half, None where it has no points.
 
-  The wanted half, if it has more than 2 labelled keypoints; else the lower one
+  The wanted half, if it has more than 2 labeled keypoints; else the lower one
   under the same condition; else the upper one, if it has 2 (reference 4.5).
   """
-  # float32 as in the original, in an order of memory that fixes how the mean
-  # is rounded.
+  # float32 as in the original implementation, in an order of memory that fixes
+  # how the mean is rounded.
   keypoints = np.ascontiguousarray(keypoints, np.float32)
   upper = keypoints[(visible > 0) & skeleton.is_upper]
   lower = keypoints[(visible > 0) & ~skeleton.is_upper]

@@ -37,7 +37,7 @@ USES_SIGMAS = False  # PCKh has no OKS constants.
 RELEASE = "mpii_human_pose_v1_u12_1.mat"
 ALL = "trainval"  # every annotated person of the release
 JOINTS = skeletons.MPII_16.num_keypoints
-CENTER_DROP = 15  # the box's centre is moved down by this times its scale
+CENTER_DROP = 15  # the box's center is moved down by this times its scale
 
 
 def read(data: ConfigDict, split: str, skeleton: Skeleton) -> Annotations:
@@ -332,10 +332,10 @@ def _evaluation_boxes(
       f" {len(entries)}; is it of another split?"
     )
   points = np.moveaxis(content["pos_gt_src"], -1, 0)
-  labelled = content["jnt_missing"].T == 0
+  labeled = content["jnt_missing"].T == 0
   joints = np.array([entry["joints"] for entry in entries], np.float64)
-  labelled &= np.array([entry["joints_vis"] for entry in entries]) > 0
-  distance = np.where(labelled[..., None], np.abs(points - joints), 0)
+  labeled &= np.array([entry["joints_vis"] for entry in entries]) > 0
+  distance = np.where(labeled[..., None], np.abs(points - joints), 0)
   if distance.max() > 1:
     number = int(distance.max((1, 2)).argmax())
     raise InputError(

@@ -21,6 +21,9 @@ from jaxtyping import Float, Int, UInt64
 _ORDER, _AUGMENTATION = 0, 1  # streams
 
 
+Numbers = Float[np.ndarray, "*n"] | float
+
+
 @dataclasses.dataclass(frozen=True)
 class Draws:
   """The random numbers of augmentations, (*n,) float64 each.
@@ -28,12 +31,12 @@ class Draws:
   "Uniform" is in [0, 1).
   """
 
-  half_body: Float[np.ndarray, "*n"]  # uniform: is the crop cut to a half?
-  upper: Float[np.ndarray, "*n"]  # uniform: to the upper half?
-  scale: Float[np.ndarray, "*n"]  # normal
-  rotate: Float[np.ndarray, "*n"]  # uniform: is there a rotation?
-  rotation: Float[np.ndarray, "*n"]  # normal
-  flip: Float[np.ndarray, "*n"]  # uniform
+  half_body: Numbers  # uniform: is the crop cut to a half?
+  upper: Numbers  # uniform: to the upper half?
+  scale: Numbers  # normal
+  rotate: Numbers  # uniform: is there a rotation?
+  rotation: Numbers  # normal
+  flip: Numbers  # uniform
 
 
 def person_at(seed: int, position: int, people: int) -> int:
@@ -48,15 +51,17 @@ def person_at(seed: int, position: int, people: int) -> int:
   return int(_permutation(seed, epoch, people)[place])
 
 
-def draws_at(seed: int, positions: Int[np.ndarray, "*n"]) -> Draws:
+def draws_at(seed: int, positions: int | Int[np.ndarray, "*n"]) -> Draws:
   """The random numbers of the augmentation at each position.
 
   Args:
     seed: of the run.
     positions: (*n) step * batch_size + slot.
   """
+  positions = np.asarray(positions)
   words = _words(seed, _AUGMENTATION, positions.ravel().tolist(), 8)
-  u = np.moveaxis((words >> 11) * 2.0**-53, -1, 0).reshape(8, *positions.shape)
+  flat = np.moveaxis((words >> 11) * 2.0**-53, -1, 0)
+  u = [uniform.reshape(positions.shape) for uniform in flat]
   return Draws(
     half_body=u[0],
     upper=u[1],

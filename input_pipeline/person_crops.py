@@ -1,4 +1,4 @@
-"""Prepared person crops: each person's surroundings, stored once as pixels.
+"""Person crops: the region around each person, stored once as raw pixels.
 
 Reading them costs no decoding, which is most of the work of the usual way. What
 is stored is all that any augmentation of `config.augment` can show of a person:
@@ -99,7 +99,7 @@ def regions(
 
 @dataclasses.dataclass(kw_only=True)
 class PersonCropsConfig(tfds.core.BuilderConfig):
-  """Whose surroundings, from which images."""
+  """Whose regions, from which images."""
 
   store: ImageStore = dataclasses.field(repr=False)
   image: np.ndarray = dataclasses.field(repr=False)
@@ -107,11 +107,11 @@ class PersonCropsConfig(tfds.core.BuilderConfig):
 
 
 class PersonCrops(tfds.core.GeneratorBasedBuilder):
-  """The surroundings of the people of a split, as raw RGB pixels.
+  """The regions around the people of a split, as raw RGB pixels.
 
   The config's name carries a hash of all that decides what is stored, so that
   other annotations, another input size or stronger augmentation are prepared
-  anew, beside what was there.
+  again, next to what was there.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -156,7 +156,7 @@ class PersonCrops(tfds.core.GeneratorBasedBuilder):
     )
     return self.dataset_info_from_configs(
       features=features,
-      description="The surroundings of people, as raw RGB pixels.",
+      description="Regions around people, as raw RGB pixels.",
       disable_shuffling=True,  # Records in the order of the people.
     )
 
@@ -164,14 +164,14 @@ class PersonCrops(tfds.core.GeneratorBasedBuilder):
     del dl_manager  # Nothing is downloaded.
     number = len(self.builder_config.image)
     logging.info(
-      "storing the surroundings of %d people in %s", number, self.data_path
+      "storing the regions of %d people in %s", number, self.data_path
     )
     return {SPLIT: self._generate_examples()}
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
     config = self.builder_config
     for number, image in enumerate(config.image):
-      pixels = _surroundings(
+      pixels = _region(
         config.store.read(int(image)),
         config.regions.window[number],
         config.regions.stored_hw[number],
@@ -191,7 +191,7 @@ class PersonCrops(tfds.core.GeneratorBasedBuilder):
     return fields["pixels"].bytes_list.value[0], height, width
 
 
-def _surroundings(
+def _region(
   encoded: bytes, window: np.ndarray, stored_hw: np.ndarray
 ) -> UInt8[np.ndarray, "h w 3"]:
   """A region's pixels; none of an image that cannot be read."""

@@ -2,7 +2,7 @@
 
     python -m input_pipeline.sigmas first.json second.json [third.json ...]
 
-COCO-format files in which different annotators labelled the same people (the
+COCO-format files in which different annotators labeled the same people (the
 same annotation ids). As COCO's own were made: sigma_k^2 is the mean over people
 of the squared distance of keypoint k from its place, over the person's area;
 the place is the annotators' mean (hence the division by one fewer than them).
@@ -32,15 +32,15 @@ def estimate(
   """Sigmas of K keypoints.
 
   Args:
-    keypoints: x, y, visibility by R annotators of N people; 0 is not labelled.
+    keypoints: x, y, visibility by R annotators of N people; 0 is not labeled.
     areas: of the people, pixels.
 
   Returns:
-    sigmas, NaN where nobody was labelled twice; and of how many people.
+    sigmas, NaN where nobody was labeled twice; and of how many people.
   """
-  points, labelled = keypoints[..., :2], keypoints[..., 2] > 0
-  times = labelled.sum(0)
-  weight = labelled[..., None]
+  points, labeled = keypoints[..., :2], keypoints[..., 2] > 0
+  times = labeled.sum(0)
+  weight = labeled[..., None]
   mean = (points * weight).sum(0) / np.maximum(times, 1)[..., None]
   squared = (((points - mean) ** 2) * weight).sum((0, -1))
   twice = times > 1
@@ -90,7 +90,7 @@ def _people(path: str) -> dict[int, dict]:
     }
   except (KeyError, TypeError, AttributeError) as error:
     raise InputError(
-      f"{path} is no file of keypoint annotations with areas: {error!r}"
+      f"{path} is not a file of keypoint annotations with areas: {error!r}"
     ) from None
   return people
 
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
   print(json.dumps([None if np.isnan(s) else round(s, 4) for s in sigmas]))
   print(f"people per keypoint: {count.tolist()}", file=sys.stderr)
   if unknown:
-    print(f"nobody is labelled twice at {unknown}", file=sys.stderr)
+    print(f"nobody is labeled twice at {unknown}", file=sys.stderr)
   if count.min() < FEW:
     print(f"fewer than {FEW} people: a rough estimate", file=sys.stderr)
   return 0

@@ -34,7 +34,9 @@ def test_crop_affine_is_the_originals(name, output):
 
 
 def test_center_of_the_box_is_center_of_the_crop():
-  center, scale = geometry.box_to_center_scale([10, 20, 31, 41], INPUT_HW)
+  center, scale = geometry.box_to_center_scale(
+    np.array([10, 20, 31, 41]), INPUT_HW
+  )
   np.testing.assert_array_equal(center, [25, 40])
   assert center.dtype == scale.dtype == np.float32
   affine = geometry.crop_affine(center, scale, 33.0, INPUT_HW)
@@ -47,9 +49,11 @@ def test_center_of_the_box_is_center_of_the_crop():
   [((30, 100), (75, 100)), ((90, 100), (90, 120)), ((75, 100), (75, 100))],
 )
 def test_box_grows_to_the_crops_aspect(box_wh, size_wh):
-  _, scale = geometry.box_to_center_scale([0, 0, *box_wh], INPUT_HW)
+  _, scale = geometry.box_to_center_scale(np.array([0, 0, *box_wh]), INPUT_HW)
   np.testing.assert_allclose(scale * 200 / 1.25, size_wh, rtol=1e-6)
-  _, scale = geometry.box_to_center_scale([0, 0, *box_wh], INPUT_HW, padding=2)
+  _, scale = geometry.box_to_center_scale(
+    np.array([0, 0, *box_wh]), INPUT_HW, padding=2
+  )
   np.testing.assert_allclose(scale * 200 / 2, size_wh, rtol=1e-6)
 
 
@@ -64,14 +68,18 @@ def test_boxes_are_taken_one_by_one():
 
 
 def test_only_the_horizontal_scale_matters():
-  one = geometry.crop_affine(np.array([50, 60]), (1.0, 1.0), 20.0, INPUT_HW)
-  two = geometry.crop_affine(np.array([50, 60]), (1.0, 9.0), 20.0, INPUT_HW)
+  one = geometry.crop_affine(
+    np.array([50.0, 60]), np.array([1.0, 1]), 20.0, INPUT_HW
+  )
+  two = geometry.crop_affine(
+    np.array([50.0, 60]), np.array([1.0, 9]), 20.0, INPUT_HW
+  )
   np.testing.assert_array_equal(one, two)
 
 
 def test_crop_affine_turns_clockwise_in_the_crop():
   """A positive rotation turns the crop frame; the map has no shear."""
-  affine = geometry.crop_affine(np.array([0.0, 0.0]), (1, 1), 90.0, INPUT_HW)
+  affine = geometry.crop_affine(np.zeros(2), np.ones(2), 90.0, INPUT_HW)
   zoom = 191 / 199
   np.testing.assert_allclose(affine[:, :2], [[0, zoom], [-zoom, 0]], atol=1e-6)
 
@@ -143,7 +151,7 @@ def test_maps_are_made_one_by_one():
   for n in range(7):
     one = geometry.crop_affine(center[n], scale[n], degrees[n], INPUT_HW)
     np.testing.assert_array_equal(together[n], one)
-    both = geometry.compose(one, geometry.mirror(sizes[n, 1]))
+    both = geometry.compose(one, geometry.mirror(float(sizes[n, 1])))
     np.testing.assert_array_equal(geometry.compose(together, mirrors)[n], both)
     np.testing.assert_array_equal(
       geometry.invert(together)[n], geometry.invert(one)

@@ -9,7 +9,8 @@ import pytest
 from tests import fixtures
 from tokenpose_jax import convert, network
 
-TOLERANCE = {  # tests/parity/README.md, tolerances: largest and rms difference of a heatmap value
+# Largest and rms difference of a heatmap value (tests/parity/README.md).
+TOLERANCE = {
   "none": (3e-5, 5e-6),
   "stem": (3e-5, 5e-6),
   "hrnet_w32": (1e-4, 2e-5),

@@ -44,7 +44,7 @@ def hand(rng, image_id):
   for i in range(1, 21):
     start = points[i - 1] if i % 4 != 1 else wrist
     ends = [tuple(map(round, p)) for p in (start, points[i])]
-    cv2.line(image, *ends, skeletons.hue_circle(21)[i], 3)
+    cv2.line(image, *ends, skeletons.color_wheel(21)[i], 3)
   low, high = points.min(0) - 5, points.max(0) + 5
   keypoints = np.column_stack([points, np.full(21, 2)]).round(2)
   return image, {

@@ -84,10 +84,10 @@ def test_defaults():
 
 
 def test_default_colors_differ():
-  colors = skeletons.hue_circle(17)
+  colors = skeletons.color_wheel(17)
   assert len(set(colors)) == 17
   assert all(0 <= c <= 255 for color in colors for c in color)
-  assert skeletons.hue_circle(0) == ()
+  assert skeletons.color_wheel(0) == ()
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_coco_to_mpii_to_21_points(feet, position):
   )
   images = fixtures_images(fields)
   heatmaps = network.apply(fields, *weights, images)
-  assert heatmaps.shape == (2, 21, *tiny.FLAGS["model.heatmap_hw"])
+  assert heatmaps.shape == (2, 21, *(16, 12))
 
 
 def fixtures_images(fields) -> np.ndarray:

@@ -6,10 +6,10 @@ from ml_collections import ConfigDict
 from configs import default
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import optim, sharding, skeletons, train, train_state
+from tokenpose_jax.models.config import ModelConfig
 
 FLAGS = {
   "model.input_hw": (64, 48),
-  "model.heatmap_hw": (16, 12),
   "model.stem_channels": 4,
   "model.patch_hw": (4, 3),
   "model.dim": 32,
@@ -58,3 +58,9 @@ def training(settings: ConfigDict, devices):
   state = train_state.create(settings.model, optimizer, settings.seed)
   step = train.jit_train_step(settings, optimizer, schedule, mesh)
   return sharding.put_replicated(mesh, state), step, mesh
+
+
+def model() -> ModelConfig:
+  """The tiny network, its heatmaps following the crop's size."""
+  fields = ModelConfig.of(config().model).to_dict() | {"heatmap_hw": ()}
+  return ModelConfig.of(fields)

@@ -3,42 +3,53 @@
 import optax
 from ml_collections import ConfigDict
 
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import check_choice
 
 DROP = 0.1  # reference 3: x0.1 at each of drop_epochs
 SCHEDULES = ("step", "cosine")
 
 
 def create_schedule(
-  optim: ConfigDict, epochs: float, steps_per_epoch: float
+  settings: ConfigDict, epochs: float, steps_per_epoch: float
 ) -> optax.Schedule:
-  """Learning rate by step, from `config.optim`, whose unit is epochs."""
-  warmup = round(optim.warmup_epochs * steps_per_epoch)
-  if optim.schedule == "step":
+  """Learning rate by step.
+
+  Args:
+    settings: `config.optim`, whose unit is epochs.
+    epochs: of the training.
+    steps_per_epoch: need not be whole.
+
+  Raises:
+    InputError: the schedule is not known.
+  """
+  check_choice("optim.schedule", settings.schedule, SCHEDULES)
+  warmup = round(settings.warmup_epochs * steps_per_epoch)
+  if settings.schedule == "step":
     after = optax.piecewise_constant_schedule(
-      optim.learning_rate,
+      settings.learning_rate,
       {
         round(epoch * steps_per_epoch) - warmup: DROP
-        for epoch in optim.drop_epochs
+        for epoch in settings.drop_epochs
       },
     )
-  elif optim.schedule == "cosine":
+  else:
     total = round(epochs * steps_per_epoch)
     after = optax.cosine_decay_schedule(
-      optim.learning_rate, max(total - warmup, 1)
-    )
-  else:
-    raise InputError(
-      f"optim.schedule is {optim.schedule!r}; allowed: step, cosine"
+      settings.learning_rate, max(total - warmup, 1)
     )
   if not warmup:
     return after
-  rise = optax.linear_schedule(0.0, optim.learning_rate, warmup)
+  rise = optax.linear_schedule(0.0, settings.learning_rate, warmup)
   return optax.join_schedules([rise, after], [warmup])
 
 
 def create_optimizer(
-  optim: ConfigDict, schedule: optax.Schedule
+  settings: ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """Adam without weight decay: the original's is configured but unused."""
-  return optax.adam(schedule, b1=optim.b1, b2=optim.b2, eps=optim.eps)
+  """Adam without weight decay: the original implementation leaves it unused.
+
+  Args:
+    settings: `config.optim`.
+    schedule: learning rate by step.
+  """
+  return optax.adam(schedule, b1=settings.b1, b2=settings.b2, eps=settings.eps)

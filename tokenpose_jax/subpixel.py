@@ -85,7 +85,7 @@ def dark(
   points: Int[AnyArray, "b k 2"],
   scores: Float[AnyArray, "b k"],
 ) -> Float[AnyArray, "b k 2"]:
-  """DARK (Zhang et al., CVPR 2020), as in the original (reference 5.1).
+  """DARK (Zhang et al., CVPR 2020), as in the original code (reference 5.1).
 
   The logarithm of the blurred map is expanded to second order around the
   maximum, and the peak of that quadratic is returned. Maxima in the two outer
@@ -170,7 +170,7 @@ def _log_neighbors(
 ) -> Float[AnyArray, "b k 5 5"]:
   """The logarithm of the blurred, rescaled maps about the maxima, [y, x].
 
-  Neighbours outside a map are the nearest ones inside. Of use where `refined`.
+  Neighbors outside a map are the nearest ones inside. Of use where `refined`.
   """
   near = _blurred_neighbors(heatmaps, points)
   # The blurred maximum is at most the old one, so rescaling only raises: what

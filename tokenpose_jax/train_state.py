@@ -1,9 +1,11 @@
 """The training state: everything that a training step changes."""
 
+import typing
+
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int, jaxtyped
+from jaxtyping import Array, Int
 
 from tokenpose_jax import network
 from tokenpose_jax.models.config import Network
@@ -11,7 +13,7 @@ from tokenpose_jax.network import Tree
 
 
 # JAX fills trees with anything, shapes and shardings among them: not checked.
-@jaxtyped(typechecker=None)
+@typing.no_type_check
 @struct.dataclass
 class TrainState:
   """Everything that a training step changes.

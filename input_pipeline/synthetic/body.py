@@ -29,7 +29,7 @@ FACE = {
 
 @dataclasses.dataclass(frozen=True)
 class Fabric:
-  """A surface: base colour, and a pattern of a second colour.
+  """A surface: base color, and a pattern of a second color.
 
   Attributes:
     color, second: (3,) RGB, 0 to 255.
@@ -74,10 +74,10 @@ class Body:
 
   Attributes:
     solids: what is drawn.
-    keypoints: (17, 3) joint centres, in COCO order.
+    keypoints: (17, 3) joint centers, in COCO order.
     head: the Solid that carries the face.
-    hair: its colour; `hairline` is where it starts (larger is balder).
-    beard: whether the lower face has the colour of the hair.
+    hair: its color; `hairline` is where it starts (larger is balder).
+    beard: whether the lower face has the color of the hair.
   """
 
   solids: list[Solid]

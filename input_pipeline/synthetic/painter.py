@@ -199,7 +199,7 @@ def _cloth(solid: body_lib.Solid, across, along) -> np.ndarray:
 
 
 def _pattern(solid: body_lib.Solid, across, along) -> np.ndarray:
-  """(h, w) share of the second colour, 0 to 1."""
+  """(h, w) share of the second color, 0 to 1."""
   length = np.linalg.norm(solid.centers[1] - solid.centers[0])
   width = np.linalg.norm(solid.axes[0][:, 0])
   turns = np.float32(2 * np.pi / solid.fabric.period)

@@ -21,7 +21,7 @@ MIN_AREA = 400  # pixels
 MIN_SHARE = 0.4  # of the silhouette within the image
 _FACE_JOINTS = 5  # the first five keypoints of COCO
 _SIZES = ((400, 320), (384, 288), (352, 264), (320, 240))
-# How far behind the visible surface a joint centre may lie, in statures.
+# How far behind the visible surface a joint center may lie, in statures.
 # fmt: off
 _JOINT_DEPTH = np.array(
   [0.05] * 5 + [0.09] * 2 + [0.06] * 4 + [0.12] * 2 + [0.09] * 2 + [0.06] * 2
@@ -61,7 +61,7 @@ def draw_image(
     )
   key = np.array([seed, (split << 32) + number], np.uint64)
   rng = np.random.Generator(np.random.Philox(key=key))
-  # A scene with a person that is hardly to be seen is drawn anew: a person in
+  # Scenes with a barely visible person are redrawn: a person in
   # the picture without an annotation would be a wrong label.
   while True:
     image, people = _draw_scene(rng)
@@ -146,7 +146,7 @@ def _place(rng, height: int, width: int) -> list:
   return [item[:3] for item in placed]
 
 
-def _between(rng, low: float, high: float) -> float:
+def _between(rng, low, high) -> float:
   return rng.uniform(min(low, high), max(low, high))
 
 
@@ -190,8 +190,8 @@ def _annotate(body, view, shapes, top, depth) -> dict:
   )
   shown &= depth[y, x] - points[:, 2] < _JOINT_DEPTH * zoom
   head = next(i for i, s in enumerate(body.solids) if s.is_head)
-  labelled = inside.copy()
-  labelled[:_FACE_JOINTS] &= _turned_to_us(shapes.axes[head, 0])
+  labeled = inside.copy()
+  labeled[:_FACE_JOINTS] &= _turned_to_us(shapes.axes[head, 0])
   keypoints = np.column_stack([points[:, :2], np.where(shown, 2, 1)])
   rows, columns = np.nonzero(top)
   outline = shapes.outlines[head]
@@ -201,7 +201,7 @@ def _annotate(body, view, shapes, top, depth) -> dict:
     high = np.array([columns.max(), rows.max()])
     bbox = np.concatenate([low, high - low + 1]).astype(float)
   return {
-    "keypoints": np.where(labelled[:, None], keypoints, 0.0),
+    "keypoints": np.where(labeled[:, None], keypoints, 0.0),
     "bbox": bbox,
     "silhouette": len(rows),
     "head_box": np.concatenate([outline.min(0), outline.max(0)]).round(2),

@@ -17,7 +17,7 @@ def background(rng, height: int, width: int) -> np.ndarray:
   for cells, strength in ((2, 45), (6, 28), (24, 16)):
     grid = (cells * 3 // 4 + 1, cells)
     strength *= rng.uniform(0.2, 1.0)
-    # Mostly brightness: people stand out by their colours.
+    # Mostly brightness: people stand out by their colors.
     tint = rng.standard_normal((*grid, 3), np.float32) * np.float32(0.45)
     tint += rng.standard_normal((*grid, 1), np.float32)
     coarse += cv2.resize(tint, small) * np.float32(strength)
@@ -74,7 +74,7 @@ def occlude(rng, canvas: painter.Canvas, people: list[dict]) -> None:
   height, width = canvas.owner.shape
   x, y, w, h = people[rng.integers(len(people))]["bbox"]
   kind = rng.choice(["box", "bar", "plant"])
-  if kind == "box":  # a table or a wall before the legs, or beside the body
+  if kind == "box":  # a table or a wall before the legs, or next to the body
     left = x + rng.uniform(-0.5, 0.6) * w
     up = y + rng.uniform(0.5, 0.85) * h
     sizes = rng.uniform((0.5, 0.2), (1.6, 0.6)) * (w, h)

@@ -1,4 +1,4 @@
-"""What network a state dict is of, as far as names and shapes tell."""
+"""Which network a state dict is of, inferred from names and shapes."""
 
 import dataclasses
 import math

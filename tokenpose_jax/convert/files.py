@@ -132,11 +132,11 @@ def _read_pytorch(path: str, raw: bytes) -> Any:
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     if found:
       raise InputError(
-        f"{path} is refused: beside tensors it holds {found[1]}, and loading"
-        " that could run code; save its state dict alone"
+        f"{path} is refused: besides tensors it contains {found[1]}, which could"
+        " run code when loaded; save only the state dict"
       ) from None
     raise _not_pytorch(path) from None
-  except Exception:  # PyTorch's reader lets many kinds through
+  except Exception:  # PyTorch's reader raises many exception types
     raise _not_pytorch(path) from None
 
 

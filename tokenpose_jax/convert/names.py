@@ -1,7 +1,7 @@
-"""Which of the original's tensors is which of our parameters.
+"""Which tensor of the original implementation is which of our parameters.
 
 One table (`RULES`) serves both directions; other layouts are renamed to the
-original's first (`canonical`).
+original implementation's first (`canonical`).
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Any
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ModelConfig, Network
 
-# Our path of a module -> the original's name. `{b}` and `{t}` are the prefixes
-# of the backbone and of the tokens' half, `{s}` the name of a stack; they
-# differ by variant (reference 2.4 "Prefixes").
+# Our path of a module -> its official name. `{b}` and `{t}` are the prefixes of
+# the backbone and of the tokens' half, `{s}` the name of a stack; they differ
+# by variant (reference 2.4 "Prefixes").
 RULES = (
   (r"backbone/(?:stem/)?conv(\d)/conv", r"{b}conv\1"),
   (r"backbone/(?:stem/)?conv(\d)/norm", r"{b}bn\1"),
@@ -120,7 +120,7 @@ def official_name(model: Network, path: str) -> str:
 
 
 def canonical(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-  """Renames a TokenPose state dict's entries to the original's names.
+  """Renames a TokenPose state dict's entries to the original implementation's.
 
   Known layouts: "official", and "mmpose", that of TokenPose written for
   mmpose 0.x, where the backbone and the head are modules of their own

@@ -115,7 +115,7 @@ def import_backbone(
 def export_torch(
   model: Network, params: Tree, model_state: Tree
 ) -> dict[str, np.ndarray]:
-  """Writes weights under the original's names: inverse of `import_torch`."""
+  """Writes weights under their official names: inverse of `import_torch`."""
   config = ModelConfig.of(model)
   result: dict[str, np.ndarray] = {}
   for tree in (params, model_state):
@@ -126,7 +126,7 @@ def export_torch(
 
 
 Wanted = dict[str, tuple[str, tuple[int, ...]]]
-"""The original's name of everything -> our path, the original's shape."""
+"""The official name of everything -> our path, the official shape."""
 
 
 def _flat(tree: Tree) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Measured:
   Attributes:
     metrics: by name; below 0: not defined.
     results: COCO results, JSON types.
-    evidence: what `Benchmark.details` goes on from; its own business.
+    evidence: what `Benchmark.details` starts from; private to the benchmark.
   """
 
   metrics: dict[str, float]

@@ -54,7 +54,7 @@ def pckh_intervals(
   replicates: int = REPLICATES,
   seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-  """Intervals of `mpii.figures` over images.
+  """Intervals of the metrics of `mpii.figures` over images.
 
   Args:
     distance: (N, 16) as returned by `mpii.distances`.

@@ -12,11 +12,11 @@ from typing import Any
 
 import hotcoco
 import numpy as np
-from numpy.typing import ArrayLike
 
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics import coco_files, nms, oks
+from tokenpose_jax.metrics.oks import Numbers
 
 # In pycocotools' order.
 FIGURES = (
@@ -39,7 +39,7 @@ def evaluate(
   annotations: str | os.PathLike | Mapping[str, Any],
   results: str | os.PathLike | Sequence[Mapping[str, Any]],
   *,
-  sigmas: ArrayLike | None = None,
+  sigmas: Numbers | None = None,
   image_ids: Iterable[Hashable] | None = None,
 ) -> dict[str, float]:
   """The ten COCO keypoint metrics, as pycocotools gives them (reference 5.5).
@@ -125,7 +125,7 @@ def match(
   annotations: str | os.PathLike | Mapping[str, Any],
   results: str | os.PathLike | Sequence[Mapping[str, Any]],
   *,
-  sigmas: ArrayLike | None = None,
+  sigmas: Numbers | None = None,
   image_ids: Iterable[Hashable] | None = None,
 ) -> Matched:
   """`evaluate`, with the matches of detections and people.
@@ -157,17 +157,17 @@ def match(
 
 
 def detections_to_results(
-  image_ids: ArrayLike,
-  keypoints: ArrayLike,
-  keypoint_scores: ArrayLike,
-  box_scores: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
+  image_ids: Numbers,
+  keypoints: Numbers,
+  keypoint_scores: Numbers,
+  box_scores: Numbers,
+  areas: Numbers,
+  sigmas: Numbers,
   *,
   min_keypoint_score: float = 0.2,
   nms_threshold: float | None = 0.9,
   soft: bool = False,
-  category_ids: ArrayLike = 1,
+  category_ids: Numbers = 1,
 ) -> list[dict[str, Any]]:
   """Turns the network's detections into COCO results (reference 5.4, 5.5).
 
@@ -272,7 +272,7 @@ def summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
   return dict(zip(FIGURES, values, strict=True))
 
 
-def _checked_sigmas(sigmas: ArrayLike | None) -> np.ndarray:
+def _checked_sigmas(sigmas: Numbers | None) -> np.ndarray:
   """(K,) float64, COCO's if None."""
   if sigmas is None:
     sigmas = skeletons.COCO_17.sigmas

@@ -42,7 +42,7 @@ def read(
 
   Returns:
     (dataset, detections) in COCO's layout; the input's own entries where
-    they hold nothing else. Ids of images and categories that are no plain
+    they hold nothing else. Ids of images and categories that are not plain
     numbers become their places among the sorted ids, from 1: between equal
     scores the lower image id goes first, whatever the type of the ids.
     Results of unknown categories are left out, as pycocotools does.
@@ -79,7 +79,7 @@ def read(
       f" the annotations, which have {list(categories)}; neither is any other"
       " result's"
     )
-  people["num_keypoints"] = _labelled(truth["annotations"], people)
+  people["num_keypoints"] = _labeled(truth["annotations"], people)
   people["iscrowd"] = [
     int(entry.get("iscrowd") or 0) for entry in truth["annotations"]
   ]
@@ -105,7 +105,7 @@ def _load(source: Any, name: str) -> Any:
     raise InputError(f"{name}: the file {source} does not exist") from None
   except OSError as error:
     raise InputError(f"{name}: cannot read {source}: {error}") from None
-  except ValueError as error:  # Also bytes that are no text.
+  except ValueError as error:  # Also bytes that are not text.
     raise InputError(f"{name}: {source} is not JSON: {error}") from None
 
 
@@ -213,7 +213,7 @@ def _sound(values: Sequence[Any], shape: Shape) -> bool:
     return False
 
 
-def _labelled(
+def _labeled(
   annotations: Sequence[Mapping], people: Mapping[str, Sequence[Any]]
 ) -> list[int]:
   """`num_keypoints`, counted where it is absent."""
@@ -242,7 +242,9 @@ def _column(
     except KeyError:
       raise InputError(f"{where} is missing, but others have it") from None
     except (TypeError, ValueError):
-      raise InputError(f"{where} is no number or list of numbers") from None
+      raise InputError(
+        f"{where} is not a number or a list of numbers"
+      ) from None
     if value.shape != shape and field == "keypoints":
       raise InputError(
         f"{where} has {value.size} numbers, expected {shape[0]}: 3 for each of"

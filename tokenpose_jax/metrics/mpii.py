@@ -14,10 +14,10 @@ import numpy as np
 import scipy.io
 from etils import epath
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics.oks import Numbers
 
 JOINTS = skeletons.MPII_16.keypoints
 HEAD_SHARE = 0.6  # of the head box's diagonal: its length
@@ -39,7 +39,7 @@ FIGURES = (*_ROWS, "Mean", "Mean_plain", "Mean@0.1", "Mean@0.11")
 
 
 def pckh(
-  predictions: ArrayLike,
+  predictions: Numbers,
   ground_truth: str | os.PathLike | Mapping[str, Any],
   one_based: bool = False,
 ) -> dict[str, float]:
@@ -57,8 +57,8 @@ def pckh(
     By the names in FIGURES, PCKh@0.5: Head to Ankle, left and right averaged;
     Mean, over the 14 scored joints by how often they are annotated (as HRNet
     and TokenPose report it); Mean_plain, their plain mean. Mean@0.1 and
-    Mean@0.11 are Mean at these bounds; the original prints the latter as
-    "Mean@0.1". -1 where nothing is annotated.
+    Mean@0.11 are Mean at these bounds; the original implementation prints the
+    latter as "Mean@0.1". -1 where nothing is annotated.
 
   Raises:
     InputError: the file or an array cannot be used, or they do not fit.
@@ -67,7 +67,7 @@ def pckh(
 
 
 def distances(
-  predictions: ArrayLike,
+  predictions: Numbers,
   ground_truth: str | os.PathLike | Mapping[str, Any],
   one_based: bool = False,
 ) -> Float[np.ndarray, "n 16"]:
@@ -104,7 +104,8 @@ def distances(
       f"predictions of {len(found)} people, but the ground truth has"
       f" {len(keypoints)}; they must be of the same split, in its order"
     )
-  # Shifted in the predictions' own precision, as in the original.
+  # Shifted in the predictions' own precision, as in the original
+  # implementation.
   error = np.linalg.norm((found - found.dtype.type(offset)) - keypoints, axis=2)
   head = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1) * HEAD_SHARE
   sized = (head > 0) | ~(visible > 0).any(axis=1)
@@ -124,14 +125,14 @@ def figures(
     distance: (N, 16) as returned by `distances`.
     weights: (N,) how often each person counts; None: once.
   """
-  labelled = np.isfinite(distance)
+  labeled = np.isfinite(distance)
   counted = np.ones(len(distance)) if weights is None else weights
-  count = counted @ labelled
+  count = counted @ labeled
   divisor = np.maximum(count, 1)
 
   def right(bound: float) -> np.ndarray:
     """(16,) percent right."""
-    return 100 * (counted @ (labelled & (distance <= bound))) / divisor
+    return 100 * (counted @ (labeled & (distance <= bound))) / divisor
 
   def mean(values: np.ndarray, weight: np.ndarray) -> float:
     total = weight.sum()

@@ -8,22 +8,21 @@ hundredth of the time of a loop over pairs (benchmarks/evaluation.py).
 import itertools
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from tokenpose_jax.metrics import oks
-from tokenpose_jax.metrics.oks import oks_matrix
+from tokenpose_jax.metrics.oks import Numbers, oks_matrix
 
 # Soft OKS-NMS keeps no more than COCO evaluates in an image.
 _SOFT_LIMIT = 20
 
 
 def oks_nms(
-  keypoints: ArrayLike,
-  scores: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
+  keypoints: Numbers,
+  scores: Numbers,
+  areas: Numbers,
+  sigmas: Numbers,
   threshold: float = 0.9,
-  visible: ArrayLike | None = None,
+  visible: Numbers | None = None,
 ) -> np.ndarray:
   """Non-maximum suppression by OKS among one image's detections.
 
@@ -58,12 +57,12 @@ def oks_nms(
 
 
 def soft_oks_nms(
-  keypoints: ArrayLike,
-  scores: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
+  keypoints: Numbers,
+  scores: Numbers,
+  areas: Numbers,
+  sigmas: Numbers,
   threshold: float = 0.9,
-  visible: ArrayLike | None = None,
+  visible: Numbers | None = None,
 ) -> np.ndarray:
   """Like `oks_nms`, but demotes instead of dropping (reference 5.4).
 
@@ -100,11 +99,11 @@ def soft_oks_nms(
 
 
 def oks_nms_by_image(
-  images: ArrayLike,
-  keypoints: ArrayLike,
-  scores: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
+  images: Numbers,
+  keypoints: Numbers,
+  scores: Numbers,
+  areas: Numbers,
+  sigmas: Numbers,
   threshold: float = 0.9,
 ) -> np.ndarray:
   """`oks_nms` of every image, all images at once.
@@ -161,11 +160,11 @@ def oks_nms_by_image(
 
 
 def soft_oks_nms_by_image(
-  images: ArrayLike,
-  keypoints: ArrayLike,
-  scores: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
+  images: Numbers,
+  keypoints: Numbers,
+  scores: Numbers,
+  areas: Numbers,
+  sigmas: Numbers,
   threshold: float = 0.9,
 ) -> np.ndarray:
   """`soft_oks_nms` of every image.
@@ -196,7 +195,7 @@ def soft_oks_nms_by_image(
 
 
 def _rounds(
-  images: ArrayLike, scores: ArrayLike
+  images: Numbers, scores: Numbers
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Detections by their rank in their image, the fullest images first.
 
@@ -218,7 +217,7 @@ def _rounds(
   return by_image[by_rank], image[by_rank], rounds
 
 
-def _falling(scores: ArrayLike, number: int) -> np.ndarray:
+def _falling(scores: Numbers, number: int) -> np.ndarray:
   """(N,) indices by falling score; of equal ones the first comes first."""
   scores = np.asarray(scores, np.float64)
   if scores.shape != (number,):

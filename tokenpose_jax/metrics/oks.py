@@ -6,20 +6,26 @@ against ground truth it is computed in `coco.evaluate`. Source: the COCO
 site's keypoint evaluation page; reference 5.4.
 """
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+Numbers: TypeAlias = ArrayLike | Sequence[Any]
+"""What `np.asarray` makes an array of numbers from."""
 
 # Distances held in memory at a time, 8 bytes each and a few copies of them.
 _CHUNK = 2**20
 
 
 def oks(
-  a_keypoints: ArrayLike,
-  b_keypoints: ArrayLike,
-  a_area: ArrayLike,
-  b_area: ArrayLike,
-  sigmas: ArrayLike,
-  visible: ArrayLike | None = None,
+  a_keypoints: Numbers,
+  b_keypoints: Numbers,
+  a_area: Numbers,
+  b_area: Numbers,
+  sigmas: Numbers,
+  visible: Numbers | None = None,
 ) -> np.ndarray:
   """OKS of detections a with detections b (reference 5.4).
 
@@ -49,16 +55,17 @@ def oks(
   variance = (2 * np.asarray(sigmas, np.float64)) ** 2
   similarity = np.exp(-square / variance / area[..., None] / 2)
   if visible is None:
-    return similarity.mean(axis=-1)
+    return np.asarray(similarity.mean(axis=-1))
   count = np.sum(visible, axis=-1)
-  return (similarity * visible).sum(axis=-1) / np.maximum(count, 1)
+  total = (similarity * visible).sum(axis=-1)
+  return np.asarray(total / np.maximum(count, 1))
 
 
 def oks_matrix(
-  keypoints: ArrayLike,
-  areas: ArrayLike,
-  sigmas: ArrayLike,
-  visible: ArrayLike | None = None,
+  keypoints: Numbers,
+  areas: Numbers,
+  sigmas: Numbers,
+  visible: Numbers | None = None,
 ) -> np.ndarray:
   """OKS of every detection with every other (reference 5.4).
 
@@ -100,8 +107,8 @@ def oks_matrix(
 
 
 def rescore(
-  box_scores: ArrayLike,
-  keypoint_scores: ArrayLike,
+  box_scores: Numbers,
+  keypoint_scores: Numbers,
   min_keypoint_score: float = 0.2,
 ) -> np.ndarray:
   """A detection's score: its box's times its visible keypoints' mean.
@@ -131,7 +138,7 @@ def rescore(
 
 
 def checked(
-  keypoints: ArrayLike, areas: ArrayLike, sigmas: ArrayLike
+  keypoints: Numbers, areas: Numbers, sigmas: Numbers
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The three as float64.
 

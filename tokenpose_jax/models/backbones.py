@@ -270,7 +270,7 @@ class HRNet(nnx.Module):
 def enlarge(
   x: Float[Array, "b h w c"], factor: int
 ) -> Float[Array, "b _h _w c"]:
-  """Nearest-neighbour enlargement by a whole factor."""
+  """Nearest-neighbor enlargement by a whole factor."""
   b, h, w, c = x.shape
   x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
   return x.reshape(b, h * factor, w * factor, c)

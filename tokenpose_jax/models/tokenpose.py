@@ -142,7 +142,7 @@ class TokenPose(nnx.Module):
     """What is added to the token sequence, or None."""
     if self.position_table is None:
       return None
-    table = self.position_table[...]
+    table = jnp.asarray(self.position_table[...])
     if self.config.position != "learnable":  # keypoint tokens get no code
       table = jnp.pad(table, ((self.config.num_keypoints, 0), (0, 0)))
     return table[None]

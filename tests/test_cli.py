@@ -1,0 +1,94 @@
+"""The command tokenpose, and what all commands share."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import fixtures
+from tokenpose_jax import InputError, ModelConfig, cli, recipes
+from tokenpose_jax.models.published import PUBLISHED
+from tokenpose_jax.version import __version__
+
+
+def test_cost_of_a_published_network(capsys):
+  cli.main(["cost", "tokenpose_s_v1", "--batch_size=2"])
+  printed = capsys.readouterr().out
+  assert "6,620,736" in printed
+  assert "stored, 2" in printed
+  cli.main(["cost", str(fixtures.ROOT / "configs/tokenpose_s_v1.py")])
+  assert "6,620,736" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("arguments", "says"),
+  [
+    (["tokenpose_x"], "'tokenpose_x' is not a published network"),
+    (["nowhere.py"], "nowhere.py"),
+    (["tokenpose_t", "--set", "depth"], "--set: 'depth' is not FIELD=VALUE"),
+    (["tokenpose_t", "--set", "depht=3"], "model.depht is not a field"),
+    (["tokenpose_t", "--batch_size=0"], "--batch_size is 0"),
+  ],
+)
+def test_bad_input_is_one_line(arguments, says, capsys):
+  with pytest.raises(SystemExit, match="1"):
+    cli.main(["cost", *arguments])
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  assert line.startswith("error: ")
+  assert says in line
+
+
+def test_changed_fields():
+  small = recipes.change(
+    PUBLISHED["tokenpose_t"], ["depth=2", "dtype=bfloat16"]
+  )
+  assert (small.depth, small.dtype) == (2, "bfloat16")
+  wide = recipes.change(small, ["input_hw=(128, 96)"])
+  assert wide.heatmap_hw == (32, 24)
+  with pytest.raises(InputError, match="it must be at least 1"):
+    recipes.change(small, ["depth=0"])
+  assert recipes.load("tokenpose_l_d24_384x288").codec["sigma"] == 3
+  assert isinstance(recipes.load("tokenpose_t").model, ModelConfig)
+
+
+def test_help_and_version(capsys):
+  for arguments in (["--help"], []):
+    with pytest.raises(SystemExit, match="0"):
+      cli.main(arguments)
+    assert "convert" in capsys.readouterr().out
+  with pytest.raises(SystemExit, match="0"):
+    cli.main(["--version"])
+  assert capsys.readouterr().out.strip() == __version__
+  with pytest.raises(SystemExit, match="2"):
+    cli.main(["trian"])
+
+
+def test_exit_codes(capsys):
+  def refuse():
+    raise InputError("no such thing")
+
+  cli.run(lambda: None)
+  with pytest.raises(SystemExit, match="3"):
+    cli.run(lambda: 3)
+  with pytest.raises(SystemExit, match="1"):
+    cli.run(refuse)
+  assert capsys.readouterr().err == "error: no such thing\n"
+
+
+@pytest.mark.parametrize("flag", ["--help", "--confgi=x"])
+def test_flags_do_not_wait_for_heavy_libraries(flag):
+  program = (
+    "import sys, runpy; sys.argv[1:] = [sys.argv[-1]]\n"
+    "try: runpy.run_path('main.py', run_name='__main__')\n"
+    "except SystemExit: pass\n"
+    "heavy = {'tensorflow', 'clu', 'jax', 'flax'} & sys.modules.keys()\n"
+    "assert not heavy, heavy"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program, flag],
+    cwd=fixtures.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
