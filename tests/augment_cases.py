@@ -1,6 +1,7 @@
 """Our crops of the people whom the fixtures hold."""
 
 import dataclasses
+import types
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from tokenpose_jax import geometry, skeletons
 def draws_of(case):
   """The original's draws as ours; what it did not draw must not matter."""
   used = dict(map(tuple, case["draws_used_in_order"]))
-  return Draws(
+  return dict(
     half_body=used.get("halfbody_uniform", 0.0),
     # A normal number < 0.5 is our uniform number < 0.6915.
     upper=0.0 if used.get("halfbody_normal", 0.0) < 0.5 else 0.99,
@@ -38,9 +39,9 @@ def settings_of(case):
 
 
 def stacked(*draws):
-  """Draws of several people, from the numbers of each."""
-  rows = [dataclasses.astuple(draw) for draw in draws]
-  return Draws(*np.array(rows).T)
+  """Draws of several people, from the numbers of each by name."""
+  names = [field.name for field in dataclasses.fields(Draws)]
+  return Draws(**{n: np.array([draw[n] for draw in draws]) for n in names})
 
 
 def plain_crops(center, scale, keypoints, visible, input_hw):
@@ -54,7 +55,10 @@ def plain_crops(center, scale, keypoints, visible, input_hw):
 
 def first(crops):
   """The first of several crops, alone."""
-  return augment.Crops(crops.affine[0], crops.keypoints[0], crops.visible[0])
+  fields = dataclasses.fields(crops)
+  return types.SimpleNamespace(
+    **{field.name: getattr(crops, field.name)[0] for field in fields}
+  )
 
 
 def crop_of(case):

@@ -20,7 +20,7 @@ from tokenpose_jax import geometry, skeletons
 
 INPUT_HW = (256, 192)
 # No augmentation at all: a scale of 1, no rotation, not mirrored.
-PLAIN = Draws(
+PLAIN = dict(
   half_body=1.0, upper=0.0, scale=0.0, rotate=1.0, rotation=0.0, flip=1.0
 )
 
@@ -71,7 +71,7 @@ def test_half_bodies_are_the_originals(name):
   found = augment.half_body(
     np.array(case["record_joints_xy"]),
     np.array(case["record_joints_vis"]),
-    draws_of(case).upper < 0.5,
+    draws_of(case)["upper"] < 0.5,
     INPUT_HW,
     skeletons.COCO_17,
   )
@@ -92,7 +92,7 @@ def augmented(person, skeleton=skeletons.COCO_17, settings=None, **changes):
     *(value[None] for value in person),
     input_hw=INPUT_HW,
     image_width=np.array([200]),
-    draws=stacked(dataclasses.replace(PLAIN, **changes)),
+    draws=stacked(PLAIN | changes),
     settings=settings or default.get_config().augment,
     skeleton=skeleton,
   )
@@ -242,10 +242,8 @@ def test_people_are_cropped_one_by_one():
   people = [a_person(n) for n in (17, 4, 12, 9, 17, 0)]
   names = [field.name for field in dataclasses.fields(Draws)]
   g = fixtures.rng(8)
-  draws = [
-    Draws(**dict(zip(names, g.uniform(0, 1, 6), strict=True))) for _ in people
-  ]
-  assert len({d.flip <= 0.5 for d in draws}) == 2
+  draws = [dict(zip(names, g.uniform(0, 1, 6), strict=True)) for _ in people]
+  assert len({d["flip"] <= 0.5 for d in draws}) == 2
   together = augment.augmented_crops(
     *(np.stack(values) for values in zip(*people, strict=True)),
     input_hw=INPUT_HW,
@@ -255,7 +253,7 @@ def test_people_are_cropped_one_by_one():
     skeleton=skeletons.COCO_17,
   )
   for number, (person, draw) in enumerate(zip(people, draws, strict=True)):
-    alone = augmented(person, **dataclasses.asdict(draw))
+    alone = augmented(person, **draw)
     for field in ("affine", "keypoints", "visible"):
       np.testing.assert_array_equal(
         getattr(together, field)[number], getattr(alone, field)

@@ -228,20 +228,20 @@ def test_unknown_images_are_named():
     coco.evaluate(truth, results, image_ids=[1, 888, 777])
 
 
-@pytest.mark.parametrize("results", [{}, "{}", 7, None])
+@pytest.mark.parametrize("results", [{}, "text", 7, None])
 def test_results_that_are_no_list(results, tmp_path):
   truth, _ = coco_sets.random_set(9)
-  if isinstance(results, str):
-    path = tmp_path / "results.json"
-    path.write_text(results)
-    results = path
+  path = tmp_path / "results.json"
+  path.write_text(json.dumps(results))
   with pytest.raises(ValueError, match="results: expected a list"):
-    coco.evaluate(truth, results)
+    coco.evaluate(truth, path)
 
 
-def test_annotations_that_are_no_dictionary():
+def test_annotations_that_are_no_dictionary(tmp_path):
+  path = tmp_path / "annotations.json"
+  path.write_text("[]")
   with pytest.raises(ValueError, match=r"annotations: expected a dict.*list"):
-    coco.evaluate([], [])
+    coco.evaluate(path, [])
 
 
 def test_files_that_are_missing_or_no_json(tmp_path):

@@ -50,7 +50,7 @@ def test_oks_matrix_is_the_same_in_pieces():
 def test_rescore_of_a_case_done_by_hand():
   scores = oks.rescore([0.5, 0.8, 1.0], [[0.9, 0.3], [0.2, 0.6], [0.1, 0.2]])
   np.testing.assert_allclose(scores, [0.3, 0.48, 0.0], atol=1e-12)
-  scores = oks.rescore([0.5], [[0.9, 0.3]], visibility_threshold=0.5)
+  scores = oks.rescore([0.5], [[0.9, 0.3]], min_keypoint_score=0.5)
   np.testing.assert_allclose(scores, [0.45], atol=1e-12)
 
 
