@@ -159,7 +159,7 @@ def test_what_is_not_a_network_is_named(change, says):
 def test_every_backbone_has_a_builder():
   assert BACKBONES.keys() - {"none"} == backbones.BUILDERS.keys()
   for name, facts in BACKBONES.items():
-    sides = (4 * facts.multiple, 4 * facts.multiple)
+    sides = (8 * facts.multiple, 8 * facts.multiple)
     model = dataclasses.replace(
       tiny.model(),
       backbone=name,

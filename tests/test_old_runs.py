@@ -90,5 +90,5 @@ def test_its_metrics_are_read(tmp_path):
   assert [column.name for column in record.columns] == [*record.figures]
   assert record.columns[0].factor == 100
   newer = {**json.loads(path.read_text()), "format": 2, "software": "9"}
-  with pytest.raises(InputError, match="has format 2, written by .* 9"):
+  with pytest.raises(InputError, match=r"has format 2, written by .* 9"):
     Record.from_json(json.dumps(newer), "here")

@@ -132,8 +132,8 @@ def _read_pytorch(path: str, raw: bytes) -> Any:
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     if found:
       raise InputError(
-        f"{path} is refused: besides tensors it contains {found[1]}, which could"
-        " run code when loaded; save only the state dict"
+        f"{path} is refused: besides tensors it contains {found[1]}, which"
+        " could run code when loaded; save only the state dict"
       ) from None
     raise _not_pytorch(path) from None
   except Exception:  # PyTorch's reader raises many exception types
