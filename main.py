@@ -41,7 +41,6 @@ def run() -> None:
         " --config=configs/tokenpose_t.py --workdir=runs/tokenpose_t"
       )
   # Imported now: wrong flags do not wait for TensorFlow.
-  cli.quiet_tensorflow()
   from input_pipeline import runs
 
   here = os.path.dirname(os.path.abspath(__file__))

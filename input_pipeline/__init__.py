@@ -1,1 +1,5 @@
 """Everything before the device: the only user of TensorFlow."""
+
+from tokenpose_jax import cli
+
+cli.quiet_tensorflow()

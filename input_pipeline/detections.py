@@ -1,7 +1,7 @@
 r"""Writes detector boxes (COCO results format) with any detector.
 
     python -m input_pipeline.detections my_detector:find /data/coco val2017 \
-        boxes.json --score 0.05
+        boxes.json --score=0.05
 
 `my_detector.find(image)` takes an image (H, W, 3) uint8, RGB, and returns boxes
 (N, 5): x, y, w, h in pixels and a score from 0 to 1. The file is what
@@ -15,9 +15,6 @@ import os
 import sys
 from collections.abc import Callable
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("NO_GCE_CHECK", "true")
-
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -26,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from input_pipeline import coco
 from input_pipeline.decode import read_pixels
+from tokenpose_jax import cli
 from tokenpose_jax.errors import InputError
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], ArrayLike]
@@ -118,19 +116,18 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("--score", type=float, default=0.0, help="least score")
   options = parser.parse_args(argv)
   tf.config.set_visible_devices([], "GPU")
-  try:
-    number = write(
-      _load(options.detector),
-      options.folder,
-      options.split,
-      options.out,
-      options.score,
-    )
-  except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  print(f"{number} boxes: {options.out}")
-  return 0
+  return cli.exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+  count = write(
+    _load(options.detector),
+    options.folder,
+    options.split,
+    options.out,
+    options.score,
+  )
+  print(f"{count} boxes: {options.out}")
 
 
 if __name__ == "__main__":

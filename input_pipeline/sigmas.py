@@ -10,17 +10,14 @@ the place is the annotators' mean (hence the division by one fewer than them).
 
 import argparse
 import json
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Float, Int
 
 from input_pipeline.coco_rules import parse_json
+from tokenpose_jax import cli
 from tokenpose_jax.errors import InputError
 
 FEW = 30  # people; with fewer the estimate is said to be rough
@@ -102,13 +99,13 @@ def main(argv: list[str] | None = None) -> int:
   )
   parser.add_argument("files", nargs="+", help="two or more COCO-format files")
   options = parser.parse_args(argv)
-  try:
-    if len(options.files) < 2:
-      raise InputError("two files or more are needed, one per annotator")
-    sigmas, count = estimate(*read(options.files))
-  except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
+  return cli.exit_code(lambda: _report(options.files))
+
+
+def _report(files: list[str]) -> None:
+  if len(files) < 2:
+    raise InputError("two files or more are needed, one per annotator")
+  sigmas, count = estimate(*read(files))
   unknown = np.flatnonzero(np.isnan(sigmas)).tolist()
   print(json.dumps([None if np.isnan(s) else round(s, 4) for s in sigmas]))
   print(f"people per keypoint: {count.tolist()}", file=sys.stderr)
@@ -116,7 +113,6 @@ def main(argv: list[str] | None = None) -> int:
     print(f"nobody is labeled twice at {unknown}", file=sys.stderr)
   if count.min() < FEW:
     print(f"fewer than {FEW} people: a rough estimate", file=sys.stderr)
-  return 0
 
 
 if __name__ == "__main__":

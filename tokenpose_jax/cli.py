@@ -68,18 +68,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(command: Callable[[], int | None]) -> None:
-  """Runs a command; bad input is one line and exit code 1.
+  """Runs a command; exits where its code is not 0.
+
+  Args:
+    command: as for `exit_code`.
+  """
+  if code := exit_code(command):
+    sys.exit(code)
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+  """Runs a command; bad input is one line and code 1.
 
   Args:
     command: returns the exit code; None: 0.
   """
   try:
-    code = command()
+    return command() or 0
   except InputError as error:
     print(f"error: {error}", file=sys.stderr)
-    code = 1
-  if code:
-    sys.exit(code)
+    return 1
 
 
 def quiet_tensorflow() -> None:

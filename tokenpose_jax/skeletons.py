@@ -35,6 +35,9 @@ class Skeleton:
     sigmas: K per-keypoint constants of OKS (the COCO site's sigma_i; k_i is
       twice that), or None where OKS is not defined for the set.
     colors: K RGB triples, 0 to 255.
+
+  Raises:
+    InputError: naming the field that is inconsistent.
   """
 
   name: str

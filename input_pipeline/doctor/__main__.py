@@ -1,19 +1,16 @@
 """Checks a COCO-format or MPII folder before a training is spent on it.
 
     python -m input_pipeline.doctor /data/coco --splits train2017 val2017
-    python -m input_pipeline.doctor /data/mpii --name mpii
-    python -m input_pipeline.doctor DIR --skeleton my.json --out worst.png
+    python -m input_pipeline.doctor /data/mpii --name=mpii
+    python -m input_pipeline.doctor DIR --skeleton=my.json --out=worst.png
 
 Prints a table of what is wrong and what to do, and writes a contact sheet of
-the worst. Exit code 1 if something would stop a training or teach it wrongly.
+the worst. Exit code 1 if something stops training or teaches it
+something wrong.
 """
 
 import argparse
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import tensorflow as tf
 
@@ -26,7 +23,7 @@ from input_pipeline.doctor.findings import (
   has_errors,
   table,
 )
-from tokenpose_jax import skeletons
+from tokenpose_jax import cli, skeletons
 from tokenpose_jax.errors import InputError
 
 FILE = Kind(ERROR, "the annotations cannot be used", "see the line above")
@@ -109,13 +106,13 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("--out", default="doctor.png", help="the contact sheet")
   options = parser.parse_args(argv)
   tf.config.set_visible_devices([], "GPU")
-  try:
-    findings, sheet, counts = examine(
-      options.folder, options.name, options.splits or [], options.skeleton
-    )
-  except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
+  return cli.exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+  findings, sheet, counts = examine(
+    options.folder, options.name, options.splits or [], options.skeleton
+  )
   for split, (images, entries) in counts.items():
     print(f"{split}: {images} images, {entries} annotations")
   print(table(findings) if findings else "no problems found")

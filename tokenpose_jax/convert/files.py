@@ -84,7 +84,13 @@ def write_state_dict(path: str, state: Mapping[str, np.ndarray]) -> None:
 
 
 def as_numpy(value: Any) -> np.ndarray:
-  """An array or a tensor; half precisions become float32, which holds them."""
+  """An array or a tensor of any shape, as NumPy's (of the same shape).
+
+  Half precisions become float32, which holds them.
+
+  Args:
+    value: of NumPy, PyTorch, or anything that `np.asarray` takes.
+  """
   if hasattr(value, "detach"):  # a tensor of PyTorch
     value = value.detach().cpu()
     value = value.float() if value.is_floating_point() else value

@@ -12,6 +12,7 @@ from typing import Any
 
 import hotcoco
 import numpy as np
+from jaxtyping import Float
 
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
@@ -261,8 +262,16 @@ def format_table(figures: Mapping[str, float], title: str = "") -> str:
   return "\n".join([title, *lines] if title else lines)
 
 
-def summarize(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-  """Pycocotools' summary of its tables [T, R, C, A, 1] and [T, C, A, 1]."""
+def summarize(
+  precision: Float[np.ndarray, "t r c a 1"],
+  recall: Float[np.ndarray, "t c a 1"],
+) -> dict[str, float]:
+  """The metrics that pycocotools reads off its tables.
+
+  Args:
+    precision: at OKS thresholds, recalls, categories and areas.
+    recall: at OKS thresholds, categories and areas.
+  """
   values = []
   for table in (precision, recall):
     for thresholds, people in _CELLS:

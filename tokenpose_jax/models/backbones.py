@@ -1,13 +1,11 @@
 """Convolutional backbones: the stem of S, HRNet up to stage 3 of B and L.
 
 Names (conv1, layer1, ...) follow the original implementation's, so that
-weights can be traced. To add a backbone: a builder in `BUILDERS`, its stride in
-`config.BACKBONES`, and, if it can be exchanged with PyTorch, its names in
-convert/names.py.
+weights can be traced.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -276,18 +274,33 @@ def enlarge(
   return x.reshape(b, h * factor, w * factor, c)
 
 
-def _stem(config: ModelConfig, **options: Any) -> Stem:
+def stem(config: ModelConfig, **options: Any) -> Stem:
+  """Builds the stem of S.
+
+  Args:
+    config: the network.
+    **options: rngs and dtype.
+  """
   return Stem(channels=config.stem_channels, **options)
 
 
-def _hrnet(channels: int) -> Callable[..., HRNet]:
-  return lambda config, **options: HRNet(channels=channels, **options)
+def hrnet_w32(config: ModelConfig, **options: Any) -> HRNet:
+  """Builds HRNet-W32 up to stage 3.
+
+  Args:
+    config: the network.
+    **options: rngs and dtype.
+  """
+  del config
+  return HRNet(channels=32, **options)
 
 
-# Name -> (config, rngs=, dtype=) -> a module with `channels`, the channels of
-# its map, called as (images, train=, captured=).
-BUILDERS: dict[str, Callable[..., Stem | HRNet]] = {
-  "stem": _stem,
-  "hrnet_w32": _hrnet(32),
-  "hrnet_w48": _hrnet(48),
-}
+def hrnet_w48(config: ModelConfig, **options: Any) -> HRNet:
+  """Builds HRNet-W48 up to stage 3.
+
+  Args:
+    config: the network.
+    **options: rngs and dtype.
+  """
+  del config
+  return HRNet(channels=48, **options)

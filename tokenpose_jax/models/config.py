@@ -11,25 +11,32 @@ from tokenpose_jax.errors import InputError, check_at_least, check_choice
 
 
 class BackboneFacts(NamedTuple):
-  """What a config must know of a backbone; backbones.py builds it.
+  """A backbone, as far as a config must know it.
 
   Attributes:
+    builder: "module:function" of tokenpose_jax.models, imported only when the
+      network is built, because configs need no JAX: (config, rngs=, dtype=) ->
+      a module with `channels`, called as (images, train=, captured=). "": the
+      images themselves are the map.
     stride: image pixels per pixel of its map, on both axes.
     multiple: both sides of the image must be multiples of this, pixels: the
       stride of its coarsest branch.
     pretrained: published networks start it from ImageNet weights.
   """
 
+  builder: str
   stride: int
   multiple: int
   pretrained: bool = False
 
 
+# To add one: a module in a file of its own, and a row here. If it can be
+# exchanged with PyTorch, its names go to convert/names.py.
 BACKBONES = {
-  "none": BackboneFacts(stride=1, multiple=1),
-  "stem": BackboneFacts(stride=4, multiple=4),
-  "hrnet_w32": BackboneFacts(stride=4, multiple=16, pretrained=True),
-  "hrnet_w48": BackboneFacts(stride=4, multiple=16, pretrained=True),
+  "none": BackboneFacts("", 1, 1),
+  "stem": BackboneFacts("backbones:stem", 4, 4),
+  "hrnet_w32": BackboneFacts("backbones:hrnet_w32", 4, 16, pretrained=True),
+  "hrnet_w48": BackboneFacts("backbones:hrnet_w48", 4, 16, pretrained=True),
 }
 POSITIONS = ("none", "learnable", "sine", "sine-full")
 ATTENTION_SCALES = ("head", "width")

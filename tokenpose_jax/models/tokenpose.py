@@ -3,6 +3,7 @@
 T, S, B and L are arguments of one class. Exact behavior: reference 2.
 """
 
+import importlib
 import math
 from typing import Any
 
@@ -13,8 +14,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.models import backbones, layers, positions
-from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.models import layers, positions
+from tokenpose_jax.models.config import BACKBONES, ModelConfig
 from tokenpose_jax.models.layers import Captured
 
 
@@ -35,8 +36,7 @@ class TokenPose(nnx.Module):
     dtype = jnp.dtype(config.dtype)
     options: dict[str, Any] = dict(rngs=rngs, dtype=dtype)
     dim = config.dim
-    builder = backbones.BUILDERS.get(config.backbone)
-    self.backbone = builder(config, **options) if builder else None
+    self.backbone = _backbone(config, **options)
     channels = self.backbone.channels if self.backbone else 3
     self.patch_embedding = layers.linear(
       math.prod(config.patch_hw) * channels, dim, **options
@@ -180,6 +180,15 @@ class Head(nnx.Module):
     return self.linear2(self.norm2(x))
 
 
+def _backbone(config: ModelConfig, **options: Any) -> Any:
+  """Builds the backbone; None where patches are those of the images."""
+  module, _, builder = BACKBONES[config.backbone].builder.partition(":")
+  if not module:
+    return None
+  home = importlib.import_module(f"tokenpose_jax.models.{module}")
+  return getattr(home, builder)(config, **options)
+
+
 def _patches(
   x: Float[Array, "b h w c"], patch_hw: tuple[int, ...]
 ) -> Float[Array, "b n p"]:
@@ -199,7 +208,7 @@ def keep_variance(path: tuple[str, ...], leaf: Array) -> Array:
 
   Args:
     path: of the parameter in the tree.
-    leaf: as drawn by the layers.
+    leaf: (...) as drawn by the layers.
   """
   if path == ("position_table",):  # as large as the sine table's entries
     return leaf / layers.LINEAR_STD
