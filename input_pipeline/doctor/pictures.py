@@ -200,7 +200,7 @@ def _tile(
 def _around(
   pixels: np.ndarray, entry: Mapping[str, Any] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A person's surroundings, with their corner (x, y) in the image."""
+  """The region around a person, and its corner (x, y) in the image."""
   try:
     x, y, w, h = np.array((entry or {})["bbox"], float)
   except (KeyError, TypeError, ValueError):

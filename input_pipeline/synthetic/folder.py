@@ -90,7 +90,7 @@ def _read_marker(folder: str) -> dict | None:
     try:
       marker = json.loads(text)
     except json.JSONDecodeError:
-      return {}  # we were cut off while we wrote it
+      return {}  # writing it was interrupted
     if isinstance(marker, dict) and "generator_version" in marker:
       return marker
   elif not (tf.io.gfile.exists(folder) and tf.io.gfile.listdir(folder)):

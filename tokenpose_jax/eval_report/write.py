@@ -66,7 +66,7 @@ def write(
 
 
 def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
-  """STEP/BOXES; with -2, -3 ... where an evaluation made otherwise has it."""
+  """STEP/BOXES; with -2, -3 ... if an evaluation with other settings has it."""
   stem = epath.Path(made["boxes"]).stem
   number = 1
   while True:

@@ -110,7 +110,7 @@ def _load(source: Any, name: str) -> Any:
 
 
 def _check_structure(truth: Any, found: Any) -> None:
-  """Are the lists there, and the images and categories sound?"""
+  """Checks that the lists exist, and the images and categories are valid."""
   if not isinstance(truth, Mapping):
     raise InputError(
       "annotations: expected a dictionary with 'images', 'annotations' and"
@@ -131,7 +131,7 @@ def _check_structure(truth: Any, found: Any) -> None:
 
 
 def _check_entries(entries: Sequence[Any], name: str) -> None:
-  """Is in every entry all that is going to be read?"""
+  """Checks that every entry has all that is going to be read."""
   for index, entry in enumerate(entries):
     if not isinstance(entry, Mapping):
       raise InputError(
