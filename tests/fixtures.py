@@ -275,3 +275,9 @@ def eval_case(stem: str, name: str) -> tuple[dict, dict[str, np.ndarray]]:
     for key, value in arrays.items()
     if key.startswith(prefix)
   }
+
+
+def backbone_of(path: pathlib.Path) -> str:
+  """The backbone of a model fixture's JSON file."""
+  fields = model_fields(json.loads(path.read_text())["config"])
+  return fields["backbone"]
