@@ -16,11 +16,11 @@ from input_pipeline.image_crops import ImageCropReader
 from tokenpose_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The full set, or where that is not at hand the numeric part that lies in the
-# repository: T and S-v1.
-_ALL, _STORED = ROOT.parent / "shared" / "parity", ROOT / "tests" / "parity"
+# The full set, or where that is not available the part that the repository
+# holds: T, S-v1 and L-D24 (tests/parity/README.md).
+_ALL, STORED = ROOT.parent / "shared" / "parity", ROOT / "tests" / "parity"
 PARITY = pathlib.Path(
-  os.environ.get("TOKENPOSE_FIXTURES", _ALL if _ALL.exists() else _STORED)
+  os.environ.get("TOKENPOSE_FIXTURES", _ALL if _ALL.exists() else STORED)
 )
 DATA = ROOT.parent / "shared" / "data"
 

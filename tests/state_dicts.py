@@ -11,7 +11,7 @@ from tokenpose_jax.models.config import ModelConfig
 
 
 def official(model, table: bool = True) -> dict[str, np.ndarray]:
-  """A state dict of that network (weight rule, tests/parity/README.md)."""
+  """A state dict of that network (tests/parity/README.md, weight rule)."""
   state = {}
   for tree in network.abstract(model):
     for path, leaf in traverse_util.flatten_dict(tree, sep="/").items():

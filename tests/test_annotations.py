@@ -75,7 +75,7 @@ def test_people_are_the_originals(original):
       people.keypoints[number], case["record_joints_xy"]
     )
   assert people.center.dtype == people.scale.dtype == np.float32
-  np.testing.assert_array_equal(people.score, np.ones(13))
+  np.testing.assert_array_equal(people.score, np.ones(len(cases)))
 
 
 def test_people_come_in_the_originals_order(original):

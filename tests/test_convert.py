@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import fixtures, tiny
 from tests.state_dicts import check_equal, official, position_table
 from tokenpose_jax import InputError, checkpoint, cli, convert, network
 from tokenpose_jax.convert import names
@@ -37,6 +37,23 @@ def test_parameters_round_trip_and_detection(name):
   assert network.count_parameters(params) == VARIANTS[name]
   check_equal(convert.export_torch(model, params, model_state), state)
   assert detect(state).model == model
+
+
+def original_names(stem: str) -> set[str]:
+  """Those of the original's state dict, from a fixture of the repository."""
+  fixture = json.loads((fixtures.STORED / f"{stem}.json").read_text())
+  return {entry["name"] for entry in fixture["state_dict"]}
+
+
+def test_names_of_b_are_those_of_ls_backbone_and_ts_tokens():
+  """No fixture of B is in the repository; it is made of these two halves."""
+  backbone = {
+    name
+    for name in original_names("model_L-D24-256x192")
+    if name.startswith("pre_feature.")
+  }
+  tokens = original_names("model_T")
+  assert set(official(PUBLISHED["tokenpose_b"])) == backbone | tokens
 
 
 @pytest.fixture(scope="module")

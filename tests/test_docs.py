@@ -34,13 +34,27 @@ def test_every_cited_section_of_the_reference_exists():
   for path in FILES:
     # `reference 2.4`, `reference 5.4, 5.5`, also broken over two lines.
     for match in re.finditer(
-      r"\breference(?:\s+#)?\s+(\d(?:\.\d)?(?:,\s+\d(?:\.\d)?)*)",
+      r"\b[Rr]eference(?:\s+#)?\s+(\d(?:\.\d)?(?:,\s+\d(?:\.\d)?)*)",
       path.read_text(),
     ):
       for section in re.split(r",\s+", match[1]):
         cited[section] = path.name
   assert len(cited) > 15
   assert not {s: name for s, name in cited.items() if s not in sections}
+
+
+def test_every_cited_section_on_the_fixtures_exists():
+  text = (fixtures.STORED / "README.md").read_text()
+  sections = set(re.findall(r"^## (.+)$", text.lower(), re.MULTILINE))
+  cited = {
+    " ".join(match[1].split())
+    for path in FILES
+    for match in re.finditer(
+      r"tests/parity/README\.md, ([\w\s]+)", path.read_text()
+    )
+  }
+  assert {"weight rule", "tolerances"} <= cited
+  assert cited <= sections
 
 
 @pytest.mark.parametrize(

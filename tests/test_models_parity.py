@@ -9,7 +9,8 @@ import pytest
 from tests import fixtures
 from tokenpose_jax import convert, network
 
-# Largest and rms difference of a heatmap value (tests/parity/README.md).
+# tests/parity/README.md, tolerances: largest and rms difference of a heatmap
+# value.
 TOLERANCE = {
   "none": (3e-5, 5e-6),
   "stem": (3e-5, 5e-6),

@@ -10,8 +10,8 @@ from configs import default
 from tests import fixtures
 from tokenpose_jax import convert, losses, network, optim
 
-# reference 3: relative tolerance of the loss, of the global gradient norm, of
-# each gradient's norm and of the sequence of losses.
+# tests/parity/README.md, training tolerances: relative, of the loss, of the
+# global gradient norm, of each gradient's norm and of the sequence of losses.
 TOLERANCE = {
   "none": (1e-6, 1e-6, 2e-5, 1e-5),
   "stem": (1e-6, 1e-5, 2e-3, 1e-4),
