@@ -59,7 +59,7 @@ def test_it_is_evaluated_and_resumed(old):
   before = json.loads((old / "run/eval/400/gt/metrics.json").read_text())
   wanted = json.loads((old / "run/eval/400/gt/results.json").read_text())
   command(old, "--mode=evaluate")
-  folder = old / "run/eval/400/gt"  # the same evaluation: replaced
+  folder = old / "run/eval/400/gt-2"  # of data in another place
   found = json.loads((folder / "results.json").read_text())
   assert len(found) == len(wanted) == 13
   for one, other in zip(found, wanted, strict=True):

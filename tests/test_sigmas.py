@@ -68,7 +68,7 @@ def test_the_command(tmp_path, capsys):
   ("text", "message"),
   [
     ("{", "is not JSON"),
-    ("[]", "is no file of keypoint annotations"),
+    ("[]", "is not a file of keypoint annotations"),
     ('{"annotations": []}', "share no annotation id"),
     ('{"annotations": [{"id": 1, "keypoints": [1, 2, 2]}]}', "with areas"),
     (

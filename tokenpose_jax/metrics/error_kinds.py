@@ -94,7 +94,7 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
   place[is_found] = found[detection[is_found], :, :2]
   score[is_found] = found[detection[is_found], :, 2]
   labeled = truth[..., 2] > 0
-  area = np.array([person["area"] for _, person in people])
+  area = np.array([person["area"] for _, person in people], np.float64)
   image = np.array([person["image_id"] for _, person in people])
   kinds, own = classify(
     place, truth[..., :2], labeled, area, image, matched.sigmas, skeleton
