@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import numbers
+import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -44,6 +46,8 @@ DTYPES = ("float32", "bfloat16")
 HEATMAP_STRIDE = 4  # of the default heatmap size
 
 
+# It checks its own types, in words.
+@typing.no_type_check
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
   """A TokenPose network: two equal configs are the same network.
@@ -95,6 +99,9 @@ class ModelConfig:
   dtype: str = "float32"
 
   def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = _checked_type(field, getattr(self, field.name))
+      object.__setattr__(self, field.name, value)
     if not self.heatmap_hw:
       quarter = tuple(side // HEATMAP_STRIDE for side in self.input_hw)
       object.__setattr__(self, "heatmap_hw", quarter)
@@ -146,19 +153,15 @@ class ModelConfig:
     """
     if isinstance(model, ModelConfig):
       return model
-    known = {field.name: field for field in dataclasses.fields(cls)}
+    known = [field.name for field in dataclasses.fields(cls)]
     for name in model:
       if name not in known:
         near = difflib.get_close_matches(name, known, 1)
         raise InputError(
           f"model.{name} is not a field of the network; "
-          + (f"did you mean {near[0]}?" if near else f"known: {[*known]}")
+          + (f"did you mean {near[0]}?" if near else f"known: {known}")
         )
-    return cls(
-      **{
-        name: _checked_type(known[name], value) for name, value in model.items()
-      }
-    )
+    return cls(**dict(model.items()))
 
   def to_dict(self) -> dict[str, Any]:
     """The fields by name, sizes as tuples."""
@@ -192,10 +195,18 @@ def _checked_type(field: dataclasses.Field, value: Any) -> Any:
   if isinstance(default, tuple):
     sides = tuple(value) if isinstance(value, list | tuple) else ()
     allowed = (2,) if default else (0, 2)
-    if len(sides) in allowed and all(type(side) is int for side in sides):
-      return sides
+    if len(sides) in allowed and all(map(_is_whole, sides)):
+      return tuple(map(int, sides))
     raise InputError(f"{name} is {value}; it must be (height, width) in pixels")
-  if type(value) is not type(default):
-    kind = "text" if isinstance(default, str) else "a whole number"
-    raise InputError(f"{name} is {value!r}; it must be {kind}")
-  return value
+  if isinstance(default, str):
+    if isinstance(value, str):
+      return value
+    raise InputError(f"{name} is {value!r}; it must be text")
+  if _is_whole(value):
+    return int(value)
+  raise InputError(f"{name} is {value!r}; it must be a whole number")
+
+
+def _is_whole(value: Any) -> bool:
+  """Whether it is an int, also one of NumPy's; True and 3.0 are not."""
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
