@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
-from input_pipeline.order import Draws
+from input_pipeline.sampling import Draws
 from tokenpose_jax import geometry
 from tokenpose_jax.skeletons import Skeleton
 

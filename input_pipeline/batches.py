@@ -12,7 +12,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from input_pipeline import augment, datasets, order
+from input_pipeline import augment, datasets, sampling
 from input_pipeline.datasets import Split
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.people import People
@@ -189,13 +189,16 @@ def training_crops(
     config: of the run.
     split: the training split.
     people: of the split.
-    positions: (n,) in the endless sequence of the run (order.py).
+    positions: (n,) in the endless sequence of the run (sampling.py).
 
   Returns:
     (n,) indices of people, and the crops.
   """
   chosen = np.array(
-    [order.person_at(config.seed, p, len(people)) for p in positions.tolist()]
+    [
+      sampling.person_at(config.seed, p, len(people))
+      for p in positions.tolist()
+    ]
   )
   return chosen, augment.augmented_crops(
     people.center[chosen],
@@ -204,7 +207,7 @@ def training_crops(
     people.visible[chosen],
     input_hw=tuple(config.model.input_hw),
     image_width=split.widths[people.image[chosen]],
-    draws=order.draws_at(config.seed, positions),
+    draws=sampling.draws_at(config.seed, positions),
     settings=config.augment,
     skeleton=split.skeleton,
   )

@@ -7,7 +7,7 @@ import numpy as np
 
 from configs import default
 from input_pipeline import augment
-from input_pipeline.order import Draws
+from input_pipeline.sampling import Draws
 from tests import fixtures
 from tokenpose_jax import geometry, skeletons
 

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 from configs import default
-from input_pipeline import datasets, order
+from input_pipeline import datasets, sampling
 from input_pipeline.store import ImageStore
 from tests import fixtures
 
@@ -103,7 +103,7 @@ def joined(parts):
 def watch_reads(monkeypatch):
   """Every position that is asked for, and every image that is read."""
   positions, images, lock = [], [], threading.Lock()
-  person_at, read = order.person_at, ImageStore.read
+  person_at, read = sampling.person_at, ImageStore.read
 
   def watched_person_at(seed, position, people):
     with lock:
@@ -115,6 +115,6 @@ def watch_reads(monkeypatch):
       images.append(number)
     return read(store, number, *part)
 
-  monkeypatch.setattr(order, "person_at", watched_person_at)
+  monkeypatch.setattr(sampling, "person_at", watched_person_at)
   monkeypatch.setattr(ImageStore, "read", watched_read)
   return positions, images

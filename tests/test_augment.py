@@ -7,7 +7,7 @@ import pytest
 
 from configs import default
 from input_pipeline import augment
-from input_pipeline.order import Draws
+from input_pipeline.sampling import Draws
 from tests import fixtures
 from tests.augment_cases import (
   crop_of,

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from input_pipeline import augment, batches, order
+from input_pipeline import augment, batches, sampling
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.store import ImageStore
 from tests import fixtures, small_coco
@@ -50,7 +50,7 @@ def test_train_batch_is_what_the_steps_give(prepared, first):
       assert batch[key].dtype == np.float32
     for slot in range(BATCH):
       position = step * BATCH + slot
-      person = order.person_at(config.seed, position, len(people))
+      person = sampling.person_at(config.seed, position, len(people))
       image = people.image[person]
       crop = augment.augmented_crops(
         people.center[[person]],
@@ -59,7 +59,7 @@ def test_train_batch_is_what_the_steps_give(prepared, first):
         people.visible[[person]],
         input_hw=INPUT_HW,
         image_width=np.array([SIZES[split.store.names[image]][1]]),
-        draws=order.draws_at(config.seed, np.array([position])),
+        draws=sampling.draws_at(config.seed, np.array([position])),
         settings=config.augment,
         skeleton=skeletons.COCO_17,
       )
@@ -127,7 +127,10 @@ def test_a_slow_image_does_not_lose_its_place(prepared, monkeypatch):
   config = config.copy_and_resolve_references()
   config.data.workers = 4
   wanted = train(prepared, 2)
-  slow, read = people.image[order.person_at(config.seed, 0, 8)], ImageStore.read
+  slow, read = (
+    people.image[sampling.person_at(config.seed, 0, 8)],
+    ImageStore.read,
+  )
 
   def slow_read(store, number, *part):
     if number == slow:
@@ -164,7 +167,7 @@ def test_an_epoch_has_everybody_and_bad_images_keep_their_slots(prepared):
   names = names_of(split, people)
   for epoch in range(2):
     batch = joined(train(prepared, 2, first_step=2 * epoch))
-    seen = [order.person_at(config.seed, 8 * epoch + n, 8) for n in range(8)]
+    seen = [sampling.person_at(config.seed, 8 * epoch + n, 8) for n in range(8)]
     assert sorted(seen) == list(range(8))
     for slot, person in enumerate(seen):
       bad = names[person] in BAD
@@ -194,7 +197,7 @@ def test_colors_follow_the_people(prepared):
   batch = joined(train(prepared, 6))
   for slot, mask in enumerate(batch["mask"]):
     if mask:
-      name = names[order.person_at(config.seed, slot, 8)]
+      name = names[sampling.person_at(config.seed, slot, 8)]
       pixels = batch["image"][slot].reshape(-1, 3)
       inside = pixels[pixels.any(-1)]  # Outside the image is black.
       color = np.median(inside, axis=0)

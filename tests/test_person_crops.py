@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline import augment, batches, datasets, order, person_crops
+from input_pipeline import augment, batches, datasets, person_crops, sampling
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.store import ImageStore
 from tests import fixtures, small_coco
@@ -73,7 +73,7 @@ def extreme_draws(n, seed):
     "rotation": g.normal(0, 3, n),
     "flip": g.random(n),
   }
-  return order.Draws(**drawn)
+  return sampling.Draws(**drawn)
 
 
 def test_without_a_limit_crops_are_those_of_the_images(prepared):
@@ -208,7 +208,7 @@ def test_people_of_bad_images_keep_their_slots(prepared):
   split.store.read = lambda n: real(n)[:100] if n == 1 else real(n)
   reader = reader_of((config, split, people))
   batch = train((config, split, people), reader, 3)
-  chosen = [order.person_at(config.seed, p, 12) for p in range(12)]
+  chosen = [sampling.person_at(config.seed, p, 12) for p in range(12)]
   bad = people.image[chosen] == 1
   assert bad.sum() == 3
   np.testing.assert_array_equal(batch["mask"], ~bad)

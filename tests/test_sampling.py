@@ -8,21 +8,21 @@ import sys
 import numpy as np
 import pytest
 
-from input_pipeline import order
+from input_pipeline import sampling
 
-FIELDS = [field.name for field in dataclasses.fields(order.Draws)]
+FIELDS = [field.name for field in dataclasses.fields(sampling.Draws)]
 NORMAL = ("scale", "rotation")
 
 
 def epoch(seed, number, people):
   start = number * people
-  return [order.person_at(seed, start + i, people) for i in range(people)]
+  return [sampling.person_at(seed, start + i, people) for i in range(people)]
 
 
 @pytest.fixture(scope="module")
 def draws():
   """20,000 positions' draws by field."""
-  drawn = [order.draws_at(7, position) for position in range(20_000)]
+  drawn = [sampling.draws_at(7, position) for position in range(20_000)]
   return {f: np.array([getattr(d, f) for d in drawn]) for f in FIELDS}
 
 
@@ -32,9 +32,9 @@ def test_first_values_never_change():
   assert epoch(0, 0, 10) == [0, 2, 9, 1, 8, 5, 4, 3, 6, 7]
   assert epoch(0, 1, 10) == [1, 9, 2, 8, 3, 5, 0, 4, 7, 6]
   # fmt: on
-  found = [order.person_at(123, position, 1000) for position in range(7, 12)]
+  found = [sampling.person_at(123, position, 1000) for position in range(7, 12)]
   assert found == [161, 676, 90, 964, 376]
-  first = dataclasses.asdict(order.draws_at(0, 0))
+  first = dataclasses.asdict(sampling.draws_at(0, 0))
   assert first == pytest.approx(
     {
       "half_body": 0.8133540609793564,
@@ -46,7 +46,7 @@ def test_first_values_never_change():
     },
     rel=1e-12,
   )
-  far = order.draws_at(5, 10**9)
+  far = sampling.draws_at(5, 10**9)
   assert far.scale == pytest.approx(0.5776954949142348, rel=1e-12)
   assert far.flip == pytest.approx(0.9549061563635978, rel=1e-12)
 
@@ -70,7 +70,7 @@ def test_is_the_algorithm_that_the_module_names():
   seed, position, people = 11, 345, 7
   words = [w for n in (1, 2) for w in philox([n, 0, 345, 0], [seed, 1])]
   u = [(word >> 11) * 2.0**-53 for word in words]
-  draws = order.draws_at(seed, position)
+  draws = sampling.draws_at(seed, position)
   assert (draws.half_body, draws.upper) == (u[0], u[1])
   assert (draws.rotate, draws.flip) == (u[4], u[7])
   normal = math.sqrt(-2 * math.log(1 - u[2])) * math.cos(2 * math.pi * u[3])
@@ -104,10 +104,10 @@ def test_every_place_sees_everybody():
 def test_no_state_is_kept_between_calls():
   positions = list(range(60))
   forwards = [
-    (order.person_at(1, p, 13), order.draws_at(1, p)) for p in positions
+    (sampling.person_at(1, p, 13), sampling.draws_at(1, p)) for p in positions
   ]
   backwards = {
-    p: (order.person_at(1, p, 13), order.draws_at(1, p))
+    p: (sampling.person_at(1, p, 13), sampling.draws_at(1, p))
     for p in reversed(positions)
   }
   assert forwards == [backwards[p] for p in positions]
@@ -115,14 +115,15 @@ def test_no_state_is_kept_between_calls():
 
 def test_another_process_agrees():
   code = (
-    "from input_pipeline import order;"
-    "print(order.person_at(9, 12345, 777), order.draws_at(9, 12345).scale)"
+    "from input_pipeline import sampling;"
+    "print(sampling.person_at(9, 12345, 777));"
+    "print(sampling.draws_at(9, 12345).scale)"
   )
   out = subprocess.run(
     [sys.executable, "-c", code], capture_output=True, check=True, text=True
   ).stdout.split()
-  assert int(out[0]) == order.person_at(9, 12345, 777)
-  assert float(out[1]) == order.draws_at(9, 12345).scale
+  assert int(out[0]) == sampling.person_at(9, 12345, 777)
+  assert float(out[1]) == sampling.draws_at(9, 12345).scale
 
 
 def test_sequence_does_not_depend_on_the_batch_size():
@@ -130,7 +131,7 @@ def test_sequence_does_not_depend_on_the_batch_size():
 
   def run(batch):
     return [
-      order.draws_at(2, step * batch + slot)
+      sampling.draws_at(2, step * batch + slot)
       for step in range(24 // batch)
       for slot in range(batch)
     ]
@@ -139,8 +140,8 @@ def test_sequence_does_not_depend_on_the_batch_size():
 
 
 def test_seed_and_position_both_matter(draws):
-  base = order.draws_at(7, 5)
-  for other in (order.draws_at(8, 5), order.draws_at(7, 6)):
+  base = sampling.draws_at(7, 5)
+  for other in (sampling.draws_at(8, 5), sampling.draws_at(7, 6)):
     for field in FIELDS:
       assert getattr(base, field) != getattr(other, field)
   for field in FIELDS:
