@@ -5,7 +5,7 @@ import json
 import numpy as np
 import scipy.io
 
-from input_pipeline import mpii
+from input_pipeline import mpii_files
 from tests import fixtures
 from tokenpose_jax import skeletons
 
@@ -100,7 +100,7 @@ def write_release(folder, entries, train=(1, 1, 1)):
     "annolist": as_array(annolist),
     "img_train": np.array([*train, 0]),
   }
-  path = folder / "annot" / mpii.RELEASE
+  path = folder / "annot" / mpii_files.RELEASE
   path.parent.mkdir(parents=True, exist_ok=True)
   scipy.io.savemat(path, {"RELEASE": release}, oned_as="row")
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 
 from configs import default
-from input_pipeline import datasets, mpii
+from input_pipeline import datasets, mpii, mpii_files
 from tests import fixtures
 from tests.small_mpii import (
   COUNT,
@@ -200,7 +200,7 @@ def release(tmp_path):
 
 def test_the_release_gives_what_the_json_gives(folder, release):
   write_evaluation_mat(folder, [person(n) for n in range(COUNT)])
-  wanted, found = people_of(folder), people_of(release, mpii.ALL)
+  wanted, found = people_of(folder), people_of(release, mpii_files.ALL)
   assert len(found) == COUNT
   for field in ("image", "image_id", "center", "scale", "visible", "head_box"):
     np.testing.assert_allclose(
@@ -228,7 +228,7 @@ def test_the_split_is_the_common_one(release, list_file):
 def test_test_images_are_left_out(tmp_path):
   entries = [person(n) for n in range(COUNT)]
   write_release(tmp_path, entries, train=(1, 0, 1))
-  assert len(people_of(tmp_path, mpii.ALL)) == 4
+  assert len(people_of(tmp_path, mpii_files.ALL)) == 4
 
 
 def test_the_release_alone_has_no_validation_split(release):
@@ -279,13 +279,13 @@ def test_bad_folders_and_skeletons_are_named(folder, tmp_path):
 @pytest.mark.parametrize("raw", [b"", b"MATLAB 5.0 MAT-file, but no"])
 def test_a_bad_release_is_named(tmp_path, raw):
   (tmp_path / "annot").mkdir()
-  (tmp_path / "annot" / mpii.RELEASE).write_bytes(raw)
+  (tmp_path / "annot" / mpii_files.RELEASE).write_bytes(raw)
   with pytest.raises(InputError, match=r"u12_1\.mat is not a MATLAB"):
-    mpii.read(fixtures.data_of(tmp_path), mpii.ALL, MPII)
+    mpii.read(fixtures.data_of(tmp_path), mpii_files.ALL, MPII)
 
 
 def test_a_mat_of_something_else_is_named(tmp_path):
   (tmp_path / "annot").mkdir()
-  scipy.io.savemat(tmp_path / "annot" / mpii.RELEASE, {"x": 1})
+  scipy.io.savemat(tmp_path / "annot" / mpii_files.RELEASE, {"x": 1})
   with pytest.raises(InputError, match="is not MPII's release"):
-    mpii.read(fixtures.data_of(tmp_path), mpii.ALL, MPII)
+    mpii.read(fixtures.data_of(tmp_path), mpii_files.ALL, MPII)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
-from input_pipeline import datasets, mpii
+from input_pipeline import datasets, mpii, mpii_files
 from tests import fixtures, small_coco, small_mpii
 from tokenpose_jax import skeletons
 
@@ -106,5 +106,5 @@ def test_mpii_and_its_release(tmp_path, remote):
   upload(tmp_path, remote)
   people = people_of(remote, "valid")
   assert not np.isnan(people.head_box).any()
-  people = people_of(remote, mpii.ALL)
+  people = people_of(remote, mpii_files.ALL)
   assert len(people) == 6
