@@ -123,6 +123,8 @@ def test_a_host_alone_joins_nobody(monkeypatch, variable):
 
   monkeypatch.setattr(jax.distributed, "initialize", fail)
   monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+  for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+    monkeypatch.delenv(name, raising=False)
   monkeypatch.setenv("TPU_WORKER_HOSTNAMES", variable)
   sharding.initialize()
 
@@ -141,3 +143,38 @@ def test_hosts_are_joined_as_the_environment_says(monkeypatch):
   monkeypatch.setenv("JAX_PROCESS_ID", "3")
   sharding.initialize()
   assert calls[1:] == [("one:1234", 4, 3)]
+
+
+@pytest.mark.parametrize(
+  ("variable", "count", "joins"),
+  [
+    ("SLURM_STEP_NUM_TASKS", "4", True),
+    ("SLURM_STEP_NUM_TASKS", "1", False),
+    ("OMPI_COMM_WORLD_SIZE", "2", True),
+    ("OMPI_COMM_WORLD_SIZE", "1", False),
+  ],
+)
+def test_processes_of_a_scheduler_join(monkeypatch, variable, count, joins):
+  """SLURM and Open MPI: JAX finds the others itself, once it is asked."""
+  calls = []
+  monkeypatch.setattr(
+    jax.distributed, "initialize", lambda *given: calls.append(given)
+  )
+  for name in (
+    "JAX_COORDINATOR_ADDRESS",
+    "TPU_WORKER_HOSTNAMES",
+    "SLURM_STEP_NUM_TASKS",
+    "OMPI_COMM_WORLD_SIZE",
+  ):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setenv(variable, count)
+  sharding.initialize()
+  assert calls == [()] * joins
+
+
+def test_half_an_address_is_named(monkeypatch):
+  monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "one:1234")
+  monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
+  monkeypatch.delenv("JAX_PROCESS_ID", raising=False)
+  with pytest.raises(InputError, match="is set, but not JAX_PROCESS_ID"):
+    sharding.initialize()
