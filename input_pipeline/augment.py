@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from ml_collections import ConfigDict
 
 from input_pipeline.sampling import Draws
@@ -30,10 +30,10 @@ class Crops:
 
 
 def augmented_crops(
-  center: Float[np.ndarray, "n 2"],
-  scale: Float[np.ndarray, "n 2"],
-  keypoints: Float[np.ndarray, "n k 2"],
-  visible: Float[np.ndarray, "n k"],
+  center: Real[np.ndarray, "n 2"],
+  scale: Real[np.ndarray, "n 2"],
+  keypoints: Real[np.ndarray, "n k 2"],
+  visible: Real[np.ndarray, "n k"],
   *,
   input_hw: Sequence[int],
   image_width: Int[np.ndarray, " n"],
@@ -97,8 +97,8 @@ def augmented_crops(
 
 
 def reach(
-  center: Float[np.ndarray, "n 2"],
-  scale: Float[np.ndarray, "n 2"],
+  center: Real[np.ndarray, "n 2"],
+  scale: Real[np.ndarray, "n 2"],
   input_hw: Sequence[int],
   settings: ConfigDict,
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
@@ -128,8 +128,8 @@ def reach(
 
 
 def half_body(
-  keypoints: Float[np.ndarray, "k 2"],
-  visible: Float[np.ndarray, " k"],
+  keypoints: Real[np.ndarray, "k 2"],
+  visible: Real[np.ndarray, " k"],
   want_upper: bool,
   input_hw: Sequence[int],
   skeleton: Skeleton,

@@ -9,14 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 SCALE_UNIT = 200.0
 CROP_PADDING = 1.25
 
 
 def box_to_center_scale(
-  boxes: Float[np.ndarray, "*n 4"] | Int[np.ndarray, "*n 4"],
+  boxes: Real[np.ndarray, "*n 4"],
   input_hw: Sequence[int],
   padding: float = CROP_PADDING,
 ) -> tuple[Float[np.ndarray, "*n 2"], Float[np.ndarray, "*n 2"]]:
@@ -39,14 +39,14 @@ def box_to_center_scale(
 
 
 def box_center(
-  boxes: Float[np.ndarray, "*n 4"],
+  boxes: Real[np.ndarray, "*n 4"],
 ) -> Float[np.ndarray, "*n 2"]:
   """The middle (x, y) of boxes x, y, w, h, between their outer pixels."""
   return boxes[..., :2] + (boxes[..., 2:] - 1) * 0.5
 
 
 def to_aspect(
-  size_wh: Float[np.ndarray, "*n 2"], input_hw: Sequence[int]
+  size_wh: Real[np.ndarray, "*n 2"], input_hw: Sequence[int]
 ) -> Float[np.ndarray, "*n 2"]:
   """The smallest size (w, h) of the crop's aspect that covers `size_wh`."""
   aspect = input_hw[1] / input_hw[0]
@@ -55,9 +55,9 @@ def to_aspect(
 
 
 def crop_affine(
-  center: Float[np.ndarray, "*n 2"],
-  scale: Float[np.ndarray, "*n 2"],
-  degrees: float | Float[np.ndarray, "*n"],
+  center: Real[np.ndarray, "*n 2"],
+  scale: Real[np.ndarray, "*n 2"],
+  degrees: float | Real[np.ndarray, "*n"],
   output_hw: Sequence[int],
 ) -> Float[np.ndarray, "*n 2 3"]:
   """The map from image pixels to output pixels (reference 4.3).
@@ -92,7 +92,7 @@ def crop_affine(
 
 
 def _frame(
-  points: Float[np.ndarray, "*n 3 2"],
+  points: Real[np.ndarray, "*n 3 2"],
 ) -> Float[np.ndarray, "*n 2 3"]:
   """The map that takes (0, 0), (1, 0) and (0, 1) to three points."""
   origin, right, up = np.moveaxis(points, -2, 0)
@@ -123,7 +123,7 @@ def invert(
 
 
 def mirror(
-  width: float | Float[np.ndarray, "*n"] | Int[np.ndarray, "*n"],
+  width: float | Real[np.ndarray, "*n"],
 ) -> Float[np.ndarray, "*n 2 3"]:
   """The map x -> width - 1 - x that mirrors an image."""
   affine = np.zeros((*np.shape(width), 2, 3))
@@ -143,7 +143,7 @@ def compose(
 
 
 def transform(
-  affine: Float[np.ndarray, "*n 2 3"], points: Float[np.ndarray, "*m 2"]
+  affine: Float[np.ndarray, "*n 2 3"], points: Real[np.ndarray, "*m 2"]
 ) -> Float[np.ndarray, "*p 2"]:
   """Applies affine maps to points (x, y).
 
