@@ -179,11 +179,11 @@ def detected_people(
   skeleton: Skeleton,
   input_hw: tuple[int, int],
   padding: float,
-  min_score: float,
+  min_box_score: float,
 ) -> People:
   """The boxes of a detector (COCO results JSON, reference 4.1).
 
-  Those of the annotations' categories, with a score not below `min_score`.
+  Those of the annotations' categories, with a score not below `min_box_score`.
   Boxes are not clipped.
 
   Args:
@@ -192,7 +192,7 @@ def detected_people(
     skeleton: of the split.
     input_hw: crop size, pixels.
     padding: crop size over box size.
-    min_score: of the boxes.
+    min_box_score: of the boxes.
 
   Raises:
     InputError: the file cannot be used, or holds no such box.
@@ -210,7 +210,7 @@ def detected_people(
         f"{path}: box number {number} is of image {entry['image_id']}, which"
         f" is not in {annotations.path}; is it from another split?"
       )
-    if entry["category_id"] in known and entry["score"] >= min_score:
+    if entry["category_id"] in known and entry["score"] >= min_box_score:
       if len(entry["bbox"]) != 4 or not np.isfinite(entry["bbox"]).all():
         raise InputError(
           f"{path}: box number {number}: bbox is {entry['bbox']}, expected"
@@ -220,7 +220,7 @@ def detected_people(
   if not kept:
     names = ", ".join(map(str, sorted(known)))
     raise InputError(
-      f"{path}: no box of category {names} with a score of {min_score} or more;"
+      f"{path}: no box of category {names} with a score of {min_box_score} or more;"
       " lower config.eval.min_box_score"
     )
   k = skeleton.num_keypoints

@@ -64,7 +64,7 @@ class Dataset(Protocol):
     skeleton: Skeleton,
     input_hw: tuple[int, int],
     padding: float,
-    min_score: float,
+    min_box_score: float,
   ) -> People:
     """The boxes of a detector-box file."""
 

@@ -118,7 +118,7 @@ def detected_people(
   skeleton: Skeleton,
   input_hw: tuple[int, int],
   padding: float,
-  min_score: float,
+  min_box_score: float,
 ) -> People:
   """MPII has no detector boxes.
 

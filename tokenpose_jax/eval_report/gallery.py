@@ -147,19 +147,21 @@ class Gallery:
     """From the worst on: by (1 - quality) times score."""
     return [picture for _, _, picture in sorted(self._worst, reverse=True)]
 
-  def draw(self, skeleton: Skeleton, min_score: float) -> Iterator[Drawing]:
+  def draw(
+    self, skeleton: Skeleton, min_keypoint_score: float
+  ) -> Iterator[Drawing]:
     """The best and the worst as files.
 
     Args:
       skeleton: of the keypoints.
-      min_score: keypoints that score higher are drawn.
+      min_keypoint_score: keypoints that score higher are drawn.
     """
     for kind, pictures in (("best", self.best()), ("worst", self.worst())):
       for rank, picture in enumerate(pictures):
         drawn = visualize.draw_comparison(
           picture.crop,
           picture.predicted,
-          picture.scores > min_score,
+          picture.scores > min_keypoint_score,
           picture.truth,
           picture.labeled,
           skeleton,
@@ -174,19 +176,19 @@ class Gallery:
         yield Drawing(kind, visualize.encode_jpeg(drawn), caption)
 
   def contact_sheet(
-    self, skeleton: Skeleton, min_score: float
+    self, skeleton: Skeleton, min_keypoint_score: float
   ) -> UInt8[np.ndarray, "h w 3"] | None:
     """The sample on one picture; None where there is none.
 
     Args:
       skeleton: of the keypoints.
-      min_score: keypoints that score higher are drawn.
+      min_keypoint_score: keypoints that score higher are drawn.
     """
     if not self._sample:
       return None
     crops, keypoints, scores = map(np.stack, zip(*self._sample, strict=True))
     return visualize.contact_sheet(
-      crops, keypoints, scores > min_score, skeleton
+      crops, keypoints, scores > min_keypoint_score, skeleton
     )
 
 
