@@ -220,8 +220,8 @@ def detected_people(
   if not kept:
     names = ", ".join(map(str, sorted(known)))
     raise InputError(
-      f"{path}: no box of category {names} with a score of {min_box_score} or more;"
-      " lower config.eval.min_box_score"
+      f"{path}: no box of category {names} with a score of {min_box_score} or"
+      " more; lower config.eval.min_box_score"
     )
   k = skeleton.num_keypoints
   return _people(
