@@ -19,10 +19,10 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from input_pipeline.builders import CocoKeypoints as CocoImages
-from input_pipeline.coco_rules import check, check_outline, parse_json
+from input_pipeline.coco_rules import check, check_outline
 from input_pipeline.files import read_bytes, require_file, require_folder
 from input_pipeline.people import Annotations, People
-from tokenpose_jax import geometry, skeletons
+from tokenpose_jax import geometry, json_files, skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics import boxes as person_boxes
 from tokenpose_jax.metrics.coco_keypoints import CocoKeypoints
@@ -45,7 +45,7 @@ def read(data: ConfigDict, split: str, skeleton: Skeleton) -> Annotations:
   """
   path = _find(data.dir, split)
   raw = read_bytes(path)
-  content = parse_json(raw, path)
+  content = json_files.parse(raw, path)
   check(content, path, skeleton)
   return Annotations(path, hashlib.sha256(raw).hexdigest(), content)
 
@@ -91,7 +91,7 @@ def read_unchecked(folder: str, split: str) -> dict[str, Any]:
     InputError: the file cannot be found or read.
   """
   path = _find(folder, split)
-  content = parse_json(read_bytes(path), path)
+  content = json_files.parse(read_bytes(path), path)
   check_outline(content, path)
   return content
 
@@ -103,7 +103,7 @@ def skeleton_of(folder: str, split: str) -> Skeleton:
     InputError: there is none, or several that differ.
   """
   path = _find(folder, split)
-  content = parse_json(read_bytes(path), path)
+  content = json_files.parse(read_bytes(path), path)
   categories = content.get("categories") if isinstance(content, dict) else None
   defined: list[Skeleton] = []
   for category in categories if isinstance(categories, list) else ():
@@ -303,7 +303,7 @@ def _categories(content: Mapping[str, Any]) -> set[int]:
 
 def _detections(path: str) -> list[Any]:
   require_file(path, "eval.boxes")
-  content = parse_json(read_bytes(path), path)
+  content = json_files.parse(read_bytes(path), path)
   if not isinstance(content, list):
     raise InputError(
       f"{path}: a detector-box file is a list of boxes, this is a"

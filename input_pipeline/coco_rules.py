@@ -5,7 +5,6 @@ collects all. To add a rule: a `Rule`, and a check in `PERSON_RULES`.
 """
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -231,22 +230,6 @@ def check_outline(content: Any, path: str) -> None:
       raise InputError(
         f"{path}: the image {image['id']} has width and height {size}"
       )
-
-
-def parse_json(raw: bytes, path: str) -> Any:
-  """Parses a file.
-
-  Args:
-    raw: its bytes.
-    path: of the file, for the error.
-
-  Raises:
-    InputError: it is not JSON.
-  """
-  try:
-    return json.loads(raw)
-  except ValueError as error:
-    raise InputError(f"{path} is not JSON: {error}") from None
 
 
 def _numbers(values: Any) -> Float[np.ndarray, " n"] | None:

@@ -2,11 +2,17 @@
 
 import tensorflow as tf
 
+from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError
 
 
 def read_bytes(path: str) -> bytes:
-  """The whole content of a file."""
+  """The whole content of an annotation file.
+
+  Raises:
+    InputError: it is larger than JSON may be.
+  """
+  json_files.check_size(tf.io.gfile.stat(path).length, path)
   with tf.io.gfile.GFile(path, "rb") as file:
     return file.read()
 

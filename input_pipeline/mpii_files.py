@@ -21,10 +21,9 @@ import numpy as np
 import scipy.io
 import tensorflow as tf
 
-from input_pipeline.coco_rules import parse_json
 from input_pipeline.files import read_bytes, require_folder
 from input_pipeline.people import Annotations
-from tokenpose_jax import geometry, skeletons
+from tokenpose_jax import geometry, json_files, skeletons
 from tokenpose_jax.errors import InputError
 
 RELEASE = "mpii_human_pose_v1_u12_1.mat"
@@ -51,7 +50,7 @@ def read(folder: str, split: str) -> Annotations:
   release = _release(folder)
   if tf.io.gfile.exists(path):
     raw = read_bytes(path)
-    entries = _checked(parse_json(raw, path), path)
+    entries = _checked(json_files.parse(raw, path), path)
   elif release:
     path, raw = release, read_bytes(release)
     entries = list(_of_split(_people_of(raw, path), folder, split))
@@ -269,11 +268,11 @@ def _of_split(
 def _valid_images(folder: str) -> set[str]:
   path = _annot(folder, "valid.json")
   if tf.io.gfile.exists(path):
-    content = _checked(parse_json(read_bytes(path), path), path)
+    content = _checked(json_files.parse(read_bytes(path), path), path)
     return {entry["image"] for entry in content}
   path = _annot(folder, "valid_images.txt")
   if tf.io.gfile.exists(path):
-    return set(read_bytes(path).decode().split())
+    return set(read_bytes(path).decode("utf-8-sig").split())
   raise InputError(
     f"{folder}: the release alone does not say which images are the common"
     " validation split; put annot/valid.json or annot/valid_images.txt there"

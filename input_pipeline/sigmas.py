@@ -13,11 +13,10 @@ import json
 import sys
 
 import numpy as np
-import tensorflow as tf
 from jaxtyping import Float, Int
 
-from input_pipeline.coco_rules import parse_json
-from tokenpose_jax import cli
+from input_pipeline.files import read_bytes, require_file
+from tokenpose_jax import cli, json_files
 from tokenpose_jax.errors import InputError
 
 FEW = 30  # people; with fewer the estimate is said to be rough
@@ -75,10 +74,8 @@ def read(
 
 
 def _people(path: str) -> dict[int, dict]:
-  if not tf.io.gfile.exists(path):
-    raise InputError(f"the file {path} does not exist")
-  with tf.io.gfile.GFile(path, "rb") as file:
-    content = parse_json(file.read(), path)
+  require_file(path, "sigmas")
+  content = json_files.parse(read_bytes(path), path)
   try:
     people = {
       entry["id"]: {"keypoints": entry["keypoints"], "area": entry["area"]}

@@ -128,7 +128,7 @@ def test_a_skeleton_checks_itself_however_it_is_made():
   ("name", "text", "message"),
   [
     ("missing.json", None, "missing.json does not exist"),
-    ("bad.json", "{", "bad.json: "),
+    ("bad.json", "{", "bad.json is not JSON: "),
     ("coco_18", None, "unknown skeleton .*coco_17, mpii_16"),
   ],
 )

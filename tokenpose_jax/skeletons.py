@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from jaxtyping import Bool, Int
 
+from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.version import __version__
 
@@ -352,12 +352,7 @@ def get(name_or_path: str) -> Skeleton:
       f"unknown skeleton {name_or_path!r}; known: {', '.join(NAMED)},"
       " or the path of a .json file"
     )
-  try:
-    fields = json.loads(epath.Path(name_or_path).read_text())
-  except FileNotFoundError:
-    raise InputError(f"skeleton file {name_or_path} does not exist") from None
-  except json.JSONDecodeError as error:
-    raise InputError(f"skeleton file {name_or_path}: {error}") from None
+  fields = json_files.read(name_or_path, "skeleton")
   try:
     return Skeleton.from_dict(_upgrade(fields, name_or_path))
   except (TypeError, AttributeError, ValueError) as error:

@@ -4,14 +4,13 @@ Owns what an entry must hold. What comes out holds that and nothing else, so
 that no odd field and no odd id reaches the evaluation.
 """
 
-import json
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
+from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError
 
 Shape = tuple[int, ...]  # of a field: () or (its length,)
@@ -99,14 +98,7 @@ def _load(source: Any, name: str) -> Any:
   """What the file holds; anything but a path is returned as it is."""
   if not isinstance(source, str | os.PathLike):
     return source
-  try:
-    return json.loads(epath.Path(source).read_text())
-  except FileNotFoundError:
-    raise InputError(f"{name}: the file {source} does not exist") from None
-  except OSError as error:
-    raise InputError(f"{name}: cannot read {source}: {error}") from None
-  except ValueError as error:  # Also bytes that are not text.
-    raise InputError(f"{name}: {source} is not JSON: {error}") from None
+  return json_files.read(source, name)
 
 
 def _check_structure(truth: Any, found: Any) -> None:
