@@ -9,6 +9,7 @@ where, and what to do.
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,8 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from input_pipeline.builders import CocoKeypoints as CocoImages
-from input_pipeline.coco_rules import check, check_outline
+from input_pipeline.coco_plain import ORIGINAL_ID, key, number, plain, whole
+from input_pipeline.coco_rules import check_outline, check_people, odd_boxes
 from input_pipeline.files import read_bytes, require_file, require_folder
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import geometry, json_files, skeletons
@@ -46,7 +48,11 @@ def read(data: ConfigDict, split: str, skeleton: Skeleton) -> Annotations:
   path = _find(data.dir, split)
   raw = read_bytes(path)
   content = json_files.parse(raw, path)
-  check(content, path, skeleton)
+  check_outline(content, path)
+  content, notes = plain(content, skeleton.num_keypoints)
+  check_people(content, path, skeleton)
+  for note in notes:
+    logging.warning("%s: %s", path, note)
   return Annotations(path, hashlib.sha256(raw).hexdigest(), content)
 
 
@@ -139,26 +145,28 @@ def annotated_people(
     InputError: nobody is left.
   """
   images = annotations.content["images"]
-  by_image: dict[Any, list[dict]] = {}
+  by_image: dict[int, list[dict]] = {}
   for entry in annotations.content["annotations"]:
     by_image.setdefault(entry["image_id"], []).append(entry)
   boxes, keypoints, rows, categories = [], [], [], []
+  left_out: Counter[str] = Counter()
   for row, image in enumerate(images):
     for entry in by_image.get(image["id"], ()):
-      box = _clip(entry["bbox"], image["width"], image["height"])
-      if entry.get("iscrowd") or entry.get("area", 1) <= 0 or box is None:
+      if reason := left_out_because(entry, image):
+        left_out[reason] += 1
         continue
-      points = np.asarray(entry["keypoints"], np.float64).reshape(-1, 3)
-      if not points.any():
-        continue
-      boxes.append(box)
-      keypoints.append(points)
+      boxes.append(_clip(entry["bbox"], image["width"], image["height"]))
+      keypoints.append(np.asarray(entry["keypoints"], float).reshape(-1, 3))
       rows.append(row)
-      categories.append(_category(entry))
+      categories.append(entry["category_id"])
+  census = _census(annotations.content, len(rows), left_out)
   if not rows:
     raise InputError(
       f"{annotations.path}: no person with a labeled keypoint and a box"
+      f" ({census}); a person_keypoints file is needed, not instances or"
+      " captions"
     )
+  logging.info("%s: %s", annotations.path, census)
   points = np.stack(keypoints)
   return _people(
     annotations,
@@ -197,31 +205,23 @@ def detected_people(
   Raises:
     InputError: the file cannot be used, or holds no such box.
   """
-  content = _detections(path)
   rows = {i["id"]: n for n, i in enumerate(annotations.content["images"])}
   known = _categories(annotations.content)
-  kept = []
-  for number, entry in enumerate(content):
-    for field in ("image_id", "category_id", "bbox", "score"):
-      if not isinstance(entry, dict) or field not in entry:
-        raise InputError(f"{path}: box number {number} has no {field!r}")
-    if entry["image_id"] not in rows:
-      raise InputError(
-        f"{path}: box number {number} is of image {entry['image_id']}, which"
-        f" is not in {annotations.path}; is it from another split?"
-      )
-    if entry["category_id"] in known and entry["score"] >= min_box_score:
-      if len(entry["bbox"]) != 4 or not np.isfinite(entry["bbox"]).all():
-        raise InputError(
-          f"{path}: box number {number}: bbox is {entry['bbox']}, expected"
-          " x, y, w, h"
-        )
-      kept.append(entry)
+  boxes = _detections(path, annotations)
+  ours = [box for box in boxes if box["category_id"] in known]
+  names = ", ".join(map(str, sorted(known)))
+  if not ours:
+    found = ", ".join(map(str, sorted({b["category_id"] for b in boxes})))
+    raise InputError(
+      f"{path}: no box of category {names}, which {annotations.path} has people"
+      f" of; its boxes are of category {found or '(none)'}"
+    )
+  kept = [box for box in ours if box["score"] >= min_box_score]
   if not kept:
-    names = ", ".join(map(str, sorted(known)))
+    best = max(box["score"] for box in ours)
     raise InputError(
       f"{path}: no box of category {names} with a score of {min_box_score} or"
-      " more; lower config.eval.min_box_score"
+      f" more, the best has {best:g}; lower config.eval.min_box_score"
     )
   k = skeleton.num_keypoints
   return _people(
@@ -251,7 +251,9 @@ def detection_facts(
     InputError: the file cannot be used.
   """
   known = _categories(annotations.content)
-  boxes = [box for box in _detections(path) if box["category_id"] in known]
+  boxes = [
+    box for box in _detections(path, annotations) if box["category_id"] in known
+  ]
   return {
     "sha256": hashlib.sha256(read_bytes(path)).hexdigest(),
     "person_AP": person_boxes.box_ap(annotations.content, boxes, image_ids),
@@ -283,7 +285,7 @@ def benchmark(
       skeletons.DEFAULT_SIGMA,
     )
   return CocoKeypoints(
-    annotations.content,
+    _judged(annotations.content),
     skeleton,
     image_ids=image_ids,
     min_keypoint_score=config.eval.min_keypoint_score,
@@ -292,16 +294,60 @@ def benchmark(
   )
 
 
-def _category(entry: Mapping[str, Any]) -> int:
-  return entry.get("category_id", 1)
+def left_out_because(entry: Mapping[str, Any], image: Mapping[str, Any]) -> str:
+  """Why a person is not trained on; "" if it is.
+
+  Deliberately unlike the original, which trains on people whose keypoints have
+  places but no visibility: nothing of them is labeled.
+
+  Args:
+    entry: a plain annotation.
+    image: that it is of.
+  """
+  if entry["iscrowd"]:
+    return "crowd"
+  if not any(v > 0 for v in entry["keypoints"][2::3]):
+    return "no labeled keypoint"
+  if entry["area"] <= 0 or min(entry["bbox"][2:]) <= 0:
+    return "no area"
+  if _clip(entry["bbox"], image["width"], image["height"]) is None:
+    return "box outside the image"
+  return ""
+
+
+def _judged(content: Mapping[str, Any]) -> dict[str, Any]:
+  """The content; who is left out is not missed by an evaluation either."""
+  images = {image["id"]: image for image in content["images"]}
+  people = [
+    {**entry, "num_keypoints": 0}
+    if left_out_because(entry, images[entry["image_id"]])
+    else entry
+    for entry in content["annotations"]
+  ]
+  return {**content, "annotations": people}
+
+
+def _census(
+  content: Mapping[str, Any], used: int, left_out: Mapping[str, int]
+) -> str:
+  """ "538 images, 1201 people: 1003 used; left out 198: crowd 5, ..."."""
+  line = (
+    f"{len(content['images'])} images, {len(content['annotations'])} people:"
+    f" {used} used"
+  )
+  if not left_out:
+    return line
+  reasons = ", ".join(f"{name} {n}" for name, n in sorted(left_out.items()))
+  return f"{line}, {sum(left_out.values())} left out: {reasons}"
 
 
 def _categories(content: Mapping[str, Any]) -> set[int]:
   """The categories that people are annotated with."""
-  return {_category(entry) for entry in content["annotations"]}
+  return {entry["category_id"] for entry in content["annotations"]}
 
 
-def _detections(path: str) -> list[Any]:
+def _detections(path: str, annotations: Annotations) -> list[dict[str, Any]]:
+  """The boxes of a file, checked; those without area are left out."""
   require_file(path, "eval.boxes")
   content = json_files.parse(read_bytes(path), path)
   if not isinstance(content, list):
@@ -309,7 +355,49 @@ def _detections(path: str) -> list[Any]:
       f"{path}: a detector-box file is a list of boxes, this is a"
       f" {type(content).__name__}"
     )
-  return content
+  images = annotations.content["images"]
+  place = {key(i.get(ORIGINAL_ID, i["id"])): i["id"] for i in images}
+  boxes = [_detection(path, n, e, place) for n, e in enumerate(content)]
+  for box in boxes:
+    if box["image_id"] is None:
+      raise InputError(
+        f"{path}: a box is of image {box['found']!r:.40}, which is not in"
+        f" {annotations.path}; is it from another split?"
+      )
+  kept = [box for box in boxes if min(box["bbox"][2:]) > 0]
+  if len(kept) < len(boxes):
+    logging.warning(
+      "%s: %d of %d boxes have no area and are left out",
+      path,
+      len(boxes) - len(kept),
+      len(boxes),
+    )
+  if odd := odd_boxes(kept, images):
+    raise InputError(f"{path}: {odd}")
+  return kept
+
+
+def _detection(
+  path: str, place: int, entry: Any, images: Mapping[Any, int]
+) -> dict[str, Any]:
+  """A box with numbers for fields; `image_id` None where it is unknown."""
+  where = f"{path}: box number {place}"
+  for field in ("image_id", "category_id", "bbox", "score"):
+    if not isinstance(entry, dict) or field not in entry:
+      raise InputError(f"{where} has no {field!r}")
+  box, score = entry["bbox"], number(entry["score"])
+  numbers = [number(v) for v in box] if isinstance(box, list) else []
+  if len(numbers) != 4 or None in numbers:
+    raise InputError(f"{where}: bbox is {box!r:.80}, expected x, y, w, h")
+  if score is None:
+    raise InputError(f"{where}: score is {entry['score']!r:.40}, not a number")
+  return {
+    "image_id": images.get(key(entry["image_id"])),
+    "found": entry["image_id"],
+    "category_id": whole(entry["category_id"]),
+    "bbox": numbers,
+    "score": score,
+  }
 
 
 def _people(

@@ -6,14 +6,19 @@ collects all. To add a rule: a `Rule`, and a check in `PERSON_RULES`.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from input_pipeline.coco_plain import key, whole
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
+
+LARGEST_SIDE = 2**31  # of an image, pixels
+LARGEST_CATEGORY = 2**53  # an integer that every reader of JSON keeps
+MANY = 3  # boxes, before their form is judged by what they look like
 
 
 class Rule(NamedTuple):
@@ -75,6 +80,10 @@ KEYPOINTS = Rule(
 VISIBILITY = Rule(
   "visibility is not 0, 1 or 2", "0: not labeled, 1: hidden, 2: visible"
 )
+CROWD = Rule("'iscrowd' is not 0 or 1", "repair the annotations")
+ODD_BOXES = Rule(
+  "boxes are not x, y, w, h in pixels", "convert the annotations to COCO's form"
+)
 BOX = Rule("boxes that are not four finite numbers", "repair the annotations")
 
 
@@ -89,24 +98,24 @@ def _image(person: _Person, ids: set[Any], skeleton: Skeleton) -> str:
 
 def _category(person: _Person, ids: set[Any], skeleton: Skeleton) -> str:
   category = person.entry.get("category_id", 1)
-  if type(category) is int:
+  if type(category) is int and 0 <= category <= LARGEST_CATEGORY:
     return ""
-  return f"has the category id {category!r}, which is not an integer"
+  return f"has the category id {category!r:.40}, which is not an integer"
 
 
 def _count(person: _Person, ids: set[Any], skeleton: Skeleton) -> str:
   values = person.entry.get("keypoints")
-  if values is None:
-    return (
-      "has no 'keypoints'; a person_keypoints file is needed, not instances or"
-      " captions"
-    )
   count, k = (
     len(values) if isinstance(values, list) else 0,
     skeleton.num_keypoints,
   )
   if count == 3 * k:
     return ""
+  if count == 2 * k:
+    return (
+      f"has {count} keypoint numbers: x and y alone. COCO has a visibility"
+      f" after each, {3 * k} in all: 0 (not labeled), 1 (hidden) or 2 (visible)"
+    )
   return (
     f"has {count} keypoint numbers, expected {3 * k}: 3 for each of the {k} of"
     f" skeleton {skeleton.name}; choose another with --config.data.skeleton"
@@ -137,6 +146,13 @@ def _box(person: _Person, ids: set[Any], skeleton: Skeleton) -> str:
   return "has no 'bbox' of four finite numbers"
 
 
+def _crowd(person: _Person, ids: set[Any], skeleton: Skeleton) -> str:
+  crowd = person.entry.get("iscrowd", 0)
+  if crowd in (0, 1):
+    return ""
+  return f"has iscrowd {crowd!r:.40}, expected 0 or 1"
+
+
 # Each check answers what is wrong with a person, "" if nothing is.
 PERSON_RULES: tuple[
   tuple[Rule, Callable[[_Person, set[Any], Skeleton], str]], ...
@@ -147,6 +163,7 @@ PERSON_RULES: tuple[
   (BOX, _box),
   (NO_IMAGE, _image),
   (CATEGORY, _category),
+  (CROWD, _crowd),
 )
 
 
@@ -170,6 +187,8 @@ def violations(
         yield Violation(
           rule, f"the {kind} {name}", f"comes {count} times: {rule.title}"
         )
+  if odd := odd_boxes(people, images):
+    yield Violation(ODD_BOXES, "the file:", odd)
   ids = {image["id"] for image in images}
   for entry in people:
     person = _Person(
@@ -182,18 +201,50 @@ def violations(
         )
 
 
-def check(content: Any, path: str, skeleton: Skeleton) -> None:
+def odd_boxes(
+  entries: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]
+) -> str:
+  """What a file's boxes are if not x, y, w, h in pixels; "" if they are.
+
+  Args:
+    entries: with `bbox` and `image_id`.
+    images: with `id`, `width` and `height`.
+  """
+  sizes = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
+  rows = []
+  for entry in entries:
+    size = sizes.get(key(entry.get("image_id")))
+    box = _numbers(entry.get("bbox"))
+    if size and box is not None and len(box) == 4 and (box[2:] > 0).all():
+      rows.append([*box, *size])
+  if len(rows) < MANY:
+    return ""
+  x, y, a, b, width, height = np.array(rows).T
+  if max(x.max(), y.max(), a.max(), b.max()) <= 1.5:
+    return "all boxes are below 1.5 pixels: shares of the image? give pixels"
+  leaves = (x + a > width + 2) | (y + b > height + 2)
+  corners = (a > x) & (b > y) & (a <= width + 2) & (b <= height + 2)
+  if leaves.mean() > 0.5 and corners.mean() >= 0.95:
+    return (
+      f"{leaves.mean():.0%} of the boxes leave their image as x, y, w, h, and"
+      f" {corners.mean():.0%} fit as two corners: give x, y, w, h"
+    )
+  return ""
+
+
+def check_people(
+  content: Mapping[str, Any], path: str, skeleton: Skeleton
+) -> None:
   """Checks that people can be read from a file's content.
 
   Args:
-    content: parsed JSON.
+    content: plain (`coco_plain.plain`).
     path: of the file, for the error.
     skeleton: that its keypoints must have.
 
   Raises:
     InputError: the first broken rule.
   """
-  check_outline(content, path)
   for broken in violations(content, skeleton):
     raise InputError(f"{path}: {broken.place} {broken.detail}")
 
@@ -225,10 +276,20 @@ def check_outline(content: Any, path: str) -> None:
         raise InputError(
           f"{path}: the image {image.get('id')} has no {field!r}"
         )
-    size = (image["width"], image["height"])
-    if not all(isinstance(v, int) and v > 0 for v in size):
+    if key(image["id"]) is None:
       raise InputError(
-        f"{path}: the image {image['id']} has width and height {size}"
+        f"{path}: an image has the id {image['id']!r:.40}, expected a number"
+        " or text"
+      )
+    if not isinstance(image["file_name"], str | int):
+      raise InputError(
+        f"{path}: the image {image['id']} has the file name"
+        f" {image['file_name']!r:.40}, expected text"
+      )
+    size = (image["width"], image["height"])
+    if not all(0 < (whole(v) or 0) <= LARGEST_SIDE for v in size):
+      raise InputError(
+        f"{path}: the image {image['id']} has width and height {size!r:.80}"
       )
 
 
@@ -236,6 +297,6 @@ def _numbers(values: Any) -> Float[np.ndarray, " n"] | None:
   """Finite numbers as an array; None where they are not."""
   try:
     numbers = np.asarray(values, np.float64)
-  except (TypeError, ValueError):
+  except (OverflowError, TypeError, ValueError):
     return None
   return numbers if numbers.ndim == 1 and np.isfinite(numbers).all() else None

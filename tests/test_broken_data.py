@@ -151,8 +151,11 @@ REFUSED = {
   "annotations that are a list": (text("[]"), "not a JSON object"),
   "annotations without images": (text('{"annotations": []}'), "'images'"),
   "captions instead of people": (
-    without("annotations", "keypoints"),
-    "annotation 2 has no 'keypoints'",
+    lambda c: (
+      [e.pop("keypoints") for e in c.content["annotations"]],
+      c.write(),
+    ),
+    "a person_keypoints file is needed",
   ),
   "too few keypoint numbers": (
     person(keypoints=[1, 2, 2]),

@@ -1,5 +1,6 @@
 """Checks of annotations alone: rules, boxes, keypoints, left and right."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from input_pipeline import coco_rules
+from input_pipeline.coco_plain import plain
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
 from tokenpose_jax.skeletons import Skeleton, name_pairs
 
@@ -38,6 +40,17 @@ PAIR_NAMES = Kind(
   "a mirrored image exchanges left_x and right_x; correct flip_pairs",
 )
 
+ASSUMED = Kind(
+  WARNING,
+  "details are assumed",
+  "training and evaluation assume the same; write them down to be sure",
+)
+NOBODY = Kind(
+  ERROR,
+  "nobody is left to train on",
+  "a person needs a labeled keypoint, an area and a box inside the image",
+)
+
 ENOUGH = 20  # people, before statistics are believed
 
 
@@ -56,6 +69,7 @@ def check(
     skeleton: that its keypoints should have.
     split: its name.
   """
+  content, notes = plain(content, skeleton.num_keypoints)
   images = {image["id"]: image for image in content["images"]}
 
   def place_of(entry: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -66,7 +80,8 @@ def check(
       f" ({name})" if name else ""
     ), name
 
-  findings, unusable = [], set()
+  findings = [Finding(ASSUMED, split, note) for note in notes]
+  unusable = set()
   for violation in coco_rules.violations(content, skeleton):
     kind, entry = broken(violation.rule), violation.annotation
     if entry is None:
@@ -81,14 +96,19 @@ def check(
       continue
     place, name = place_of(entry)
     points = np.asarray(entry["keypoints"], np.float64).reshape(-1, 3)
-    for kind, detail in _check_person(
-      entry, points, images[entry["image_id"]], skeleton
-    ):
+    faults = _check_person(entry, points, images[entry["image_id"]], skeleton)
+    for kind, detail in faults:
       # People without keypoints are common, and nothing to look at.
       drawn = None if kind is NO_KEYPOINT else name
       findings.append(Finding(kind, split, place, detail, drawn, entry))
-    if name and (points[:, 2] > 0).any():
+    left_out = {NO_AREA, BOX_GONE, NO_KEYPOINT} & {kind for kind, _ in faults}
+    if name and not left_out:
       usable.append((points, name, entry))
+  if not usable:
+    reasons = Counter(f.kind.title for f in findings)
+    said = ", ".join(f"{title}: {n}" for title, n in reasons.items())
+    place = f"{len(content['annotations'])} annotations"
+    findings.append(Finding(NOBODY, split, place, said))
   return findings + _check_sides(usable, skeleton, split)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError
@@ -18,9 +19,11 @@ Shape = tuple[int, ...]  # of a field: () or (its length,)
 _NEEDED = {
   "images": ("id",),
   "categories": ("id",),
-  "annotations": ("image_id", "category_id", "keypoints", "area", "bbox"),
+  "annotations": ("image_id", "category_id", "keypoints", "bbox"),
   "results": ("image_id", "category_id", "keypoints", "score"),
 }
+# Area of a person over that of the box: the mean of COCO's people.
+AREA_OF_BOX = 0.53
 _IDS = ("image_id", "category_id")
 _PLAIN = 2**53  # the largest id that is passed on as it is
 
@@ -53,7 +56,7 @@ def read(
   found = _load(results, "results")
   _check_structure(truth, found)
   people, _ = _columns(
-    truth["annotations"],
+    _with_areas(truth["annotations"]),
     "annotations",
     {"keypoints": (3 * num_keypoints,), "area": (), "bbox": (4,)},
   )
@@ -120,6 +123,29 @@ def _check_structure(truth: Any, found: Any) -> None:
       )
   for name in ("images", "categories"):
     _check_entries(truth[name], name)
+
+
+def _with_areas(entries: Any) -> Any:
+  """The annotations; those without an area get `AREA_OF_BOX` of their box's."""
+  try:
+    lacking = sum(entry.get("area") is None for entry in entries)
+    if not lacking:
+      return entries
+    made = [
+      entry
+      if entry.get("area") is not None
+      else {**entry, "area": entry["bbox"][2] * entry["bbox"][3] * AREA_OF_BOX}
+      for entry in entries
+    ]
+  except (AttributeError, IndexError, KeyError, TypeError):
+    return entries  # Read one by one, the wrong entry is named.
+  logging.warning(
+    "%d of %d annotations have no area: %s x box is taken, COCO's mean",
+    lacking,
+    len(made),
+    AREA_OF_BOX,
+  )
+  return made
 
 
 def _check_entries(entries: Sequence[Any], name: str) -> None:

@@ -88,7 +88,7 @@ class CocoKeypoints:
       sigmas=self._sigmas,
       image_ids=self.image_ids,
     )
-    return Measured(matched.figures, results, matched)
+    return Measured(matched.figures, self._with_own_ids(results), matched)
 
   def details(
     self, measured: Measured, predictions: Predictions, replicates: int
@@ -140,6 +140,21 @@ class CocoKeypoints:
     sigmas = self.skeleton.sigmas
     assert sigmas is not None  # __post_init__ saw to it.
     return sigmas
+
+  def _with_own_ids(self, results: list[dict]) -> list[dict]:
+    """The results with the image ids of the annotation file."""
+    own = {
+      image["id"]: image["original_id"]
+      for image in self.annotations["images"]
+      if "original_id" in image
+    }
+    if not own:
+      return results
+    ids = [result["image_id"] for result in results]
+    return [
+      {**result, "image_id": own.get(one, one)}
+      for result, one in zip(results, ids, strict=True)
+    ]
 
   @functools.cached_property
   def _people(self) -> dict[int, list[_Person]]:
