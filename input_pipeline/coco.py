@@ -357,13 +357,16 @@ def _detections(path: str, annotations: Annotations) -> list[dict[str, Any]]:
     )
   images = annotations.content["images"]
   place = {key(i.get(ORIGINAL_ID, i["id"])): i["id"] for i in images}
-  boxes = [_detection(path, n, e, place) for n, e in enumerate(content)]
-  for box in boxes:
-    if box["image_id"] is None:
+  boxes = []
+  for index, entry in enumerate(content):
+    box = _detection(f"{path}: box number {index}", entry)
+    image = place.get(key(box["image_id"]))
+    if image is None:
       raise InputError(
-        f"{path}: a box is of image {box['found']!r:.40}, which is not in"
-        f" {annotations.path}; is it from another split?"
+        f"{path}: box number {index} is of image {box['image_id']!r:.40}, which"
+        f" is not in {annotations.path}; is it from another split?"
       )
+    boxes.append({**box, "image_id": image})
   kept = [box for box in boxes if min(box["bbox"][2:]) > 0]
   if len(kept) < len(boxes):
     logging.warning(
@@ -377,11 +380,8 @@ def _detections(path: str, annotations: Annotations) -> list[dict[str, Any]]:
   return kept
 
 
-def _detection(
-  path: str, place: int, entry: Any, images: Mapping[Any, int]
-) -> dict[str, Any]:
-  """A box with numbers for fields; `image_id` None where it is unknown."""
-  where = f"{path}: box number {place}"
+def _detection(where: str, entry: Any) -> dict[str, Any]:
+  """A box with numbers for fields; `image_id` as it is."""
   for field in ("image_id", "category_id", "bbox", "score"):
     if not isinstance(entry, dict) or field not in entry:
       raise InputError(f"{where} has no {field!r}")
@@ -392,8 +392,7 @@ def _detection(
   if score is None:
     raise InputError(f"{where}: score is {entry['score']!r:.40}, not a number")
   return {
-    "image_id": images.get(key(entry["image_id"])),
-    "found": entry["image_id"],
+    "image_id": entry["image_id"],
     "category_id": whole(entry["category_id"]),
     "bbox": numbers,
     "score": score,

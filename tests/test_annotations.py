@@ -240,7 +240,12 @@ def test_detections_are_not_clipped(folder):
       ' "score": 1}]',
       ["number 0", "x, y, w, h"],
     ),
-    ([], ["no box", "eval.min_box_score"]),
+    ([], ["no box of category 1", "(none)"]),
+    ([{**BOX, "score": "high"}], ["number 0", "'high'", "not a number"]),
+    (
+      [{**BOX, "bbox": [0.1, 0.1, 0.5, 0.5]}] * 3,
+      ["shares of the image"],
+    ),
     ([{**BOX, "category_id": 2}], ["no box of category 1"]),
   ],
 )

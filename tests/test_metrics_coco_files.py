@@ -9,7 +9,7 @@ import pytest
 
 from tests import coco_sets
 from tokenpose_jax import skeletons
-from tokenpose_jax.metrics import coco
+from tokenpose_jax.metrics import coco, coco_files
 
 SIGMAS = np.array(skeletons.COCO_17.sigmas)
 
@@ -182,11 +182,9 @@ LATE_INF = [1.0] * 50 + [math.inf]
     (_set("results", "score", "high"), r"results\[2\].*score is not a number"),
     (_set("results", "image_id", 99999), r"results: 1 image ids.*99999"),
     (_set("results", "image_id", [1]), r"results\[2\]: image_id is \[1\]"),
-    (_drop("annotations", "area"), r"annotations\[2\].*'area' is missing"),
     (_drop("annotations", "bbox"), r"annotations\[2\].*'bbox' is missing"),
     (_drop("annotations", "keypoints"), r"annotations\[2\].*'keypoints' is m"),
     (_drop("annotations", "image_id"), r"annotations\[2\].*'image_id' is mis"),
-    (_set("annotations", "area", None), r"annotations\[2\].*area"),
     (_set("annotations", "area", math.nan), r"annotations\[2\].*area.*NaN"),
     (_set("annotations", "keypoints", NAN), r"annotations\[2\].*NaN"),
     (
@@ -254,3 +252,13 @@ def test_files_that_are_missing_or_no_json(tmp_path):
     (tmp_path / "bad.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.json is not JSON"):
       coco.evaluate(tmp_path / "bad.json", results)
+
+
+@pytest.mark.parametrize("change", [_drop, lambda *a: _set(*a, None)])
+def test_an_area_that_is_missing_is_taken_from_the_box(change, caplog):
+  truth, results = coco_sets.random_set(9)
+  change("annotations", "area")(truth, results)
+  dataset, _ = coco_files.read(truth, results, 17)
+  _, _, w, h = truth["annotations"][2]["bbox"]
+  assert dataset["annotations"][2]["area"] == pytest.approx(0.53 * w * h)
+  assert "1 of" in caplog.text
