@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from clu import metric_writers
 from jax.sharding import Mesh
 from jaxtyping import Int
@@ -68,6 +69,13 @@ def _start(
   """The resolved config, its skeleton and the mesh."""
   config_lib.check(config)
   skeleton = datasets.skeleton_of(config.data, split)
+  if not skeleton.flip_pairs and skeleton.num_keypoints > 1:
+    logging.warning(
+      "the skeleton %s has no flip pairs: mirrored images keep left and right"
+      " as they are, which is wrong if there are any; name them with"
+      " 'flip_pairs' in a skeleton file (docs/own_skeleton.md)",
+      skeleton.name,
+    )
   resolved = config_lib.resolve(config, skeleton)
   if config.data.skeleton == datasets.FROM_ANNOTATIONS:
     datasets.write_skeleton(skeleton, workdir)

@@ -146,23 +146,53 @@ def test_coco_categories_are_coco_17():
     (("leftEar", "rightEar"), [(0, 1)]),
     (("eye left", "eye right", "left"), [(0, 1)]),
     (("elbow", "relbow", "leftover"), []),
+    (("LHip", "RHip"), [(0, 1)]),
+    (("rightshoulder", "leftshoulder"), [(1, 0)]),
+    (("lshoulder", "rshoulder"), [(0, 1)]),
+    (("LF_Paw", "RF_Paw", "LB_Paw", "RB_Paw"), [(0, 1), (2, 3)]),
+    (("Lwrist", "Rwrist"), [(0, 1)]),
+    (("lankle", "rankle"), [(0, 1)]),
+    (("LEFTEYE", "RIGHTEYE"), [(0, 1)]),
+    (("r-eye", "l-eye"), [(1, 0)]),
+    (("eye_L", "eye_R"), [(0, 1)]),
+    (("hipL", "hipR"), [(0, 1)]),
+    (("Right Hip", "Left Hip"), [(1, 0)]),
+    (("left ear", "right ear", "rear", "lear"), [(0, 1), (3, 2)]),
+    (("\u9f3b", "\u5de6\u773c", "\u53f3\u773c"), [(1, 2)]),
+    (("\u9f3b", "\u773c"), []),
+    (tuple(chr(0x4E00 + n) for n in range(17)), []),
     ((), []),
   ],
 )
 def test_pairs_follow_from_names(names, pairs):
-  found = skeletons.name_pairs(names)
-  assert {frozenset(p) for p in found} == {frozenset(p) for p in pairs}
-  assert all(
-    "l" in names[a].lower()[:4] or "left" in names[a] for a, _ in found
-  )
+  assert set(skeletons.name_pairs(names)) == {*map(tuple, pairs)}
+
+
+@pytest.mark.parametrize(
+  ("given", "limbs"),
+  [
+    ([[1, 2], [2, 3]], ((0, 1), (1, 2))),
+    ([[0, 1], [1, 2]], ((0, 1), (1, 2))),
+    ([["a", "b"], ["c", "a"]], ((0, 1), (2, 0))),
+    ([[1, 2], [2, 9], ["a", "x"], [1], 5, [None, 1], [[1], 2]], ((0, 1),)),
+    (None, ()),
+    ("a-b", ()),
+    ({"a": "b"}, ()),
+  ],
+)
+def test_limbs_that_are_certain_are_drawn(given, limbs, caplog):
+  category = {"keypoints": ["a", "b", "c"], "skeleton": given}
+  assert skeletons.from_category(category).limbs == limbs
+  count = len(given) if isinstance(given, list) else int(given is not None)
+  assert ("not drawn" in caplog.text) == (len(limbs) < count)
 
 
 @pytest.mark.parametrize(
   ("category", "message"),
   [
-    ({"keypoints": ["a", "b"], "skeleton": [[0, 1]]}, "from 1 to 2"),
+    ({"keypoints": {"a": 1, "b": 2}}, "expected a list of names"),
+    ({"keypoints": ["a", 2]}, "expected a list of names"),
     ({"keypoints": ["a", "a"]}, "names repeat"),
-    ({"keypoints": ["a", "b"], "skeleton": [[1, 2, 3]]}, "categories: "),
     ({"keypoints": ["a", "b"], "sigmas": [0, 1]}, "above 0"),
     ({}, "0 different keypoint sets"),
   ],

@@ -40,6 +40,11 @@ PAIR_NAMES = Kind(
   "a mirrored image exchanges left_x and right_x; correct flip_pairs",
 )
 
+NO_PAIRS = Kind(
+  WARNING,
+  "the skeleton has no flip pairs",
+  "if there are left and right keypoints, name them in flip_pairs",
+)
 ASSUMED = Kind(
   WARNING,
   "details are assumed",
@@ -202,6 +207,8 @@ def check_names(skeleton: Skeleton) -> list[Finding]:
   """Checks that the flip pairs exchange what the names call left and right."""
   named = {frozenset(pair) for pair in name_pairs(skeleton.keypoints)}
   given = {frozenset(pair) for pair in skeleton.flip_pairs}
+  if not named and not given and skeleton.num_keypoints > 1:
+    return [Finding(NO_PAIRS, "", skeleton.name)]
   return [
     Finding(
       PAIR_NAMES,
