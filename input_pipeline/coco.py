@@ -163,8 +163,7 @@ def annotated_people(
   if not rows:
     raise InputError(
       f"{annotations.path}: no person with a labeled keypoint and a box"
-      f" ({census}); a person_keypoints file is needed, not instances or"
-      " captions"
+      f" ({census})"
     )
   logging.info("%s: %s", annotations.path, census)
   points = np.stack(keypoints)

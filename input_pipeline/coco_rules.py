@@ -270,6 +270,12 @@ def check_outline(content: Any, path: str) -> None:
     for number, entry in enumerate(content[field]):
       if not isinstance(entry, dict):
         raise InputError(f"{path}: {field}[{number}] is not a JSON object")
+  people = content["annotations"]
+  if people and not any(entry.get("keypoints") for entry in people):
+    raise InputError(
+      f"{path}: no annotation has 'keypoints'; a person_keypoints file is"
+      " needed, not instances or captions"
+    )
   for image in content["images"]:
     for field in ("id", "file_name", "width", "height"):
       if field not in image:

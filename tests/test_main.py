@@ -66,7 +66,7 @@ def _break(folder: pathlib.Path, kind: str) -> None:
     ("no split", ("train.json does not exist", "splits test", "train_split")),
     ("no annotations", ("train.json does not exist",)),
     ("not json", ("train.json is not JSON",)),
-    ("no keypoints", ("has no 'keypoints'", "person_keypoints")),
+    ("no keypoints", ("no annotation has 'keypoints'", "person_keypoints")),
     ("no images", ("train does not exist",)),
   ],
 )
