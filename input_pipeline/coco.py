@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from input_pipeline.builders import CocoKeypoints as CocoImages
-from input_pipeline.coco_plain import ORIGINAL_ID, key, number, plain, whole
 from input_pipeline.coco_rules import check_outline, check_people, odd_boxes
 from input_pipeline.files import read_bytes, require_file, require_folder
 from input_pipeline.people import Annotations, People
@@ -28,6 +27,13 @@ from tokenpose_jax import geometry, json_files, skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics import boxes as person_boxes
 from tokenpose_jax.metrics.coco_keypoints import CocoKeypoints
+from tokenpose_jax.metrics.coco_plain import (
+  ORIGINAL_ID,
+  key,
+  number,
+  plain,
+  whole,
+)
 from tokenpose_jax.skeletons import Skeleton
 
 BUILDER = CocoImages

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from input_pipeline.coco_plain import key, whole
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics.coco_plain import key, whole
 from tokenpose_jax.skeletons import Skeleton
 
 LARGEST_SIDE = 2**31  # of an image, pixels

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from configs import default
-from input_pipeline import coco, coco_plain
+from input_pipeline import coco
 from tests import fixtures
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics import coco as coco_metrics
+from tokenpose_jax.metrics import coco_plain
 from tokenpose_jax.metrics.benchmark import Boxes, Predictions
 from tokenpose_jax.skeletons import COCO_17
 
@@ -115,6 +117,7 @@ VARIANTS = {
   "category 0": one_category(0),
   "category 21": one_category(21),
   "category as text": every(category_id="1"),
+  "categories named by text": one_category("person"),
   "two categories": two_categories,
   "category not listed": lambda content: content.update(categories=[]),
   "image ids as digits in text": image_ids(str),
@@ -159,6 +162,8 @@ def test_perfect_results_are_perfect(folder, variant):
   # With the file's own ids.
   own = {image["id"] for image in content["images"]}
   assert {result["image_id"] for result in measured.results} == own
+  again = coco_metrics.evaluate(content, measured.results)
+  assert again["AP"] == pytest.approx(1)
 
 
 def measure(annotations, people):

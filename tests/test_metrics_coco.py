@@ -65,9 +65,22 @@ def test_minus_one_where_there_is_nobody_to_measure(field):
   truth, results = coco_sets.random_set(3)
   for person in truth["annotations"]:
     person[field] = 1 if field == "iscrowd" else 0
+    if field == "num_keypoints":
+      person["keypoints"][2::3] = [0] * 17
   figures = coco.evaluate(truth, results)
   coco_sets.check_same(figures, coco_sets.official_metrics(truth, results))
   assert set(figures.values()) == {-1.0}
+
+
+def test_people_whom_nobody_counted_are_counted(caplog):
+  truth, results = coco_sets.random_set(3)
+  for person in truth["annotations"]:
+    person["num_keypoints"] = sum(v > 0 for v in person["keypoints"][2::3])
+  theirs = coco_sets.official_metrics(truth, results)
+  for person in truth["annotations"]:
+    person["num_keypoints"] = 0
+  coco_sets.check_same(coco.evaluate(truth, results), theirs)
+  assert "num_keypoints is 0 everywhere" in caplog.text
 
 
 @pytest.mark.parametrize("kept", ["images", "categories"])

@@ -185,7 +185,6 @@ LATE_INF = [1.0] * 50 + [math.inf]
     (_drop("annotations", "bbox"), r"annotations\[2\].*'bbox' is missing"),
     (_drop("annotations", "keypoints"), r"annotations\[2\].*'keypoints' is m"),
     (_drop("annotations", "image_id"), r"annotations\[2\].*'image_id' is mis"),
-    (_set("annotations", "area", math.nan), r"annotations\[2\].*area.*NaN"),
     (_set("annotations", "keypoints", NAN), r"annotations\[2\].*NaN"),
     (
       _set("annotations", "keypoints", [0] * 15),
@@ -193,10 +192,8 @@ LATE_INF = [1.0] * 50 + [math.inf]
     ),
     (_set("annotations", "bbox", [1, 2]), r"annotations\[2\].*bbox.*shape"),
     (_drop("images", "id"), r"images\[2\].*'id' is missing"),
-    (_set("images", "id", "four"), r"images: ids are partly text"),
     (lambda t, _: t.pop("images"), "annotations: 'images' is missing"),
     (lambda t, _: t.pop("annotations"), "annotations: 'annotations' is miss"),
-    (lambda t, _: t.pop("categories"), "annotations: 'categories' is missing"),
     (lambda t, _: t["annotations"].insert(0, 5), r"annotations\[0\].*got 5"),
     (lambda _, r: r.insert(1, "x"), r"results\[1\]: expected a dictionary"),
     (

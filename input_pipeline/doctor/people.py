@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from input_pipeline import coco_rules
-from input_pipeline.coco_plain import plain
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
+from tokenpose_jax.metrics.coco_plain import plain
 from tokenpose_jax.skeletons import Skeleton, name_pairs
 
 NO_AREA = Kind(

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics import coco_files, nms, oks
+from tokenpose_jax.metrics.coco_plain import Plain
 from tokenpose_jax.metrics.oks import Numbers
 
 # In pycocotools' order.
@@ -51,13 +52,16 @@ def evaluate(
   list are passed over.
 
   Deliberately unlike pycocotools: annotation ids play no part, because it
-  takes a match with the id 0 for a miss and confuses ids that repeat; and
-  `num_keypoints` and `iscrowd` may be absent, to be counted and to be 0.
+  takes a match with the id 0 for a miss and confuses ids that repeat; other
+  tools' spellings are made plain (`coco_plain`, docs/data.md), so that what is
+  absent is counted or assumed; and a `num_keypoints` of 0 everywhere, where
+  keypoints are labeled, is counted, too.
 
   Args:
     annotations: a COCO annotation file, or what it holds. Each annotation
-      has image_id, category_id, area (square pixels), bbox (x, y, w, h in
-      pixels) and keypoints (3K numbers: x, y, visibility).
+      has image_id, bbox (x, y, w, h in pixels) and keypoints (3K numbers: x,
+      y, visibility); category_id, area (square pixels), iscrowd and
+      num_keypoints where they are known.
     results: a COCO results file, or the list that it holds. Each result has
       image_id, category_id, score and keypoints (3K numbers: x, y, score).
     sigmas: (K,) OKS constants, `Skeleton.sigmas`; None: COCO's 17.
@@ -123,7 +127,7 @@ class Matched:
 
 
 def match(
-  annotations: str | os.PathLike | Mapping[str, Any],
+  annotations: str | os.PathLike | Mapping[str, Any] | Plain,
   results: str | os.PathLike | Sequence[Mapping[str, Any]],
   *,
   sigmas: Numbers | None = None,
@@ -132,7 +136,7 @@ def match(
   """`evaluate`, with the matches of detections and people.
 
   Args:
-    annotations: as for `evaluate`.
+    annotations: as for `evaluate`, or made plain; then ids are the plain ones.
     results: as for `evaluate`.
     sigmas: as for `evaluate`.
     image_ids: as for `evaluate`.

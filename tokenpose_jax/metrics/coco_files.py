@@ -6,30 +6,44 @@ that no odd field and no odd id reaches the evaluation.
 
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
 from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics import coco_plain
+from tokenpose_jax.metrics.coco_plain import Plain, key
 
 Shape = tuple[int, ...]  # of a field: () or (its length,)
+Columns = dict[str, Sequence[Any]]
 
 _NEEDED = {
   "images": ("id",),
-  "categories": ("id",),
-  "annotations": ("image_id", "category_id", "keypoints", "bbox"),
+  "annotations": ("image_id", "keypoints", "bbox"),
   "results": ("image_id", "category_id", "keypoints", "score"),
 }
-# Area of a person over that of the box: the mean of COCO's people.
-AREA_OF_BOX = 0.53
 _IDS = ("image_id", "category_id")
-_PLAIN = 2**53  # the largest id that is passed on as it is
+_FLAGS = ("num_keypoints", "iscrowd")
+
+
+class _Truth(NamedTuple):
+  """An annotation file, read.
+
+  Attributes:
+    people: the fields of its annotations.
+    images: their plain ids by those that results have (`coco_plain.key`).
+    categories: likewise.
+  """
+
+  people: Columns
+  images: dict[Hashable, int]
+  categories: dict[Hashable, int]
 
 
 def read(
-  annotations: str | os.PathLike | Mapping[str, Any],
+  annotations: str | os.PathLike | Mapping[str, Any] | Plain,
   results: str | os.PathLike | Sequence[Mapping[str, Any]],
   num_keypoints: int,
   image_ids: Iterable[Hashable] | None = None,
@@ -37,15 +51,15 @@ def read(
   """Reads ground truth and detections for an evaluation.
 
   Args:
-    annotations: a COCO keypoint annotation file, or what it holds.
+    annotations: a COCO keypoint annotation file, or what it holds; with the
+      plain ids where it has been made plain.
     results: a COCO keypoint results file, or what it holds.
     num_keypoints: K.
     image_ids: leave out all other images; None: none.
 
   Returns:
     (dataset, detections) in COCO's layout; the input's own entries where
-    they hold nothing else. Ids of images and categories that are not plain
-    numbers become their places among the sorted ids, from 1: between equal
+    they hold nothing else. Ids are those of `coco_plain`: between equal
     scores the lower image id goes first, whatever the type of the ids.
     Results of unknown categories are left out, as pycocotools does.
 
@@ -54,45 +68,45 @@ def read(
   """
   truth = _load(annotations, "annotations")
   found = _load(results, "results")
-  _check_structure(truth, found)
-  people, _ = _columns(
-    _with_areas(truth["annotations"]),
-    "annotations",
-    {"keypoints": (3 * num_keypoints,), "area": (), "bbox": (4,)},
-  )
+  if isinstance(found, str | Mapping) or not isinstance(found, Sequence):
+    raise InputError(
+      f"results: expected a list of detections, got a {type(found).__name__}"
+    )
+  people, images, categories = _truth(truth, num_keypoints)
   shapes: dict[str, Shape] = {"keypoints": (3 * num_keypoints,), "score": ()}
   # As in pycocotools the first result decides whether the areas of all are
   # those of their boxes or those of their keypoints' extents.
   first = found[0] if len(found) else None
   if isinstance(first, Mapping) and np.size(first.get("bbox", [])):
     shapes["bbox"] = (4,)
-  detections, plain = _columns(found, "results", shapes)
+  detections = _quick_columns(found, shapes)
+  quick = detections is not None
+  if detections is None:
+    detections = _slow_columns(found, "results", shapes)
 
-  known = {image["id"] for image in truth["images"]}
-  chosen = known if image_ids is None else set(image_ids)
-  found_in, found_of = (set(detections[name]) for name in _IDS)
-  _check_images(chosen, known, "image_ids")
-  _check_images(found_in, known, "results")
-  images = _places(chosen, "images")
-  categories = _places((c["id"] for c in truth["categories"]), "categories")
-  if found and not found_of & categories.keys():
+  _check_images(detections["image_id"], images, "results")
+  if image_ids is not None:
+    chosen = set(image_ids)
+    _check_images(chosen, images, "image_ids")
+    images = {k: images[k] for k in map(key, chosen)}
+  if found and not {*map(key, detections["category_id"])} & categories.keys():
     raise InputError(
       f"results: category_id {found[0]['category_id']!r} is not a category of"
       f" the annotations, which have {list(categories)}; neither is any other"
       " result's"
     )
-  people["num_keypoints"] = _labeled(truth["annotations"], people)
-  people["iscrowd"] = [
-    int(entry.get("iscrowd") or 0) for entry in truth["annotations"]
-  ]
-  people["id"] = range(1, len(people["iscrowd"]) + 1)
   dataset = {
     "images": [{"id": place} for place in images.values()],
     "categories": [{"id": i, "name": str(c)} for c, i in categories.items()],
-    "annotations": _entries(people, images, categories),
+    "annotations": _entries(people, _own(images), _own(categories)),
   }
-  same_ids = all(key == place for key, place in (images | categories).items())
-  if plain and same_ids and found_in <= chosen and found_of <= {*categories}:
+  # Nothing to take out, no field too many, no id to be changed.
+  if (
+    quick
+    and {*map(len, found)} <= {len(detections)}
+    and _same(detections["image_id"], images)
+    and _same(detections["category_id"], categories)
+  ):
     return dataset, list(found)
   return dataset, _entries(detections, images, categories)
 
@@ -104,48 +118,86 @@ def _load(source: Any, name: str) -> Any:
   return json_files.read(source, name)
 
 
-def _check_structure(truth: Any, found: Any) -> None:
-  """Checks that the lists exist, and the images and categories are valid."""
+def _check_structure(truth: Any) -> None:
+  """Checks that the lists exist and the images have ids."""
   if not isinstance(truth, Mapping):
     raise InputError(
-      "annotations: expected a dictionary with 'images', 'annotations' and"
-      f" 'categories', got a {type(truth).__name__}"
+      "annotations: expected a dictionary with 'images' and 'annotations', got"
+      f" a {type(truth).__name__}"
     )
-  if isinstance(found, str | Mapping) or not isinstance(found, Sequence):
-    raise InputError(
-      f"results: expected a list of detections, got a {type(found).__name__}"
-    )
-  for name in ("images", "categories", "annotations"):
-    if truth.get(name) is None:
+  for name in ("images", "annotations"):
+    entries = truth.get(name)
+    if entries is None:
       raise InputError(
         f"annotations: {name!r} is missing; found {sorted(truth)}. Give a"
         " COCO keypoint file, such as person_keypoints_val2017.json"
       )
-  for name in ("images", "categories"):
-    _check_entries(truth[name], name)
+    if isinstance(entries, str | Mapping) or not isinstance(entries, Sequence):
+      raise InputError(
+        f"annotations: {name!r} is a {type(entries).__name__}, expected a list"
+      )
+  _check_entries(truth["images"], "images")
 
 
-def _with_areas(entries: Any) -> Any:
-  """The annotations; those without an area get `AREA_OF_BOX` of their box's."""
-  try:
-    lacking = sum(entry.get("area") is None for entry in entries)
-    if not lacking:
-      return entries
-    made = [
-      entry
-      if entry.get("area") is not None
-      else {**entry, "area": entry["bbox"][2] * entry["bbox"][3] * AREA_OF_BOX}
-      for entry in entries
-    ]
-  except (AttributeError, IndexError, KeyError, TypeError):
-    return entries  # Read one by one, the wrong entry is named.
-  logging.warning(
-    "%d of %d annotations have no area: %s x box is taken, COCO's mean",
-    lacking,
-    len(made),
-    AREA_OF_BOX,
+def _truth(truth: Any, num_keypoints: int) -> _Truth:
+  """The annotations, made plain if they are not.
+
+  Quick where every field is as COCO writes it.
+  """
+  shapes = {"keypoints": (3 * num_keypoints,), "area": (), "bbox": (4,)}
+  made = isinstance(truth, Plain)
+  if made:
+    truth = truth.content
+  else:
+    _check_structure(truth)
+  entries = truth["annotations"]
+  people = _quick_columns(entries, shapes)
+  own_ids = made or (people is not None and _as_coco_writes(truth, people))
+  if not own_ids:
+    _check_entries(entries, "annotations")
+    truth, notes = coco_plain.plain(truth, num_keypoints)
+    for note in notes:
+      logging.warning("annotations: %s", note)
+    entries = truth["annotations"]
+  if people is None or not own_ids:
+    people = _slow_columns(entries, "annotations", shapes)
+  for name in _FLAGS:
+    people[name] = [entry[name] for entry in entries]
+  for index, crowd in enumerate(people["iscrowd"]):
+    if crowd not in (0, 1):
+      where = _where("annotations", index, entries[index])
+      raise InputError(f"{where}: iscrowd is {crowd!r:.40}, expected 0 or 1")
+  people["id"] = range(1, len(entries) + 1)
+  images, categories = (
+    {e["id"]: e["id"] for e in truth[name]}
+    if own_ids
+    else coco_plain.places(truth[name])
+    for name in ("images", "categories")
   )
-  return made
+  return _Truth(people, images, categories)
+
+
+def _as_coco_writes(truth: Mapping[str, Any], people: Columns) -> bool:
+  """Are all ids plain integers, and listed, and people counted and flagged?"""
+  try:
+    ids = [
+      {entry["id"] for entry in truth[name]}
+      for name in ("images", "categories")
+    ]
+    flags = {name: [e[name] for e in truth["annotations"]] for name in _FLAGS}
+  except (KeyError, TypeError):
+    return False
+  every = (*ids[0], *ids[1], *flags["iscrowd"], *flags["num_keypoints"])
+  labeled = any(flags["num_keypoints"]) or not any(
+    v > 0 for values in people["keypoints"] for v in values[2::3]
+  )
+  return (
+    {*map(type, every)} <= {int}
+    and all(0 <= one <= coco_plain.LARGEST_ID for one in (*ids[0], *ids[1]))
+    and {*map(type, people["image_id"])} <= {int}
+    and {*people["category_id"]} <= ids[1]
+    and labeled
+  )
 
 
 def _check_entries(entries: Sequence[Any], name: str) -> None:
@@ -160,14 +212,15 @@ def _check_entries(entries: Sequence[Any], name: str) -> None:
         raise InputError(
           f"{_where(name, index, entry)}: the field {field!r} is missing"
         )
-      if field.endswith("id") and not isinstance(entry[field], Hashable):
+    for field in ("id",) if name == "images" else _IDS:
+      if field in entry and key(entry[field]) is None:
         raise InputError(f"{name}[{index}]: {field} is {entry[field]!r:.80}")
 
 
 def _check_images(
-  ids: Iterable[Hashable], known: set[Hashable], name: str
+  ids: Iterable[Hashable], known: Mapping[Hashable, int], name: str
 ) -> None:
-  unknown = set(ids) - known
+  unknown = {one for one in set(ids) if key(one) not in known}
   if unknown:
     some = ", ".join(sorted(repr(i) for i in unknown)[:5])
     raise InputError(
@@ -176,45 +229,40 @@ def _check_images(
     )
 
 
-def _places(ids: Iterable[Any], name: str) -> dict[Hashable, int]:
-  """{id: itself if all are plain, else its place among all, from 1}."""
-  try:
-    ordered = sorted(set(ids))
-  except TypeError:
-    raise InputError(f"{name}: ids are partly text, partly numbers") from None
-  if all(type(key) is int and 0 <= key <= _PLAIN for key in ordered):
-    return {key: key for key in ordered}
-  return {key: place for place, key in enumerate(ordered, start=1)}
-
-
-def _columns(
-  entries: Sequence[Any], name: str, shapes: Mapping[str, Shape]
-) -> tuple[dict[str, Sequence[Any]], bool]:
+def _quick_columns(
+  entries: Sequence[Any], shapes: Mapping[str, Shape]
+) -> Columns | None:
   """Fields of all entries: the ids, and these as finite numbers.
 
-  Quick where all are plain numbers and lists of them. Else the slow way reads
-  what can be read and names what cannot.
-
-  Returns:
-    the columns, and whether the entries are just that and could be passed on.
+  None unless all are plain numbers, and lists of them.
   """
-  names = (*_IDS, *shapes)
-  columns: dict[str, Sequence[Any]] = {}
   try:
-    columns |= {field: [entry[field] for entry in entries] for field in names}
-    plain = {*map(len, entries)} <= {len(names)}
-    odd = any({*map(type, columns[field])} - {int, str} for field in _IDS)
+    columns: Columns = {
+      field: [entry[field] for entry in entries] for field in (*_IDS, *shapes)
+    }
   except (AttributeError, KeyError, IndexError, TypeError):
-    odd = True
-  if odd:
-    plain = False
-    _check_entries(entries, name)
-    columns |= {field: [entry[field] for entry in entries] for field in _IDS}
-  for field, shape in shapes.items():
-    if odd or not _sound(columns[field], shape):
-      plain = False
-      columns[field] = _column(entries, name, field, shape)
-  return columns, plain
+    return None
+  for field in _IDS:
+    if {*map(type, columns[field])} - {int, str}:
+      return None
+  sound = all(_sound(columns[field], shape) for field, shape in shapes.items())
+  return columns if sound else None
+
+
+def _slow_columns(
+  entries: Sequence[Any], name: str, shapes: Mapping[str, Shape]
+) -> Columns:
+  """The same of whatever can be read; what cannot is named.
+
+  Raises:
+    InputError: an entry cannot be read.
+  """
+  _check_entries(entries, name)
+  ids = {field: [entry[field] for entry in entries] for field in _IDS}
+  return ids | {
+    field: _column(entries, name, field, shape)
+    for field, shape in shapes.items()
+  }
 
 
 def _sound(values: Sequence[Any], shape: Shape) -> bool:
@@ -229,18 +277,6 @@ def _sound(values: Sequence[Any], shape: Shape) -> bool:
     return bool(np.isfinite(np.array(values, np.float64)).all())
   except (OverflowError, TypeError):
     return False
-
-
-def _labeled(
-  annotations: Sequence[Mapping], people: Mapping[str, Sequence[Any]]
-) -> list[int]:
-  """`num_keypoints`, counted where it is absent."""
-  counts = [entry.get("num_keypoints") for entry in annotations]
-  for index, count in enumerate(counts):
-    if count is None:
-      seen = people["keypoints"][index][2::3]
-      counts[index] = sum(v > 0 for v in seen)
-  return [int(count or 0) for count in counts]
 
 
 def _column(
@@ -275,20 +311,31 @@ def _column(
   return []
 
 
+def _own(places: Mapping[Hashable, int]) -> dict[Hashable, int]:
+  """The plain ids by themselves: those of the annotations."""
+  return {place: place for place in places.values()}
+
+
+def _same(ids: Iterable[Hashable], places: Mapping[Hashable, int]) -> bool:
+  """Are these ids, all of them known, the plain ones?"""
+  return all(places.get(one) == one for one in set(ids))
+
+
 def _entries(
-  columns: Mapping[str, Sequence[Any]],
+  columns: Columns,
   images: Mapping[Hashable, int],
   categories: Mapping[Hashable, int],
 ) -> list[dict[str, Any]]:
-  """Those of the given images and categories, ids replaced by places."""
-  places = dict(columns)
-  for name, known in zip(_IDS, (images, categories), strict=True):
-    places[name] = [known.get(key) for key in columns[name]]
+  """Those of the given images and categories, with plain ids."""
+  made = dict(columns)
+  for name, places in zip(_IDS, (images, categories), strict=True):
+    known = {one: places.get(key(one)) for one in set(columns[name])}
+    made[name] = [known[one] for one in columns[name]]
   entries = [
-    dict(zip(places, row, strict=True))
-    for row in zip(*places.values(), strict=True)
+    dict(zip(made, row, strict=True))
+    for row in zip(*made.values(), strict=True)
   ]
-  if all(None not in places[name] for name in _IDS):
+  if all(None not in made[name] for name in _IDS):
     return entries
   return [e for e in entries if all(e[name] is not None for name in _IDS)]
 

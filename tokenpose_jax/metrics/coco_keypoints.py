@@ -16,6 +16,7 @@ from tokenpose_jax.metrics.benchmark import (
   Measured,
   Predictions,
 )
+from tokenpose_jax.metrics.coco_plain import ORIGINAL_ID, Plain
 from tokenpose_jax.skeletons import Skeleton
 
 # A person matches a box if their centers are closer than this fraction of the
@@ -37,7 +38,7 @@ class CocoKeypoints:
   """OKS AP of predictions (`metrics.benchmark.Benchmark`).
 
   Attributes:
-    annotations: COCO's dict.
+    annotations: COCO's dict, made plain (`coco_plain`).
     skeleton: of the annotations; without sigmas: the default ones.
     image_ids: the images that are measured; None: all of the annotations.
     min_keypoint_score: keypoints that score higher enter the rescoring.
@@ -83,7 +84,7 @@ class CocoKeypoints:
       category_ids=boxes.category_id[valid],
     )
     matched = coco.match(
-      self.annotations,
+      Plain(dict(self.annotations), ()),
       results,
       sigmas=self._sigmas,
       image_ids=self.image_ids,
@@ -142,18 +143,26 @@ class CocoKeypoints:
     return sigmas
 
   def _with_own_ids(self, results: list[dict]) -> list[dict]:
-    """The results with the image ids of the annotation file."""
-    own = {
-      image["id"]: image["original_id"]
-      for image in self.annotations["images"]
-      if "original_id" in image
-    }
-    if not own:
+    """The results with the ids of the annotation file."""
+    images, categories = (
+      {
+        e["id"]: e[ORIGINAL_ID]
+        for e in self.annotations[name]
+        if ORIGINAL_ID in e
+      }
+      for name in ("images", "categories")
+    )
+    if not images and not categories:
       return results
-    ids = [result["image_id"] for result in results]
     return [
-      {**result, "image_id": own.get(one, one)}
-      for result, one in zip(results, ids, strict=True)
+      {
+        **result,
+        "image_id": images.get(result["image_id"], result["image_id"]),
+        "category_id": categories.get(
+          result["category_id"], result["category_id"]
+        ),
+      }
+      for result in results
     ]
 
   @functools.cached_property
