@@ -54,6 +54,9 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   data.eval_split = "val2017"
   # coco_17 | mpii_16 | a JSON file | annotations: as the annotation file says
   data.skeleton = "coco_17"
+  # Of a file of several categories, the one that is meant: a name or an id.
+  # "": all, which must have the same keypoints.
+  data.category = ""
   data.padding = 1.25  # crop over box (reference 4.1)
   # Train from pre-cropped person regions stored as raw pixels: several times
   # faster, at about 0.35 MB per COCO person (docs/data.md).

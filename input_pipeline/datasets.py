@@ -18,6 +18,7 @@ from input_pipeline.synthetic import dataset as synthetic
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.metrics.benchmark import Benchmark
+from tokenpose_jax.metrics.coco_plain import Plain
 from tokenpose_jax.skeletons import Skeleton
 
 FROM_ANNOTATIONS = "annotations"
@@ -40,13 +41,15 @@ class Dataset(Protocol):
   ) -> Annotations:
     """The annotations of a split, checked."""
 
-  def read_unchecked(self, folder: str, split: str) -> dict[str, Any]:
-    """The annotations of a split for the doctor: COCO's dict."""
+  def read_unchecked(
+    self, folder: str, split: str, skeleton: Skeleton, category: str
+  ) -> Plain:
+    """The annotations of a split for the doctor, people unchecked."""
 
   def splits(self, folder: str) -> list[str]:
     """The splits of a folder."""
 
-  def skeleton_of(self, folder: str, split: str) -> Skeleton:
+  def skeleton_of(self, folder: str, split: str, category: str) -> Skeleton:
     """The skeleton that the annotations of a split define."""
 
   def image_folder(self, folder: str, split: str) -> str:
@@ -139,7 +142,7 @@ def skeleton_of(data: ConfigDict, split: str) -> Skeleton:
   dataset = get(data.name)
   if data.skeleton != FROM_ANNOTATIONS:
     return skeletons.get(data.skeleton)
-  return dataset.skeleton_of(data.dir, split)
+  return dataset.skeleton_of(data.dir, split, data.category)
 
 
 def write_skeleton(skeleton: Skeleton, workdir: str) -> None:

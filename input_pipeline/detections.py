@@ -49,7 +49,7 @@ def write(
     InputError: the folder cannot be used, or the detector returned no boxes
       (N, 5); naming the image.
   """
-  content = coco.read_unchecked(folder, split)
+  content = coco.read_outline(folder, split)
   images = coco.image_folder(folder, split)
   found = []
   for image in content["images"]:

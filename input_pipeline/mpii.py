@@ -12,6 +12,7 @@ from input_pipeline.mpii_files import JOINTS
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics.coco_plain import Plain, plain
 from tokenpose_jax.metrics.mpii_pckh import MpiiPckh
 from tokenpose_jax.skeletons import Skeleton
 
@@ -46,23 +47,30 @@ def splits(folder: str) -> list[str]:
   return ["train", "valid"]
 
 
-def skeleton_of(folder: str, split: str) -> Skeleton:
+def skeleton_of(folder: str, split: str, category: str) -> Skeleton:
   """MPII's skeleton."""
-  del folder, split
+  del folder, split, category
   return skeletons.MPII_16
 
 
-def read_unchecked(folder: str, split: str) -> dict[str, Any]:
-  """As `read`: COCO's dict.
+def read_unchecked(
+  folder: str, split: str, skeleton: Skeleton, category: str
+) -> Plain:
+  """As `read`, made plain for the doctor.
 
   Args:
     folder: of the data.
     split: of the folder.
+    skeleton: MPII's.
+    category: plays no part: all are people.
 
   Raises:
     InputError: as `read`.
   """
-  return mpii_files.read(folder, split).content
+  del category
+  content = mpii_files.read(folder, split).content
+  # What is assumed of areas plays no part: PCKh does without.
+  return plain(content, skeleton.num_keypoints)._replace(notes=())
 
 
 def image_folder(folder: str, split: str) -> str:

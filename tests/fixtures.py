@@ -232,9 +232,9 @@ def check_refused(call, *parts):
     assert str(part) in message
 
 
-def data_of(folder) -> ConfigDict:
+def data_of(folder, category="") -> ConfigDict:
   """`config.data` of a folder, as far as annotations are read from it."""
-  return ConfigDict({"dir": str(folder)})
+  return ConfigDict({"dir": str(folder), "category": category})
 
 
 def prepare(config: ConfigDict, split: str) -> datasets.Split:

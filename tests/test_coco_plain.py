@@ -89,6 +89,17 @@ def two_categories(content):
   content["annotations"][1]["category_id"] = 7
 
 
+def hands(content):
+  """A second category, with other keypoints."""
+  hand = {"id": 5, "name": "hand", "keypoints": ["palm", "thumb"]}
+  content["categories"][0]["keypoints"] = list(COCO_17.keypoints)
+  content["categories"].append(hand)
+  content["annotations"].append(
+    {**content["annotations"][0], "id": 99, "category_id": 5}
+    | {"keypoints": [9, 9, 2, 12, 9, 2], "num_keypoints": 2}
+  )
+
+
 def nested(values):
   return np.reshape(values, (17, 3)).tolist()
 
@@ -143,12 +154,12 @@ VARIANTS = {
 }
 
 
-def opened(folder, change):
+def opened(folder, change, category=""):
   path, content = folder
   change(content)
   file = path / "annotations" / "person_keypoints_train.json"
   file.write_text(json.dumps(content))
-  config = fixtures.data_of(path)
+  config = fixtures.data_of(path, category)
   return coco.read(config, "train", COCO_17), content
 
 
@@ -214,6 +225,41 @@ def test_left_out_people_are_not_missed(folder, kind, caplog):
   assert len(people) == 2
   assert f"2 used, 1 left out: {reason} 1" in caplog.text
   assert measure(annotations, people).metrics["AP"] == pytest.approx(1)
+
+
+def test_different_keypoint_sets_need_a_choice(folder):
+  fixtures.check_refused(
+    lambda: opened(folder, hands),
+    "2 different keypoint sets",
+    "data.category: person (17 keypoints), hand (2 keypoints)",
+  )
+  fixtures.check_refused(
+    lambda: opened(folder, lambda content: None, "foot"), "no category 'foot'"
+  )
+
+
+@pytest.mark.parametrize("name", ["person", "1"])
+def test_a_chosen_category(folder, name, caplog):
+  annotations, _ = opened(folder, hands, name)
+  people = coco.annotated_people(annotations, (32, 24), 1.25)
+  assert len(people) == 3
+  assert "1 of 4 annotations are of other categories" in caplog.text
+  assert measure(annotations, people).metrics["AP"] == pytest.approx(1)
+  hand = coco.skeleton_of(str(folder[0]), "train", "hand")
+  assert hand.keypoints == ("palm", "thumb")
+  chosen = fixtures.data_of(folder[0], "hand")
+  assert len(coco.read(chosen, "train", hand).content["annotations"]) == 1
+
+
+def test_keypoint_sets_that_nobody_has_play_no_part(folder):
+  def listed(content):
+    hands(content)
+    content["annotations"].pop()
+
+  annotations, _ = opened(folder, listed)
+  assert len(annotations.content["annotations"]) == 3
+  skeleton = coco.skeleton_of(str(folder[0]), "train", "")
+  assert skeleton.num_keypoints == 17
 
 
 def test_areas_of_boxes(folder, caplog):

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from input_pipeline import coco_rules
+from input_pipeline import coco, coco_rules
 from input_pipeline.doctor import __main__ as doctor
 from input_pipeline.doctor import people, pictures
 from input_pipeline.doctor.findings import ERROR, has_errors
@@ -197,7 +197,11 @@ def test_people_of_one_keypoint_have_no_sides(patient):
   for entry in patient.people[:20]:
     entry["keypoints"] = [10.0, 10.0, 2] + [0, 0, 0] * 16
     entry["num_keypoints"] = 1
-  found = people.check(patient.content["train"], skeletons.COCO_17, "train")
+  patient.write()
+  content, _ = coco.read_unchecked(
+    str(patient.path), "train", skeletons.COCO_17, ""
+  )
+  found = people.check(content, skeletons.COCO_17, "train")
   assert not has_errors(found)
 
 

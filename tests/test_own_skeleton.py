@@ -200,9 +200,12 @@ def test_limbs_that_are_certain_are_drawn(given, limbs, caplog):
 def test_bad_categories_are_named(tmp_path, category, message):
   (tmp_path / "annotations").mkdir()
   file = tmp_path / "annotations" / "person_keypoints_x.json"
-  file.write_text(json.dumps({"categories": [{"id": 1, **category}]}))
+  content = {"images": [], "annotations": []}
+  file.write_text(
+    json.dumps({**content, "categories": [{"id": 1, **category}]})
+  )
   with pytest.raises(InputError, match=message) as error:
-    coco_lib.skeleton_of(str(tmp_path), "x")
+    coco_lib.skeleton_of(str(tmp_path), "x", "")
   assert "\n" not in str(error.value)
 
 

@@ -40,7 +40,11 @@ NO_SIGMAS = Kind(
 
 
 def examine(
-  folder: str, name: str, splits: list[str], skeleton_name: str
+  folder: str,
+  name: str,
+  splits: list[str],
+  skeleton_name: str,
+  category: str = "",
 ) -> tuple[list[Finding], bytes | None, dict[str, tuple[int, int]]]:
   """Examines a folder.
 
@@ -49,6 +53,7 @@ def examine(
     name: of the data set.
     splits: to examine; none: all of the folder.
     skeleton_name: "": the annotations' own.
+    category: `data.category`; "": all.
 
   Returns:
     the findings; a contact sheet (PNG); numbers of images and annotations by
@@ -65,7 +70,7 @@ def examine(
     skeleton = (
       skeletons.get(skeleton_name)
       if skeleton_name
-      else dataset.skeleton_of(folder, splits[0])
+      else dataset.skeleton_of(folder, splits[0], category)
     )
   except InputError as error:
     return [Finding(SKELETON, "", str(error))], None, {}
@@ -75,13 +80,14 @@ def examine(
   counts, by_split, folder_of = {}, {}, {}
   for split in splits:
     try:
-      content = dataset.read_unchecked(folder, split)
+      content, notes = dataset.read_unchecked(folder, split, skeleton, category)
     except InputError as error:
       findings.append(Finding(FILE, split, str(error)))
       continue
     counts[split] = len(content["images"]), len(content["annotations"])
     images = dataset.image_folder(folder, split)
     folder_of[split] = images
+    findings += [Finding(people.ASSUMED, split, note) for note in notes]
     findings += people.check(content, skeleton, split)
     faults, by_split[split] = pictures.check(images, content["images"], split)
     findings += faults
@@ -103,6 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     default="",
     help="a name or a JSON file; default: the annotations' own category",
   )
+  parser.add_argument(
+    "--category",
+    default="",
+    help="of a file of several: a name or an id (data.category)",
+  )
   parser.add_argument("--out", default="doctor.png", help="the contact sheet")
   options = parser.parse_args(argv)
   tf.config.set_visible_devices([], "GPU")
@@ -111,7 +122,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
   findings, sheet, counts = examine(
-    options.folder, options.name, options.splits or [], options.skeleton
+    options.folder,
+    options.name,
+    options.splits or [],
+    options.skeleton,
+    options.category,
   )
   for split, (images, entries) in counts.items():
     print(f"{split}: {images} images, {entries} annotations")

@@ -8,8 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from input_pipeline import coco_rules
+from input_pipeline.coco_people import (
+  NO_LABEL,
+  NO_SIZE,
+  NOT_IN_IMAGE,
+  left_out_because,
+)
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
-from tokenpose_jax.metrics.coco_plain import plain
 from tokenpose_jax.skeletons import Skeleton, name_pairs
 
 NO_AREA = Kind(
@@ -56,6 +61,12 @@ NOBODY = Kind(
   "a person needs a labeled keypoint, an area and a box inside the image",
 )
 
+# Why a training leaves someone out, but for crowds, of which nothing is wrong.
+LEFT_OUT = {
+  NO_LABEL: NO_KEYPOINT,
+  NO_SIZE: NO_AREA,
+  NOT_IN_IMAGE: BOX_GONE,
+}
 ENOUGH = 20  # people, before statistics are believed
 
 
@@ -70,11 +81,10 @@ def check(
   """All faults of an annotation file.
 
   Args:
-    content: COCO's dict, whose outer structure is valid.
+    content: COCO's dict, made plain.
     skeleton: that its keypoints should have.
     split: its name.
   """
-  content, notes = plain(content, skeleton.num_keypoints)
   images = {image["id"]: image for image in content["images"]}
 
   def place_of(entry: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -85,7 +95,7 @@ def check(
       f" ({name})" if name else ""
     ), name
 
-  findings = [Finding(ASSUMED, split, note) for note in notes]
+  findings = []
   unusable = set()
   for violation in coco_rules.violations(content, skeleton):
     kind, entry = broken(violation.rule), violation.annotation
@@ -97,16 +107,22 @@ def check(
     findings.append(Finding(kind, split, place, violation.detail, name, entry))
   usable = []
   for entry in content["annotations"]:
-    if id(entry) in unusable or entry.get("iscrowd"):
+    if id(entry) in unusable or entry["iscrowd"]:
       continue
     place, name = place_of(entry)
     points = np.asarray(entry["keypoints"], np.float64).reshape(-1, 3)
-    faults = _check_person(entry, points, images[entry["image_id"]], skeleton)
+    image = images[entry["image_id"]]
+    left_out = LEFT_OUT.get(left_out_because(entry, image))
+    # Nothing else matters of somebody who plays no part.
+    faults = (
+      [(left_out, "")]
+      if left_out
+      else _check_person(entry, points, image, skeleton)
+    )
     for kind, detail in faults:
       # People without keypoints are common, and nothing to look at.
       drawn = None if kind is NO_KEYPOINT else name
       findings.append(Finding(kind, split, place, detail, drawn, entry))
-    left_out = {NO_AREA, BOX_GONE, NO_KEYPOINT} & {kind for kind, _ in faults}
     if name and not left_out:
       usable.append((points, name, entry))
   if not usable:
@@ -125,35 +141,20 @@ def _check_person(
 ) -> list[tuple[Kind, str]]:
   """Faults with a detail each."""
   width, height = image.get("width"), image.get("height")
-  faults = []
-  if box := _check_box(entry, width, height):
-    faults.append((box, ""))
-  labeled = points[:, 2] > 0
-  if not labeled.any():
-    faults.append((NO_KEYPOINT, ""))
-  if width and height:
-    x, y = points[labeled, 0], points[labeled, 1]
-    outside = (x < 0) | (y < 0) | (x > width) | (y > height)
-    if outside.any():
-      name = skeleton.keypoints[np.flatnonzero(labeled)[outside][0]]
-      faults.append((OUTSIDE, f"{outside.sum()}, first {name}"))
-  return faults
-
-
-def _check_box(
-  entry: Mapping[str, Any], width: int | None, height: int | None
-) -> Kind | None:
-  x, y, w, h = entry["bbox"]
-  if entry.get("area", 1) <= 0 or w <= 0 or h <= 0:
-    return NO_AREA
   if not width or not height:
-    return None
-  if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-    return BOX_GONE
+    return []
+  faults = []
+  x, y, w, h = entry["bbox"]
   # Rounded boxes may reach a pixel too far.
   if min(x, y) < -1 or x + w > width + 1 or y + h > height + 1:
-    return BOX_OUTSIDE
-  return None
+    faults.append((BOX_OUTSIDE, ""))
+  labeled = points[:, 2] > 0
+  x, y = points[labeled, 0], points[labeled, 1]
+  outside = (x < 0) | (y < 0) | (x > width) | (y > height)
+  if outside.any():
+    name = skeleton.keypoints[np.flatnonzero(labeled)[outside][0]]
+    faults.append((OUTSIDE, f"{outside.sum()}, first {name}"))
+  return faults
 
 
 def _check_sides(
