@@ -190,6 +190,26 @@ def test_no_request_leaves_the_page(written):
   assert all(len(one) > 500 for one in pictures)
 
 
+def test_figures_by_category(tmp_path):
+  case = Case()
+  case.annotations["categories"].append({"id": 7, "name": "child <b>"})
+  entries = case.annotations["annotations"]
+  for entry in entries[::2]:
+    entry["category_id"] = 7
+  case.data.boxes.category_id[::2] = 7
+  case.run(tmp_path)
+  made = read(tmp_path / "eval" / "70" / "gt" / "metrics.json")
+  rows = {row["name"]: row for row in made["categories"]}
+  assert rows["person"]["people"] == 4
+  assert rows["child <b>"]["people"] == 5
+  # COCO's AP is the mean over categories.
+  mean = np.mean([row["AP"] for row in rows.values()])
+  assert made["figures"]["AP"] == pytest.approx(mean)
+  assert rows["person"]["AP"] != rows["child <b>"]["AP"]
+  (page,) = tmp_path.rglob("report.html")
+  assert "child &lt;b&gt;</td><td>5</td>" in page.read_text()
+
+
 def test_mpii_is_measured_by_pckh(tmp_path):
   case = Case(skeletons.MPII_16, noise=6)
   number = len(case.image_id)

@@ -34,6 +34,7 @@ class Record:
     people: how many were labeled and found.
     calibration: of the keypoint scores.
     made: the facts of provenance.py by name.
+    categories: the metrics of each category; empty where there is one alone.
     pictures: captions of the best and the worst predictions.
   """
 
@@ -46,6 +47,7 @@ class Record:
   people: dict[str, int]
   calibration: dict[str, Any]
   made: dict[str, Any]
+  categories: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   pictures: dict[str, list[dict[str, Any]]] = dataclasses.field(
     default_factory=dict
   )

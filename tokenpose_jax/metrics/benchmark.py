@@ -124,7 +124,7 @@ class Benchmark(Protocol):
 
     Returns:
       intervals (by metric), keypoints, errors, people and calibration
-      (error_kinds.py).
+      (error_kinds.py); categories, where there are several.
     """
 
   def judge(

@@ -125,6 +125,18 @@ class Matched:
       if matched
     ]
 
+  def by_category(self) -> dict[int, dict[str, float]]:
+    """The figures of each category that has people to measure by, by its id."""
+    tables = self.evaluation.eval
+    assert tables is not None  # match() has filled it.
+    figures = {}
+    for place, category in enumerate(self.evaluation.params.cat_ids):
+      of = slice(place, place + 1)
+      one = summarize(tables["precision"][:, :, of], tables["recall"][:, of])
+      if one["AP"] >= 0:
+        figures[category] = one
+    return figures
+
 
 def match(
   annotations: str | os.PathLike | Mapping[str, Any] | Plain,

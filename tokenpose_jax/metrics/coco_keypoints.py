@@ -1,5 +1,6 @@
 """The COCO keypoint benchmark: rescoring, OKS-NMS, AP and AR."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -94,14 +95,17 @@ class CocoKeypoints:
   def details(
     self, measured: Measured, predictions: Predictions, replicates: int
   ) -> dict[str, Any]:
-    """Errors by kind, calibration and bootstrap intervals."""
+    """Errors by kind, calibration, intervals, figures by category."""
     del predictions  # What counts is who was matched with whom.
     matched = measured.evidence
     errors = error_kinds.coco_errors(matched, self.skeleton)
     intervals = (
       bootstrap.coco_intervals(matched, replicates) if replicates else {}
     )
-    return error_kinds.details(errors, intervals, replicates)
+    return {
+      **error_kinds.details(errors, intervals, replicates),
+      "categories": self._categories(matched),
+    }
 
   def judge(
     self,
@@ -141,6 +145,22 @@ class CocoKeypoints:
     sigmas = self.skeleton.sigmas
     assert sigmas is not None  # __post_init__ saw to it.
     return sigmas
+
+  def _categories(self, matched: coco.Matched) -> list[dict[str, Any]]:
+    """A row for each category; none where there is only one."""
+    figures = matched.by_category()
+    if len(figures) < 2:
+      return []
+    names = {c["id"]: c.get("name") for c in self.annotations["categories"]}
+    people = collections.Counter(
+      entry["category_id"]
+      for entry in matched.dataset["annotations"]
+      if entry["num_keypoints"] and not entry["iscrowd"]
+    )
+    return [
+      {"name": str(names[one] or one), "people": people[one], **values}
+      for one, values in figures.items()
+    ]
 
   def _with_own_ids(self, results: list[dict]) -> list[dict]:
     """The results with the ids of the annotation file."""
