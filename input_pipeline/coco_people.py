@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import geometry
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.metrics.coco_plain import labeled
+from tokenpose_jax.metrics.coco_plain import key, labeled
 
 # Why a person is left out.
 CROWD = "crowd"
@@ -51,13 +51,13 @@ def annotated_people(
       keypoints.append(np.asarray(entry["keypoints"], float).reshape(-1, 3))
       rows.append(row)
       categories.append(entry["category_id"])
-  census = _census(annotations.content, len(rows), left_out)
+  counted = census(annotations.content, len(rows), left_out)
   if not rows:
     raise InputError(
       f"{annotations.path}: no person with a labeled keypoint and a box"
-      f" ({census})"
+      f" ({counted})"
     )
-  logging.info("%s: %s", annotations.path, census)
+  logging.info("%s: %s", annotations.path, counted)
   points = np.stack(keypoints)
   return people_of(
     annotations,
@@ -149,13 +149,29 @@ def people_of(
   )
 
 
-def _census(
+def census(
   content: Mapping[str, Any], used: int, left_out: Mapping[str, int]
 ) -> str:
-  """ "538 images, 1201 people: 1003 used; left out 198: crowd 5, ..."."""
+  """ "538 images, 1201 people (person): 1003 used, 198 left out: crowd 5, ...".
+
+  Args:
+    content: plain annotations.
+    used: people for a training.
+    left_out: how many are not, by reason.
+  """
+  counts = Counter(key(e["category_id"]) for e in content["annotations"])
+  names = {
+    c["id"]: c.get("name", c["id"]) for c in content.get("categories", ())
+  }
+  categories = ", ".join(
+    f"{names.get(one, one)} {n}"
+    if len(counts) > 1
+    else f"{names.get(one, one)}"
+    for one, n in counts.most_common()
+  )
   line = (
-    f"{len(content['images'])} images, {len(content['annotations'])} people:"
-    f" {used} used"
+    f"{len(content['images'])} images, {len(content['annotations'])} people"
+    f" ({categories}): {used} used"
   )
   if not left_out:
     return line

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.metrics.coco_plain import key, whole
+from tokenpose_jax.metrics.coco_plain import key
 from tokenpose_jax.skeletons import Skeleton
 
-LARGEST_SIDE = 2**31  # of an image, pixels
 LARGEST_CATEGORY = 2**53  # an integer that every reader of JSON keeps
 MANY = 3  # boxes, before their form is judged by what they look like
 
@@ -208,7 +207,7 @@ def odd_boxes(
 
   Args:
     entries: with `bbox` and `image_id`.
-    images: with `id`, `width` and `height`.
+    images: with `id`; those without `width` and `height` play no part.
   """
   sizes = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
   rows = []
@@ -277,7 +276,7 @@ def check_outline(content: Any, path: str) -> None:
       " needed, not instances or captions"
     )
   for image in content["images"]:
-    for field in ("id", "file_name", "width", "height"):
+    for field in ("id", "file_name"):
       if field not in image:
         raise InputError(
           f"{path}: the image {image.get('id')} has no {field!r}"
@@ -291,11 +290,6 @@ def check_outline(content: Any, path: str) -> None:
       raise InputError(
         f"{path}: the image {image['id']} has the file name"
         f" {image['file_name']!r:.40}, expected text"
-      )
-    size = (image["width"], image["height"])
-    if not all(0 < (whole(v) or 0) <= LARGEST_SIDE for v in size):
-      raise InputError(
-        f"{path}: the image {image['id']} has width and height {size!r:.80}"
       )
 
 

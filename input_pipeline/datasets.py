@@ -145,6 +145,28 @@ def skeleton_of(data: ConfigDict, split: str) -> Skeleton:
   return dataset.skeleton_of(data.dir, split, data.category)
 
 
+def describe(skeleton: Skeleton, source: str, sigmas: bool) -> str:
+  """What a start and the doctor say of a skeleton.
+
+  Args:
+    skeleton: of the run.
+    source: `data.skeleton`; "": the annotations.
+    sigmas: whether its benchmark needs them.
+  """
+  pairs = ", ".join(
+    f"{skeleton.keypoints[a]} - {skeleton.keypoints[b]}"
+    for a, b in skeleton.flip_pairs
+  )
+  line = (
+    f"skeleton {skeleton.name}: {skeleton.num_keypoints} keypoints, from"
+    f" {source or FROM_ANNOTATIONS}; flip pairs: {pairs or 'none'}"
+  )
+  if not sigmas:
+    return line
+  own = skeleton.sigmas and " ".join(f"{s:g}" for s in skeleton.sigmas)
+  return f"{line}; sigmas: {own or f'none, {skeletons.DEFAULT_SIGMA} for all'}"
+
+
 def write_skeleton(skeleton: Skeleton, workdir: str) -> None:
   """Writes WORKDIR/skeleton.json, to be looked at, completed and reused.
 

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from input_pipeline import mpii_files
@@ -96,6 +97,12 @@ def annotated_people(
   entries = annotations.content["annotations"]
   if not entries:
     raise InputError(f"{annotations.path}: no person in this split")
+  logging.info(
+    "%s: %d images, %d people: all used",
+    annotations.path,
+    len(annotations.content["images"]),
+    len(entries),
+  )
   center = np.array([e["center"] for e in entries], np.float64)
   scale = np.array([e["scale"] for e in entries], np.float64)
   known = center[:, 0] != -1

@@ -69,6 +69,8 @@ def _start(
   """The resolved config, its skeleton and the mesh."""
   config_lib.check(config)
   skeleton = datasets.skeleton_of(config.data, split)
+  sigmas = datasets.get(config.data.name).USES_SIGMAS
+  logging.info(datasets.describe(skeleton, config.data.skeleton, sigmas))
   if not skeleton.flip_pairs and skeleton.num_keypoints > 1:
     logging.warning(
       "the skeleton %s has no flip pairs: mirrored images keep left and right"

@@ -181,8 +181,6 @@ REFUSED = {
     person(id=1),
     "annotation 1 comes 2 times: annotation ids",
   ),
-  "an image without a size": (without("images", "width"), "'width'"),
-  "an image of width 0": (image(width=0), "width and height .0, 60."),
   "an image without a name": (without("images", "file_name"), "'file_name'"),
   "a missing image": (lambda c: c.image().unlink(), r"lacks 1 of.*b\.jpg"),
   "no image folder": (

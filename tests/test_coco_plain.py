@@ -151,6 +151,11 @@ VARIANTS = {
   "box text": each("bbox", lambda box: [*map(str, box)]),
   "sizes float": sizes(float),
   "sizes text": sizes(str),
+  "sizes null": sizes(lambda size: None),
+  "no sizes": lambda content: [
+    [image.pop(field) for field in ("width", "height")]
+    for image in content["images"]
+  ],
 }
 
 

@@ -201,7 +201,7 @@ def test_people_of_one_keypoint_have_no_sides(patient):
   content, _ = coco.read_unchecked(
     str(patient.path), "train", skeletons.COCO_17, ""
   )
-  found = people.check(content, skeletons.COCO_17, "train")
+  found, _ = people.check(content, skeletons.COCO_17, "train")
   assert not has_errors(found)
 
 

@@ -45,7 +45,7 @@ def examine(
   splits: list[str],
   skeleton_name: str,
   category: str = "",
-) -> tuple[list[Finding], bytes | None, dict[str, tuple[int, int]]]:
+) -> tuple[list[Finding], bytes | None, list[str]]:
   """Examines a folder.
 
   Args:
@@ -56,8 +56,8 @@ def examine(
     category: `data.category`; "": all.
 
   Returns:
-    the findings; a contact sheet (PNG); numbers of images and annotations by
-    split.
+    the findings; a contact sheet (PNG); lines on what is there, those of a
+    training's start.
 
   Raises:
     InputError: the folder cannot be used.
@@ -73,27 +73,29 @@ def examine(
       else dataset.skeleton_of(folder, splits[0], category)
     )
   except InputError as error:
-    return [Finding(SKELETON, "", str(error))], None, {}
+    return [Finding(SKELETON, "", str(error))], None, []
   findings = people.check_names(skeleton)
   if skeleton.sigmas is None and dataset.USES_SIGMAS:
     findings.append(Finding(NO_SIGMAS, "", skeleton.name))
-  counts, by_split, folder_of = {}, {}, {}
+  facts = [datasets.describe(skeleton, skeleton_name, dataset.USES_SIGMAS)]
+  by_split, folder_of = {}, {}
   for split in splits:
     try:
       content, notes = dataset.read_unchecked(folder, split, skeleton, category)
     except InputError as error:
       findings.append(Finding(FILE, split, str(error)))
       continue
-    counts[split] = len(content["images"]), len(content["annotations"])
     images = dataset.image_folder(folder, split)
     folder_of[split] = images
     findings += [Finding(people.ASSUMED, split, note) for note in notes]
-    findings += people.check(content, skeleton, split)
+    faults, census = people.check(content, skeleton, split)
+    findings += faults
+    facts.append(f"{split}: {census}")
     faults, by_split[split] = pictures.check(images, content["images"], split)
     findings += faults
   findings += pictures.check_shared(by_split)
   sheet = pictures.contact_sheet(findings, folder_of, skeleton)
-  return findings, sheet, counts
+  return findings, sheet, facts
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,15 +123,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-  findings, sheet, counts = examine(
+  findings, sheet, facts = examine(
     options.folder,
     options.name,
     options.splits or [],
     options.skeleton,
     options.category,
   )
-  for split, (images, entries) in counts.items():
-    print(f"{split}: {images} images, {entries} annotations")
+  print("\n".join(facts))
   print(table(findings) if findings else "no problems found")
   if sheet:
     with tf.io.gfile.GFile(options.out, "wb") as file:

@@ -12,6 +12,7 @@ from input_pipeline.coco_people import (
   NO_LABEL,
   NO_SIZE,
   NOT_IN_IMAGE,
+  census,
   left_out_because,
 )
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
@@ -77,13 +78,16 @@ def broken(rule: coco_rules.Rule) -> Kind:
 
 def check(
   content: Mapping[str, Any], skeleton: Skeleton, split: str
-) -> list[Finding]:
-  """All faults of an annotation file.
+) -> tuple[list[Finding], str]:
+  """All faults of an annotation file, and who counts.
 
   Args:
     content: COCO's dict, made plain.
     skeleton: that its keypoints should have.
     split: its name.
+
+  Returns:
+    the findings, and the line that a training says at its start.
   """
   images = {image["id"]: image for image in content["images"]}
 
@@ -106,31 +110,29 @@ def check(
       unusable.add(id(entry))
     findings.append(Finding(kind, split, place, violation.detail, name, entry))
   usable = []
+  reasons: Counter[str] = Counter()
   for entry in content["annotations"]:
-    if id(entry) in unusable or entry["iscrowd"]:
+    if id(entry) in unusable:
+      reasons["broken"] += 1
       continue
     place, name = place_of(entry)
     points = np.asarray(entry["keypoints"], np.float64).reshape(-1, 3)
     image = images[entry["image_id"]]
-    left_out = LEFT_OUT.get(left_out_because(entry, image))
-    # Nothing else matters of somebody who plays no part.
-    faults = (
-      [(left_out, "")]
-      if left_out
-      else _check_person(entry, points, image, skeleton)
-    )
+    if reason := left_out_because(entry, image):
+      # Nothing else matters of somebody who plays no part.
+      reasons[reason] += 1
+      faults = [(LEFT_OUT[reason], "")] if reason in LEFT_OUT else []
+    else:
+      usable.append((points, name, entry))
+      faults = _check_person(entry, points, image, skeleton)
     for kind, detail in faults:
       # People without keypoints are common, and nothing to look at.
       drawn = None if kind is NO_KEYPOINT else name
       findings.append(Finding(kind, split, place, detail, drawn, entry))
-    if name and not left_out:
-      usable.append((points, name, entry))
+  counted = census(content, len(usable), reasons)
   if not usable:
-    reasons = Counter(f.kind.title for f in findings)
-    said = ", ".join(f"{title}: {n}" for title, n in reasons.items())
-    place = f"{len(content['annotations'])} annotations"
-    findings.append(Finding(NOBODY, split, place, said))
-  return findings + _check_sides(usable, skeleton, split)
+    findings.append(Finding(NOBODY, split, counted))
+  return findings + _check_sides(usable, skeleton, split), counted
 
 
 def _check_person(
@@ -158,7 +160,7 @@ def _check_person(
 
 
 def _check_sides(
-  people: list[tuple[np.ndarray, str, Mapping[str, Any]]],
+  people: list[tuple[np.ndarray, str | None, Mapping[str, Any]]],
   skeleton: Skeleton,
   split: str,
 ) -> list[Finding]:

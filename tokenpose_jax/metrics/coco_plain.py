@@ -19,6 +19,7 @@ AREA_OF_BOX = 0.53
 # Of an image or a category: its id in the file, if another than `id`.
 ORIGINAL_ID = "original_id"
 LARGEST_ID = 2**53  # integers that every reader of JSON keeps
+_LARGEST_SIDE = 2**31  # of an image, pixels
 
 
 class Plain(NamedTuple):
@@ -27,7 +28,8 @@ class Plain(NamedTuple):
   Attributes:
     content: images, categories and annotations. Ids of images and categories
       are integers from 0; those of annotations, if they are listed, too.
-      `area`, `iscrowd`, `category_id` and `num_keypoints` are there.
+      `area`, `iscrowd`, `category_id` and `num_keypoints` are there, and
+      `width` and `height` both or neither.
     notes: what was assumed, a line each.
   """
 
@@ -49,8 +51,9 @@ def plain(content: Mapping[str, Any], num_keypoints: int) -> Plain:
   entries = [_person(e, *ids, num_keypoints) for e in content["annotations"]]
   _add_areas(entries, notes)
   _count_keypoints(entries, num_keypoints, notes)
+  _read_images(images, notes)
   fields = {
-    "images": [_with_names(image) for image in images],
+    "images": images,
     "categories": categories,
     "annotations": entries,
   }
@@ -150,16 +153,21 @@ def _categories(
   return listed
 
 
-def _with_names(image: dict[str, Any]) -> dict[str, Any]:
-  """An image, its name as text and its sizes as integers."""
-  name = image.get("file_name")
-  if isinstance(name, int) and not isinstance(name, bool):
-    image["file_name"] = str(name)
-  for field in ("width", "height"):
-    size = whole(image.get(field))
-    if size is not None:
-      image[field] = size
-  return image
+def _read_images(images: list[dict[str, Any]], notes: list[str]) -> None:
+  """Names as text; sizes as integers, or none where they cannot be."""
+  for image in images:
+    name = image.get("file_name")
+    if isinstance(name, int) and not isinstance(name, bool):
+      image["file_name"] = str(name)
+    height, width = (whole(image.pop(f, None)) for f in ("height", "width"))
+    if all(0 < (side or 0) <= _LARGEST_SIDE for side in (height, width)):
+      image |= {"height": height, "width": width}
+  lacking = sum("width" not in image for image in images)
+  if lacking:
+    notes.append(
+      f"{lacking} of {len(images)} images have no width and height: those of"
+      " the files are taken"
+    )
 
 
 def _person(
