@@ -8,6 +8,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Float, Int
 
+from input_pipeline import box_forms
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import geometry
 from tokenpose_jax.errors import InputError
@@ -59,6 +60,12 @@ def annotated_people(
     )
   logging.info("%s: %s", annotations.path, counted)
   points = np.stack(keypoints)
+  sizes = [(i.get("width", np.nan), i.get("height", np.nan)) for i in images]
+  # Again: the sizes may be those of the files, unknown as the rules were read.
+  if found := box_forms.odd(
+    np.array(boxes, np.float64), np.array(sizes, np.float64)[rows], points
+  ):
+    raise InputError(f"{annotations.path}: the file: {found}")
   return people_of(
     annotations,
     image=np.array(rows, np.int32),

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from input_pipeline import box_forms
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics.coco_plain import key
 from tokenpose_jax.skeletons import Skeleton
 
 LARGEST_CATEGORY = 2**53  # an integer that every reader of JSON keeps
-MANY = 3  # boxes, before their form is judged by what they look like
 
 
 class Rule(NamedTuple):
@@ -186,49 +186,21 @@ def violations(
         yield Violation(
           rule, f"the {kind} {name}", f"comes {count} times: {rule.title}"
         )
-  if odd := odd_boxes(people, images):
-    yield Violation(ODD_BOXES, "the file:", odd)
-  ids = {image["id"] for image in images}
-  for entry in people:
-    person = _Person(
+  parsed = [
+    _Person(
       entry, _numbers(entry.get("keypoints", ())), _numbers(entry.get("bbox"))
     )
+    for entry in people
+  ]
+  if odd := _odd_boxes(parsed, images, skeleton.num_keypoints):
+    yield Violation(ODD_BOXES, "the file:", odd)
+  ids = {image["id"] for image in images}
+  for person in parsed:
     for rule, check_person in PERSON_RULES:
       if detail := check_person(person, ids, skeleton):
         yield Violation(
-          rule, f"the annotation {entry.get('id')}", detail, entry
+          rule, f"the annotation {person.entry.get('id')}", detail, person.entry
         )
-
-
-def odd_boxes(
-  entries: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]
-) -> str:
-  """What a file's boxes are if not x, y, w, h in pixels; "" if they are.
-
-  Args:
-    entries: with `bbox` and `image_id`.
-    images: with `id`; those without `width` and `height` play no part.
-  """
-  sizes = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
-  rows = []
-  for entry in entries:
-    size = sizes.get(key(entry.get("image_id")))
-    box = _numbers(entry.get("bbox"))
-    if size and box is not None and len(box) == 4 and (box[2:] > 0).all():
-      rows.append([*box, *size])
-  if len(rows) < MANY:
-    return ""
-  x, y, a, b, width, height = np.array(rows).T
-  if max(x.max(), y.max(), a.max(), b.max()) <= 1.5:
-    return "all boxes are below 1.5 pixels: shares of the image? give pixels"
-  leaves = (x + a > width + 2) | (y + b > height + 2)
-  corners = (a > x) & (b > y) & (a <= width + 2) & (b <= height + 2)
-  if leaves.mean() > 0.5 and corners.mean() >= 0.95:
-    return (
-      f"{leaves.mean():.0%} of the boxes leave their image as x, y, w, h, and"
-      f" {corners.mean():.0%} fit as two corners: give x, y, w, h"
-    )
-  return ""
 
 
 def check_people(
@@ -291,6 +263,28 @@ def check_outline(content: Any, path: str) -> None:
         f"{path}: the image {image['id']} has the file name"
         f" {image['file_name']!r:.40}, expected text"
       )
+
+
+def _odd_boxes(
+  people: Sequence[_Person], images: Sequence[Mapping[str, Any]], k: int
+) -> str:
+  """`box_forms.odd` of those whose numbers can be judged."""
+  known = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
+  boxes, sizes, points = [], [], []
+  for person in people:
+    box, keypoints = person.box, person.keypoints
+    if box is None or keypoints is None:
+      continue
+    if len(box) == 4 and len(keypoints) == 3 * k:
+      boxes.append(box)
+      points.append(keypoints.reshape(-1, 3))
+      image = key(person.entry.get("image_id"))
+      sizes.append(known.get(image, (np.nan, np.nan)))
+  if not boxes:
+    return ""
+  return box_forms.odd(
+    np.array(boxes), np.array(sizes, np.float64), np.array(points)
+  )
 
 
 def _numbers(values: Any) -> Float[np.ndarray, " n"] | None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from input_pipeline import box_forms
 from input_pipeline.coco_people import people_of
-from input_pipeline.coco_rules import odd_boxes
 from input_pipeline.files import read_bytes, require_file
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import json_files
@@ -139,7 +139,13 @@ def _detections(path: str, annotations: Annotations) -> list[dict[str, Any]]:
       len(boxes) - len(kept),
       len(boxes),
     )
-  if odd := odd_boxes(kept, images):
+  known = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
+  sizes = [known.get(box["image_id"], (np.nan, np.nan)) for box in kept]
+  if kept and (
+    odd := box_forms.odd(
+      np.array([box["bbox"] for box in kept]), np.array(sizes, np.float64)
+    )
+  ):
     raise InputError(f"{path}: {odd}")
   return kept
 
