@@ -204,5 +204,13 @@ def _outline(raw: bytes, path: str) -> dict[str, Any]:
 def _plain(raw: bytes, path: str, skeleton: Skeleton, category: str) -> Plain:
   """The people of a category, made plain."""
   content, note = coco_categories.choose(_outline(raw, path), category, path)
-  made = plain(content, skeleton.num_keypoints)
-  return made._replace(notes=(note, *made.notes)) if note else made
+  content, notes = plain(content, skeleton.num_keypoints)
+  images = content["images"]
+  lacking = sum("width" not in image for image in images)
+  sizes = (
+    f"{lacking} of {len(images)} images have no width and height: those of the"
+    " files are taken"
+    if lacking
+    else ""
+  )
+  return Plain(content, tuple(filter(None, (note, *notes, sizes))))

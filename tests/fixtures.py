@@ -1,5 +1,6 @@
 """Where the tests find reference fixtures, and the rules that make weights."""
 
+import collections
 import functools
 import json
 import os
@@ -230,6 +231,38 @@ def check_refused(call, *parts):
   assert "\n" not in message
   for part in parts:
     assert str(part) in message
+
+
+# What other people's files may hold in the place of anything.
+ODD = (
+  *(None, "x", [], [1], {}, {"a": 1}, True, float("nan"), float("inf")),
+  *(-1, 10**400, 1e308, 0),
+)
+
+
+def fuzz(content, entry, check) -> collections.Counter[str]:
+  """`check(content)` for every odd value of every field of an entry of it.
+
+  Returns:
+    how many were "right" (`check` returned) or "refused" (InputError, one
+    line); nothing else is expected.
+  """
+  count = collections.Counter()
+  for field, kept in list(entry.items()):
+    for value in (*ODD, "missing"):
+      if value == "missing":
+        del entry[field]
+      else:
+        entry[field] = value
+      try:
+        check(content)
+        count["right"] += 1
+      except InputError as error:
+        lines = str(error).count("\n") + 1
+        count["refused" if lines == 1 else f"refused in {lines} lines"] += 1
+      entry[field] = kept
+  assert {*count} <= {"right", "refused"}
+  return count
 
 
 def data_of(folder, category="") -> ConfigDict:

@@ -255,6 +255,13 @@ def test_bad_detector_file(folder, content, parts):
   )
 
 
+def test_any_value_of_any_field_of_a_detector_file(folder):
+  boxes = [dict(BOX), dict(BOX), dict(BOX)]
+  count = fixtures.fuzz(boxes, boxes[-1], lambda b: detected(folder, b))
+  assert count["right"] >= 10
+  assert count["refused"] >= 20
+
+
 def test_missing_detector_file(folder):
   read = coco_lib.read(fixtures.data_of(folder), "train", COCO)
   for path in (folder / "no.json", folder):

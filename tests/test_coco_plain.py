@@ -9,7 +9,6 @@ import pytest
 from configs import default
 from input_pipeline import coco
 from tests import fixtures
-from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics import coco as coco_metrics
 from tokenpose_jax.metrics import coco_plain
 from tokenpose_jax.metrics.benchmark import Boxes, Predictions
@@ -307,35 +306,20 @@ def test_refused(folder, kind):
   fixtures.check_refused(lambda: opened(folder, change), part)
 
 
-ODD = (
-  *(None, "x", [], [1], {}, {"a": 1}, True, float("nan"), float("inf")),
-  *(-1, 10**400, 1e308, 0),
-)
-
-
 @pytest.mark.parametrize("section", ["images", "annotations", "categories"])
 def test_any_value_of_any_field(folder, section):
   """The right result or one line, whatever a field holds."""
   _, content = folder
-  fine = refused = 0
-  for field in list(content[section][-1]):
-    for value in (*ODD, "missing"):
-      changed = copy.deepcopy(content)
-      if value == "missing":
-        del changed[section][-1][field]
-      else:
-        changed[section][-1][field] = value
-      try:
-        annotations, _ = opened((folder[0], changed), lambda content: None)
-        people = coco.annotated_people(annotations, (32, 24), 1.25)
-        assert measure(annotations, people).metrics["AP"] == pytest.approx(1)
-        fine += 1
-      except InputError as error:
-        refused += 1
-        lines = str(error).count("\n") + 1
-        assert lines == 1
-  assert fine
-  assert fine + refused == len(content[section][-1]) * (len(ODD) + 1)
+
+  def perfect(changed):
+    annotations, _ = opened((folder[0], changed), lambda content: None)
+    people = coco.annotated_people(annotations, (32, 24), 1.25)
+    figures = measure(annotations, people).metrics
+    assert figures["AP"] == pytest.approx(1)
+
+  count = fixtures.fuzz(content, content[section][-1], perfect)
+  assert count["right"]
+  assert sum(count.values()) >= 14 * len(content[section][-1])
 
 
 def test_ids():

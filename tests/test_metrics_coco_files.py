@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tests import coco_sets
+from tests import coco_sets, fixtures
 from tokenpose_jax import skeletons
 from tokenpose_jax.metrics import coco, coco_files
 
@@ -259,3 +259,19 @@ def test_an_area_that_is_missing_is_taken_from_the_box(change, caplog):
   _, _, w, h = truth["annotations"][2]["bbox"]
   assert dataset["annotations"][2]["area"] == pytest.approx(0.53 * w * h)
   assert "1 of" in caplog.text
+
+
+@pytest.mark.parametrize("section", ["images", "annotations", "results"])
+def test_any_value_of_any_field(section):
+  """The figures of the sound file, nearly, or one line."""
+  truth, results = coco_sets.random_set(9)
+  sound = coco.evaluate(truth, results)
+  both = {**truth, "results": results}
+
+  def near(changed):
+    figures = coco.evaluate(truth, changed["results"])
+    assert figures["AP"] == pytest.approx(sound["AP"], abs=0.15)
+
+  count = fixtures.fuzz(both, both[section][-1], near)
+  assert sum(count.values()) == 14 * len(both[section][-1])
+  assert count["refused"]

@@ -287,7 +287,7 @@ def _column(
     values = np.array([entry[field] for entry in entries], np.float64)
     if values.shape == (len(entries), *shape) and np.isfinite(values).all():
       return values.tolist()
-  except (KeyError, TypeError, ValueError):
+  except (KeyError, OverflowError, TypeError, ValueError):
     pass  # Entry by entry it shows which one it is.
   for index, entry in enumerate(entries):
     where = f"{_where(name, index, entry)}: {field}"
@@ -295,7 +295,7 @@ def _column(
       value = np.array(entry[field], np.float64)
     except KeyError:
       raise InputError(f"{where} is missing, but others have it") from None
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
       raise InputError(
         f"{where} is not a number or a list of numbers"
       ) from None

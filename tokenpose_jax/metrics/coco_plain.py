@@ -51,7 +51,7 @@ def plain(content: Mapping[str, Any], num_keypoints: int) -> Plain:
   entries = [_person(e, *ids, num_keypoints) for e in content["annotations"]]
   _add_areas(entries, notes)
   _count_keypoints(entries, num_keypoints, notes)
-  _read_images(images, notes)
+  _read_images(images)
   fields = {
     "images": images,
     "categories": categories,
@@ -153,7 +153,7 @@ def _categories(
   return listed
 
 
-def _read_images(images: list[dict[str, Any]], notes: list[str]) -> None:
+def _read_images(images: list[dict[str, Any]]) -> None:
   """Names as text; sizes as integers, or none where they cannot be."""
   for image in images:
     name = image.get("file_name")
@@ -162,12 +162,6 @@ def _read_images(images: list[dict[str, Any]], notes: list[str]) -> None:
     height, width = (whole(image.pop(f, None)) for f in ("height", "width"))
     if all(0 < (side or 0) <= _LARGEST_SIDE for side in (height, width)):
       image |= {"height": height, "width": width}
-  lacking = sum("width" not in image for image in images)
-  if lacking:
-    notes.append(
-      f"{lacking} of {len(images)} images have no width and height: those of"
-      " the files are taken"
-    )
 
 
 def _person(
