@@ -152,7 +152,9 @@ def _truth(truth: Any, num_keypoints: int) -> _Truth:
     _check_structure(truth)
   entries = truth["annotations"]
   people = _quick_columns(entries, shapes)
-  own_ids = made or (people is not None and _as_coco_writes(truth, people))
+  own_ids = made or (
+    people is not None and _as_coco_writes(truth, people, num_keypoints)
+  )
   if not own_ids:
     _check_entries(entries, "annotations")
     truth, notes = coco_plain.plain(truth, num_keypoints)
@@ -177,7 +179,9 @@ def _truth(truth: Any, num_keypoints: int) -> _Truth:
   return _Truth(people, images, categories)
 
 
-def _as_coco_writes(truth: Mapping[str, Any], people: Columns) -> bool:
+def _as_coco_writes(
+  truth: Mapping[str, Any], people: Columns, num_keypoints: int
+) -> bool:
   """Are all ids plain integers, and listed, and people counted and flagged?"""
   try:
     ids = [
@@ -194,6 +198,7 @@ def _as_coco_writes(truth: Mapping[str, Any], people: Columns) -> bool:
   return (
     {*map(type, every)} <= {int}
     and all(0 <= one <= coco_plain.LARGEST_ID for one in (*ids[0], *ids[1]))
+    and all(0 <= count <= num_keypoints for count in flags["num_keypoints"])
     and {*map(type, people["image_id"])} <= {int}
     and {*people["category_id"]} <= ids[1]
     and labeled
