@@ -10,11 +10,20 @@ def read_bytes(path: str) -> bytes:
   """The whole content of an annotation file.
 
   Raises:
-    InputError: it is larger than JSON may be.
+    InputError: it cannot be read, or is larger than JSON may be.
   """
-  json_files.check_size(tf.io.gfile.stat(path).length, path)
-  with tf.io.gfile.GFile(path, "rb") as file:
-    return file.read()
+  try:
+    json_files.check_size(tf.io.gfile.stat(path).length, path)
+    with tf.io.gfile.GFile(path, "rb") as file:
+      return file.read()
+  except (OSError, tf.errors.OpError) as error:
+    raise InputError(f"cannot read {path}: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+  """An error of a file system in a few words, on one line."""
+  words = getattr(error, "message", None) or getattr(error, "strerror", None)
+  return " ".join(str(words or error).split())[:200] or type(error).__name__
 
 
 def require_file(path: str, field: str) -> None:

@@ -1,5 +1,8 @@
 """A run: the data of a config, a mesh, and training or evaluation on them."""
 
+import contextlib
+import os
+
 import jax
 import numpy as np
 import tensorflow as tf
@@ -9,12 +12,13 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from input_pipeline import batches, datasets
+from input_pipeline import batches, datasets, files
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import evaluate as evaluate_lib
 from tokenpose_jax import sharding
 from tokenpose_jax import train as train_lib
 from tokenpose_jax.data import EvalData
+from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
 
 
@@ -28,22 +32,22 @@ def train(config: ConfigDict, workdir: str) -> None:
   Raises:
     InputError: a field, a file or a checkpoint cannot be used.
   """
+  _require_writable(workdir)
   config, skeleton, mesh = _start(config, workdir, config.data.train_split)
   slots = _slots(mesh, config, "train")
   with sharding.first_process_first("prepare training data"):
     train_data = batches.train_data(config, skeleton, slots)
   eval_data = _eval_data(config, skeleton, mesh)
-  writer = _writer(workdir)
-  train_lib.train_and_evaluate(
-    config,
-    skeleton,
-    workdir,
-    mesh=mesh,
-    train_data=train_data,
-    eval_data=eval_data,
-    writer=writer,
-  )
-  writer.close()
+  with contextlib.closing(_writer(workdir)) as writer:
+    train_lib.train_and_evaluate(
+      config,
+      skeleton,
+      workdir,
+      mesh=mesh,
+      train_data=train_data,
+      eval_data=eval_data,
+      writer=writer,
+    )
 
 
 def evaluate(config: ConfigDict, workdir: str) -> None:
@@ -56,6 +60,8 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   Raises:
     InputError: a field, a file or a checkpoint cannot be used.
   """
+  if tf.io.gfile.exists(workdir):
+    _require_writable(workdir)
   config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
   eval_data = _eval_data(config, skeleton, mesh)
   evaluate_lib.evaluate_checkpoint(
@@ -85,6 +91,21 @@ def _start(
   tf.config.set_visible_devices([], "GPU")
   sharding.initialize()
   return resolved, skeleton, sharding.create_mesh()
+
+
+def _require_writable(workdir: str) -> None:
+  """Raises InputError where nothing can be written: now, not after an hour."""
+  probe = os.path.join(workdir, f".writable.{os.getpid()}")
+  try:
+    tf.io.gfile.makedirs(workdir)
+    with tf.io.gfile.GFile(probe, "w") as file:
+      file.write("")
+    tf.io.gfile.remove(probe)
+  except (OSError, tf.errors.OpError) as error:
+    raise InputError(
+      f"--workdir: cannot write to {workdir}: {files.reason(error)}; choose"
+      " another folder"
+    ) from None
 
 
 def _eval_data(config: ConfigDict, skeleton: Skeleton, mesh: Mesh) -> EvalData:

@@ -21,7 +21,9 @@ def make(tmp_path, settings=None, metrics=None):
   saved = checkpoint.Checkpoints(str(tmp_path), keep=2)
   for value in metrics or [None]:
     state = state.replace(step=state.step + 1)
-    saved.save(state, meta, value and {"AP": value}, "AP")
+    saved.save(state, meta)
+    if value:
+      saved.add_metrics(int(state.step), {"AP": value}, "AP")
   saved.close()
   return state, meta
 
@@ -56,7 +58,8 @@ def test_the_best_follows_the_metric_of_the_evaluation(tmp_path):
   for value in (50.0, 88.0, 70.0):  # MPII: the weighted mean PCKh
     state = state.replace(step=state.step + 1)
     metrics = {"Head": 99.0 - value, "Mean": value}
-    saved.save(state, meta, metrics, "Mean")
+    saved.save(state, meta)
+    saved.add_metrics(int(state.step), metrics, "Mean")
   saved.close()
   opened = checkpoint.Checkpoints(str(tmp_path))
   assert (opened.steps(), opened.choose("best")) == ([2, 3], 2)

@@ -8,8 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from tests import tiny
-from tokenpose_jax import InputError, sharding, skeletons, train
+from tests import eval_run, tiny
+from tokenpose_jax import (
+  InputError,
+  checkpoint,
+  evaluate,
+  sharding,
+  skeletons,
+  train,
+)
 from tokenpose_jax.data import TrainData
 from tokenpose_jax.train_state import TrainState
 
@@ -37,8 +44,8 @@ class Writer:
     pass
 
 
-def run(settings, workdir, first_bad=None, **fields):
-  """A run on noise batches, without evaluation."""
+def run(settings, workdir, first_bad=None, evaluation=None, **fields):
+  """A run on noise batches."""
 
   def batches(first):
     for step in range(first, 1000):
@@ -57,7 +64,7 @@ def run(settings, workdir, first_bad=None, **fields):
     str(workdir),
     mesh=sharding.create_mesh(jax.devices()[:1]),
     train_data=data,
-    eval_data=None,
+    eval_data=evaluation,
     writer=writer,
   )
   return state, writer
@@ -182,3 +189,89 @@ def test_resuming_on_other_data_is_possible_when_asked_for(tmp_path):
   settings = tiny.config(train__steps=4, checkpoint__accept_mismatch=True)
   state, _ = run(settings, tmp_path, people=81)
   assert int(state.step) == 4
+
+
+class Evaluation(eval_run.Case):
+  """Evaluations whose AP is known; some fail."""
+
+  def __init__(self, figures):
+    super().__init__()
+    self.figures, self.steps = dict(figures), []
+
+  def __call__(self, *arguments, step, **options):
+    self.steps.append(step)
+    found = self.figures[step]
+    if isinstance(found, BaseException):
+      raise found
+    return evaluate.Outcome({"AP": found}, None)
+
+
+# Every fifth step: 80 people are five batches.
+EVERY = dict(train__steps=15, train__eval_every_epochs=1)
+
+
+def trained(monkeypatch, tmp_path, figures, **fields):
+  """(evaluated steps, checkpoints) of a run."""
+  case = Evaluation(figures)
+  monkeypatch.setattr(evaluate, "evaluate", case)
+  settings = tiny.config(**{**EVERY, **fields})
+  try:
+    run(settings, tmp_path, evaluation=case.data)
+  finally:
+    saved = checkpoint.Checkpoints(str(tmp_path), read_only=True)
+  return case.steps, saved
+
+
+def test_the_best_is_that_of_the_evaluations(monkeypatch, tmp_path):
+  steps, saved = trained(monkeypatch, tmp_path, {5: 0.1, 10: 0.6, 15: 0.2})
+  assert steps == [5, 10, 15]
+  assert (saved.choose("best"), saved.steps()) == (10, [10, 15])
+
+
+@pytest.mark.parametrize(
+  "failure", [InputError("no head box"), OSError(28, "No space left")]
+)
+def test_a_failing_evaluation_costs_nothing(
+  monkeypatch, tmp_path, failure, caplog
+):
+  figures = {5: 0.3, 10: failure, 15: 0.2}
+  steps, saved = trained(monkeypatch, tmp_path, figures)
+  assert steps == [5, 10, 15]
+  assert (saved.choose("best"), saved.steps()) == (5, [5, 10, 15])
+  (line,) = [r for r in caplog.records if r.levelname == "ERROR"]
+  assert "evaluation of step 10 failed" in line.getMessage()
+  assert "the training goes on" in line.getMessage()
+  assert bool(line.exc_info) == (type(failure) is OSError)
+
+
+def test_the_last_evaluation_fails_after_its_step_is_saved(
+  monkeypatch, tmp_path
+):
+  figures = {5: 0.3, 10: 0.1, 15: InputError("no head box")}
+  with pytest.raises(InputError, match="no head box"):
+    trained(monkeypatch, tmp_path, figures)
+  saved = checkpoint.Checkpoints(str(tmp_path), read_only=True)
+  assert (saved.choose("best"), saved.choose("latest")) == (5, 15)
+  # Made up for by starting again.
+  steps, saved = trained(monkeypatch, tmp_path, {15: 0.7})
+  assert (steps, saved.choose("best")) == ([15], 15)
+
+
+def test_killed_while_it_was_evaluated(monkeypatch, tmp_path):
+  """The step is there, and evaluated when the run goes on."""
+  figures = {5: 0.3, 10: KeyboardInterrupt()}
+  with pytest.raises(KeyboardInterrupt):
+    trained(monkeypatch, tmp_path, figures)
+  steps, saved = trained(monkeypatch, tmp_path, {10: 0.9, 15: 0.2})
+  assert (steps, saved.choose("best")) == ([10, 15], 10)
+  # Once is enough.
+  steps, _ = trained(monkeypatch, tmp_path, {20: 0.1}, train__steps=20)
+  assert steps == [20]
+
+
+def test_killed_while_the_metrics_were_written(monkeypatch, tmp_path):
+  trained(monkeypatch, tmp_path, {5: 0.3, 10: 0.9}, train__steps=10)
+  file = tmp_path / checkpoint.FOLDER / "10" / "metrics" / "metrics"
+  file.rename(f"{file}.partial")
+  steps, saved = trained(monkeypatch, tmp_path, {10: 0.9, 15: 0.2})
+  assert (steps, saved.choose("best")) == ([10, 15], 10)

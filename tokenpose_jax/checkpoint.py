@@ -8,6 +8,7 @@ happened.
 """
 
 import dataclasses
+import json
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import network
+from tokenpose_jax import network, sharding
 from tokenpose_jax.config import Differences
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ModelConfig
@@ -72,26 +73,16 @@ class Checkpoints:
     """The steps saved, ascending."""
     return sorted(self._manager.all_steps())
 
-  def save(
-    self,
-    state: TrainState,
-    meta: Mapping[str, Any],
-    metrics: Mapping[str, float] | None = None,
-    headline: str = "",
-  ) -> None:
+  def save(self, state: TrainState, meta: Mapping[str, Any]) -> None:
     """Saves in the background.
 
     Args:
       state: its arrays may be donated once this returns.
       meta: JSON types (`describe`).
-      metrics: of an evaluation at this step.
-      headline: the one of them that decides which checkpoint is best.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    if metrics is not None:
-      metrics = {_HEADLINE: metrics[headline], **metrics}
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -100,9 +91,41 @@ class Checkpoints:
           {**meta, "checksums": _checksums(_plain(state))}
         ),
       ),
-      metrics=metrics,
       force=True,
     )
+
+  def add_metrics(
+    self, step: int, metrics: Mapping[str, float], headline: str
+  ) -> None:
+    """Adds an evaluation to a checkpoint that is saved, or being saved.
+
+    Orbax takes metrics only with the state. Saved first, a state does not
+    depend on its evaluation; so this writes the file that Orbax would.
+
+    Args:
+      step: of the checkpoint.
+      metrics: of the evaluation.
+      headline: the one of them that decides which checkpoint is best.
+    """
+    self._manager.wait_until_finished()
+    with sharding.first_process_first("metrics of a checkpoint"):
+      if jax.process_index() == 0:
+        file = self._metrics_file(step)
+        file.parent.mkdir(exist_ok=True)
+        # Whole or not there: a kill may come at any time.
+        partial = file.with_name(f"{file.name}.partial")
+        partial.write_text(
+          json.dumps({_HEADLINE: metrics[headline], **metrics})
+        )
+        partial.replace(file)
+      self._manager.reload()
+
+  def has_metrics(self, step: int) -> bool:
+    """Was the checkpoint evaluated?"""
+    return self._metrics_file(step).exists()
+
+  def _metrics_file(self, step: int) -> epath.Path:
+    return self.path / str(step) / "metrics" / "metrics"
 
   def choose(self, which: str) -> int:
     """Resolves `config.eval.checkpoint` to a step.

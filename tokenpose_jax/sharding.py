@@ -58,6 +58,13 @@ def first_process_first(name: str) -> Iterator[None]:
       multihost_utils.sync_global_devices(name)
 
 
+def all_agree(fine: bool) -> bool:
+  """Whether every process says so; all of them wait for each other."""
+  if jax.process_count() == 1:
+    return fine
+  return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
+
+
 def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   """All devices, or the given ones, on one axis, `data`."""
   count = jax.device_count() if devices is None else len(devices)

@@ -1,5 +1,6 @@
 """Training: the step, and the loop around it, read top to bottom."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -146,7 +147,8 @@ def train_and_evaluate(
     the state at the end.
 
   Raises:
-    InputError: the loss is not finite, or the checkpoint cannot be resumed.
+    InputError: the loss is not finite, the checkpoint cannot be resumed, or
+      the last evaluation failed.
   """
   # --- The schedule, in steps -------------------------------------------------
   batch_size = config.train.batch_size
@@ -186,57 +188,118 @@ def train_and_evaluate(
 
   # --- The loop ---------------------------------------------------------------
   step_fn = jit_train_step(config, optimizer, schedule, mesh)
+  evaluations = None
   if eval_data is not None:
-    run_evaluation = functools.partial(
+    evaluations = _Evaluations(
+      config, skeleton, workdir, mesh, eval_data, checkpoints, writer
+    )
+
+  def due(step: int) -> bool:
+    """Is it saved, whatever checkpoint.every_steps says, and evaluated?"""
+    regular = eval_data is not None and eval_every
+    return step == total or bool(regular and step % eval_every == 0)
+
+  progress = Progress(config, writer, skeleton, first, total)
+  with contextlib.closing(checkpoints):  # Waits for saves, whatever happens.
+    if first >= total:
+      logging.info("nothing to train: the checkpoint is at step %d", first)
+      if evaluations:
+        evaluations.run(state, first, last=True)
+    elif (
+      evaluations
+      and first
+      and due(first)
+      and not checkpoints.has_metrics(first)
+    ):
+      # Killed after the step was saved: the best is that of an unbroken run.
+      evaluations.run(state, first)
+    batches = train_data.batches(first) if first < total else iter(())
+    for step in range(first, total):
+      batch = next(batches)
+      placed = sharding.put_batch(mesh, batch)
+      with jax.transfer_guard("disallow"):
+        state, metrics = step_fn(state, placed)
+      done = step + 1
+      # The device works on this step while the host reads the one before.
+      progress.add(done, metrics, batch)
+      if due(done) or done % config.checkpoint.every_steps == 0:
+        progress.flush()  # Checks the loss: a bad state is never saved.
+        checkpoints.save(state, meta)
+      if evaluations and due(done):
+        with progress.paused():
+          evaluations.run(state, done, last=done == total)
+    progress.close()
+  return state
+
+
+class _Evaluations:
+  """The evaluations of a training, each after its step has been saved."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    skeleton: Skeleton,
+    workdir: str,
+    mesh: Mesh,
+    data: EvalData,
+    checkpoints: checkpoint.Checkpoints,
+    writer: Writer,
+  ):
+    self._evaluate = functools.partial(
       evaluate.evaluate,
       evaluate.create_eval_step(inference.Settings.of(config, skeleton), mesh),
-      data=eval_data,
+      data=data,
       mesh=mesh,
       config=config,
       skeleton=skeleton,
       workdir=workdir,
     )
-  progress = Progress(config, writer, skeleton, first, total)
-  batches = train_data.batches(first) if first < total else iter(())
-  for step in range(first, total):
-    batch = next(batches)
-    placed = sharding.put_batch(mesh, batch)
-    with jax.transfer_guard("disallow"):
-      state, metrics = step_fn(state, placed)
-    done = step + 1
-    # The device works on this step while the host reads the one before.
-    progress.add(done, metrics, batch)
-    last = done == total
-    evaluating = eval_data is not None and (
-      last or (eval_every and done % eval_every == 0)
+    self._headline = data.benchmark.headline
+    self._checkpoints = checkpoints
+    self._writer = writer
+
+  def run(self, state: TrainState, step: int, *, last: bool = False) -> None:
+    """Evaluates a saved state; a failure costs the training nothing.
+
+    Args:
+      state: that is saved.
+      step: of the state.
+      last: nothing follows: a failure is raised.
+    """
+    outcome, failure = None, None
+    try:
+      outcome = self._evaluate((state.params, state.model_state), step=step)
+    except Exception as error:  # Whatever it is, the training is worth more.
+      failure = error
+    if sharding.all_agree(failure is None) and outcome is not None:
+      try:
+        self._record(step, outcome)
+      except Exception as error:  # A full disk, say.
+        failure = error
+    elif failure is None:
+      failure = InputError("it failed in another process")
+    if failure is None:
+      return
+    if last:
+      raise failure
+    logging.error(
+      "the evaluation of step %d failed: %s. Its checkpoint is saved, and the"
+      " training goes on",
+      step,
+      " ".join(str(failure).split()) or type(failure).__name__,
+      # Bad input is a line; anything else is to be looked into.
+      exc_info=None if isinstance(failure, InputError) else failure,
     )
-    if last or evaluating or done % config.checkpoint.every_steps == 0:
-      progress.flush()  # Checks the loss: a bad state is never saved.
-      measured, headline = None, ""
-      if evaluating:
-        assert eval_data is not None
-        with progress.paused():
-          outcome = run_evaluation((state.params, state.model_state), step=done)
-        measured, headline = outcome.metrics, eval_data.benchmark.headline
-        _write_outcome(writer, done, outcome)
-      checkpoints.save(state, meta, measured, headline)
-  progress.close()
-  checkpoints.close()
-  if first >= total:
-    logging.info("nothing to train: the checkpoint is at step %d", first)
-    if eval_data is not None:
-      run_evaluation((state.params, state.model_state), step=first)
-  return state
 
-
-def _write_outcome(
-  writer: Writer, step: int, outcome: evaluate.Outcome
-) -> None:
-  """Summaries of an evaluation; metrics that are not defined are left out."""
-  defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
-  writer.write_scalars(step, {f"eval/{n}": v for n, v in defined.items()})
-  if outcome.sheet is not None:
-    writer.write_images(step, {"eval/people": outcome.sheet[None]})
+  def _record(self, step: int, outcome: evaluate.Outcome) -> None:
+    """Metrics of the checkpoint and summaries, of what is defined."""
+    self._checkpoints.add_metrics(step, outcome.metrics, self._headline)
+    defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
+    self._writer.write_scalars(
+      step, {f"eval/{n}": v for n, v in defined.items()}
+    )
+    if outcome.sheet is not None:
+      self._writer.write_images(step, {"eval/people": outcome.sheet[None]})
 
 
 def _resume(
