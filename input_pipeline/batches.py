@@ -131,7 +131,6 @@ def train_reader(
     return ImageCropReader(split.store, people.image)
   return open_person_crops(
     config.data.train_split,
-    split.annotations,
     split.store,
     people,
     config,

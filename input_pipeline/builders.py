@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
+from input_pipeline import files, image_files
 from input_pipeline.decode import image_size
 from tokenpose_jax.errors import InputError
 
@@ -47,20 +48,23 @@ class ImagesConfig(tfds.core.BuilderConfig):
 
   folder: str
   images: list[Mapping[str, Any]] = dataclasses.field(repr=False)
+  stats: image_files.Stats | None = dataclasses.field(repr=False)
+  root: str
+  split: str
 
 
 class FolderImages(tfds.core.GeneratorBasedBuilder):
   """The images of one split of a folder.
 
-  The config's name carries the annotation file's hash, so that a changed file
-  is prepared again, next to what was there.
+  The config's name carries the images' identity (`image_files`), so that
+  changed images are prepared again, next to what was there.
   """
 
   VERSION = tfds.core.Version("1.0.0")
 
   def __init__(
     self,
-    name: str,
+    split: str,
     folder: str,
     images: Sequence[Mapping[str, Any]],
     data_dir: str = "",
@@ -68,12 +72,22 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
     """Describes the images.
 
     Args:
-      name: of the split, with the hash of its annotations.
+      split: whose images they are.
       folder: of the image files.
       images: COCO's entries, with id and file_name.
       data_dir: where to prepare them; "": TFDS's own directory.
     """
-    config = ImagesConfig(name=name, folder=folder, images=list(images))
+    root = os.path.join(data_dir or tfds.core.constants.DATA_DIR, self.name)
+    names = [image["file_name"] for image in images]
+    stats = image_files.stats(folder, names)
+    config = ImagesConfig(
+      name=image_files.identity(root, split, names, stats),
+      folder=folder,
+      images=list(images),
+      stats=stats,
+      root=root,
+      split=split,
+    )
     super().__init__(config=config, data_dir=data_dir or None)
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -94,10 +108,18 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
     del dl_manager  # Nothing is downloaded.
     config = self.builder_config
-    _require_files(config.folder, [i["file_name"] for i in config.images])
+    names = [image["file_name"] for image in config.images]
+    image_files.require(config.folder, names)
     number = len(config.images)
+    if new := image_files.changes(config.root, config.split, config.stats):
+      logging.info("images of %s are prepared anew: %s", config.split, new)
     logging.info("copying %d images to %s", number, self.data_path)
     return {SPLIT: self._generate_examples()}
+
+  def download_and_prepare(self, **options: Any) -> None:
+    """Writes the records, and notes the files that they are of."""
+    super().download_and_prepare(**options)
+    image_files.note(str(self.data_path), self.builder_config.stats)
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
     config = self.builder_config
@@ -127,28 +149,27 @@ class MpiiHumanPose(FolderImages):
 
 
 def prepare(builder: RecordBuilder) -> None:
-  """Writes a builder's records, unless that has been done."""
+  """Writes a builder's records, unless that has been done.
+
+  Raises:
+    InputError: images are missing, or the records cannot be written.
+  """
   if builder.is_prepared():
     return
   if not sys.stderr.isatty():
     tfds.disable_progress_bar()
-  # TFDS prints to standard output what the builders log.
-  with contextlib.redirect_stdout(io.StringIO()):
-    builder.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
-
-
-def _require_files(folder: str, names: list[str]) -> None:
-  gfile = tf.io.gfile
-  if not gfile.isdir(folder):
-    raise InputError(
-      f"data.dir: the image folder {folder} does not exist (nor images/ above"
-      " it); put the images of that split there"
-    )
-  missing = [n for n in names if not gfile.exists(os.path.join(folder, n))]
-  if missing:
-    raise InputError(
-      f"{folder} lacks {len(missing)} of the {len(names)} images of its"
-      f" annotation file, first {missing[0]}"
-    )
+  try:
+    # TFDS prints to standard output what the builders log.
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+      )
+  except (OSError, tf.errors.OpError) as error:
+    # Another run may have written the same at the same moment.
+    if not builder.is_prepared():
+      raise InputError(
+        f"data.prepared_dir: cannot write {builder.data_path}:"
+        f" {files.reason(error)}; choose another folder with"
+        " --config.data.prepared_dir=DIR"
+      ) from None
+    builder.info.read_from_directory(builder.data_path)

@@ -7,11 +7,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from input_pipeline import coco, mpii
 from input_pipeline.builders import FolderImages
+from input_pipeline.decode import examine
 from input_pipeline.people import Annotations, People
 from input_pipeline.store import ImageStore, open_store
 from input_pipeline.synthetic import dataset as synthetic
@@ -22,6 +24,7 @@ from tokenpose_jax.metrics.coco_plain import Plain
 from tokenpose_jax.skeletons import Skeleton
 
 FROM_ANNOTATIONS = "annotations"
+NAMED = 10  # unreadable images; of the others, the number is said
 
 
 @runtime_checkable
@@ -145,13 +148,13 @@ def skeleton_of(data: ConfigDict, split: str) -> Skeleton:
   return dataset.skeleton_of(data.dir, split, data.category)
 
 
-def describe(skeleton: Skeleton, source: str, sigmas: bool) -> str:
+def describe(name: str, skeleton: Skeleton, source: str) -> str:
   """What a start and the doctor say of a skeleton.
 
   Args:
+    name: `data.name`.
     skeleton: of the run.
-    source: `data.skeleton`; "": the annotations.
-    sigmas: whether its benchmark needs them.
+    source: `data.skeleton`.
   """
   pairs = ", ".join(
     f"{skeleton.keypoints[a]} - {skeleton.keypoints[b]}"
@@ -159,9 +162,9 @@ def describe(skeleton: Skeleton, source: str, sigmas: bool) -> str:
   )
   line = (
     f"skeleton {skeleton.name}: {skeleton.num_keypoints} keypoints, from"
-    f" {source or FROM_ANNOTATIONS}; flip pairs: {pairs or 'none'}"
+    f" {source}; flip pairs: {pairs or 'none'}"
   )
-  if not sigmas:
+  if not get(name).USES_SIGMAS:
     return line
   own = skeleton.sigmas and " ".join(f"{s:g}" for s in skeleton.sigmas)
   return f"{line}; sigmas: {own or f'none, {skeletons.DEFAULT_SIGMA} for all'}"
@@ -198,14 +201,12 @@ def prepare(data: ConfigDict, split: str, skeleton: Skeleton) -> Split:
   annotations = dataset.read(data, split, skeleton)
   images = annotations.content["images"]
   builder = dataset.BUILDER(
-    f"{split}-{annotations.sha256[:16]}",
-    dataset.image_folder(data.dir, split),
-    images,
-    data.prepared_dir,
+    split, dataset.image_folder(data.dir, split), images, data.prepared_dir
   )
   store = open_store(builder, [image["file_name"] for image in images])
+  _say_unreadable(store)
   _require_sizes(annotations, store)
-  return Split(dataset, annotations, store, skeleton)
+  return Split(dataset, _with_sizes(annotations, store), store, skeleton)
 
 
 def people(split: Split, config: ConfigDict, *, boxes: str = "gt") -> People:
@@ -227,6 +228,39 @@ def people(split: Split, config: ConfigDict, *, boxes: str = "gt") -> People:
   )
 
 
+def _say_unreadable(store: ImageStore) -> None:
+  """Names the images without a readable header, once.
+
+  Raises:
+    InputError: all are.
+  """
+  unreadable = np.flatnonzero(store.sizes[:, 0] == 0)
+  for number in unreadable[:NAMED].tolist():
+    why = examine(store.read(number)).reason
+    if len(unreadable) == len(store.names):
+      raise InputError(
+        f"none of the {len(store.names)} images in {store.path} can be read,"
+        f" first {store.names[number]}: {why}"
+      )
+    store.warn_unreadable(number, why)
+  if len(unreadable) > NAMED:
+    logging.warning("... and %d images more", len(unreadable) - NAMED)
+
+
+def _with_sizes(annotations: Annotations, store: ImageStore) -> Annotations:
+  """Images without a size get that of their file, where it can be read."""
+  images = [
+    image
+    if "width" in image or not height
+    else {**image, "height": height, "width": width}
+    for image, (height, width) in zip(
+      annotations.content["images"], store.sizes.tolist(), strict=True
+    )
+  ]
+  content = {**annotations.content, "images": images}
+  return dataclasses.replace(annotations, content=content)
+
+
 def _require_sizes(annotations: Annotations, store: ImageStore) -> None:
   """Raises InputError where an image is not as large as its annotations say."""
   wrong = [
@@ -243,6 +277,6 @@ def _require_sizes(annotations: Annotations, store: ImageStore) -> None:
     raise InputError(
       f"{annotations.path}: {image['file_name']} is {width}x{height} pixels,"
       f" annotated as {image['width']}x{image['height']} ({len(wrong)} such);"
-      " if images were resized or rotated, update their annotations to match"
+      " if they were resized or rotated, update the annotations to match"
       " (see python -m input_pipeline.doctor)"
     )

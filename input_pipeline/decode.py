@@ -1,14 +1,25 @@
 """Encoded images to pixels: decode only what a crop needs."""
 
 import functools
+import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 from jaxtyping import Int, UInt8
 
 JPEG = b"\xff\xd8"  # its first marker
+_PNG = b"\x89PNG\r\n\x1a\n"
+_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP")  # that TensorFlow reads
+# TensorFlow's decoders stop at 2^29 values, of three channels.
+MAX_PIXELS = 2**29 // 3
+_TOO_LARGE = (
+  f"it has more than the {MAX_PIXELS:,} pixels that TensorFlow reads: shrink it"
+)
 
 Window = tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]
 """Part of an image, RGB, and its corner (x, y) in the image."""
@@ -20,27 +31,78 @@ def reason(error: tf.errors.OpError) -> str:
   return re.sub(r"\{\{.*?\}\} *| *\[Op:.*?\]", "", text)
 
 
-def image_size(encoded: bytes) -> tuple[int, int]:
-  """Height and width of an encoded image, (0, 0) where it is not an image."""
+class Examined(NamedTuple):
+  """What is known of an encoded image without decoding it.
+
+  Attributes:
+    height: pixels; 0 where it is not to be read.
+    width: likewise.
+    reason: why it is not to be read; "" if it is.
+  """
+
+  height: int
+  width: int
+  reason: str
+
+
+def examine(encoded: bytes) -> Examined:
+  """Reads an image's header; of 16-bit PNGs also whether they are dark.
+
+  Never decodes what is not going to be read: a small file may hold a gigabyte.
+
+  Args:
+    encoded: the image, or anything.
+  """
+  if not encoded:
+    return Examined(0, 0, "it has zero bytes")
   try:
-    if encoded.startswith(JPEG):
-      height, width, _ = tf.io.extract_jpeg_shape(encoded).numpy()
-    else:
-      height, width, _ = tf.io.decode_image(
-        encoded, channels=3, expand_animations=False
-      ).shape
+    with warnings.catch_warnings(action="ignore"):  # of odd or large files
+      header = PIL.Image.open(io.BytesIO(encoded))
+    width, height = header.size
+  except PIL.Image.DecompressionBombError:
+    return Examined(0, 0, _TOO_LARGE)
+  except Exception:  # Pillow's readers raise anything on odd bytes.
+    return Examined(0, 0, "it is not an image, or cut off in its header")
+  if header.format not in _FORMATS:
+    return Examined(0, 0, f"it is {header.format}: convert it to JPEG or PNG")
+  if height * width > MAX_PIXELS:
+    return Examined(0, 0, _TOO_LARGE)
+  if _is_dark(encoded):
+    return Examined(
+      0,
+      0,
+      "it is a 16-bit PNG with values below 4096 only, which would come out"
+      " black; store 8 bits, or the values times 16",
+    )
+  return Examined(height, width, "")
+
+
+def _is_dark(encoded: bytes) -> bool:
+  """Is it a 16-bit PNG that holds 12 bits? Of those, the upper 8 are kept."""
+  if not encoded.startswith(_PNG) or encoded[24:25] != b"\x10":
+    return False
+  try:
+    return int(tf.reduce_max(tf.io.decode_png(encoded, dtype=tf.uint16))) < 4096
   except tf.errors.OpError:
-    return 0, 0
-  return int(height), int(width)
+    return False  # Its error is said when it is decoded.
+
+
+def image_size(encoded: bytes) -> tuple[int, int]:
+  """Height and width of an encoded image, (0, 0) where it is not to be read."""
+  found = examine(encoded)
+  return found.height, found.width
 
 
 def read_pixels(path: str) -> np.ndarray | None:
   """A whole image file, (H, W, 3) uint8 RGB; None where it is not an image."""
   try:
     with tf.io.gfile.GFile(path, "rb") as file:
-      return tf.io.decode_image(
-        file.read(), channels=3, expand_animations=False
-      ).numpy()
+      encoded = file.read()
+    if examine(encoded).reason:
+      return None
+    return tf.io.decode_image(
+      encoded, channels=3, expand_animations=False
+    ).numpy()
   except tf.errors.OpError:
     return None
 

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Int, UInt8
 
-from input_pipeline.decode import decode_windows, reason
+from input_pipeline.decode import decode_windows, examine, reason
 from input_pipeline.store import ImageStore
 from tokenpose_jax import geometry
 from tokenpose_jax.crops import aligned_zeros, warp
@@ -44,11 +44,15 @@ class ImageCropReader:
     numbers = self._image[people]
     crops = aligned_zeros((len(numbers), *output_hw, 3))
     good = np.zeros(len(numbers), bool)
+    sizes = self._store.sizes[numbers]
+    windows = geometry.source_window(affine, output_hw, sizes)
     encoded = [self._store.read(int(number)) for number in numbers]
-    windows = geometry.source_window(
-      affine, output_hw, self._store.sizes[numbers]
-    )
-    for i, image in enumerate(decode_windows(encoded, windows)):
+    for i in np.flatnonzero(sizes[:, 0] == 0).tolist():
+      why = examine(encoded[i]).reason
+      self._store.warn_unreadable(int(numbers[i]), why)
+    readable = np.flatnonzero(sizes[:, 0]).tolist()
+    decoded = decode_windows([encoded[i] for i in readable], windows[readable])
+    for i, image in zip(readable, decoded, strict=True):
       if isinstance(image, tf.errors.OpError):
         self._store.warn_unreadable(int(numbers[i]), reason(image))
       else:

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from input_pipeline import augment
 from input_pipeline.builders import SPLIT
 from input_pipeline.decode import decode_windows
-from input_pipeline.people import Annotations, People
+from input_pipeline.people import People
 from input_pipeline.store import ImageStore, open_store
 from tokenpose_jax import geometry
 from tokenpose_jax.crops import aligned_zeros, warp
@@ -195,6 +195,8 @@ def _region(
   encoded: bytes, window: np.ndarray, stored_hw: np.ndarray
 ) -> UInt8[np.ndarray, "h w 3"]:
   """A region's pixels; none of an image that cannot be read."""
+  if not window[2:].all():
+    return np.zeros((0, 0, 3), np.uint8)
   (found,) = decode_windows([encoded], window[None])
   if isinstance(found, tf.errors.OpError):
     return np.zeros((0, 0, 3), np.uint8)
@@ -209,7 +211,6 @@ def _region(
 
 def open_person_crops(
   name: str,
-  annotations: Annotations,
   store: ImageStore,
   people: People,
   config: ConfigDict,
@@ -219,7 +220,6 @@ def open_person_crops(
 
   Args:
     name: of the split.
-    annotations: of the split.
     store: its images.
     people: whose crops.
     config: of the run.
@@ -227,7 +227,7 @@ def open_person_crops(
   """
   shown = regions(people, store.sizes[people.image], config, skeleton)
   builder = PersonCrops(
-    f"{name}-{annotations.sha256[:16]}",
+    f"{name}-{store.identity}",
     store,
     people.image,
     shown,

@@ -38,6 +38,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   with sharding.first_process_first("prepare training data"):
     train_data = batches.train_data(config, skeleton, slots)
   eval_data = _eval_data(config, skeleton, mesh)
+  logging.info(_described(config, skeleton))
   with contextlib.closing(_writer(workdir)) as writer:
     train_lib.train_and_evaluate(
       config,
@@ -64,6 +65,7 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     _require_writable(workdir)
   config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
   eval_data = _eval_data(config, skeleton, mesh)
+  logging.info(_described(config, skeleton))
   evaluate_lib.evaluate_checkpoint(
     config, skeleton, workdir, mesh=mesh, data=eval_data
   )
@@ -75,8 +77,6 @@ def _start(
   """The resolved config, its skeleton and the mesh."""
   config_lib.check(config)
   skeleton = datasets.skeleton_of(config.data, split)
-  sigmas = datasets.get(config.data.name).USES_SIGMAS
-  logging.info(datasets.describe(skeleton, config.data.skeleton, sigmas))
   if not skeleton.flip_pairs and skeleton.num_keypoints > 1:
     logging.warning(
       "the skeleton %s has no flip pairs: mirrored images keep left and right"
@@ -91,6 +91,10 @@ def _start(
   tf.config.set_visible_devices([], "GPU")
   sharding.initialize()
   return resolved, skeleton, sharding.create_mesh()
+
+
+def _described(config: ConfigDict, skeleton: Skeleton) -> str:
+  return datasets.describe(config.data.name, skeleton, config.data.skeleton)
 
 
 def _require_writable(workdir: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from etils import epath
 from jaxtyping import Int
 
 from input_pipeline.builders import SPLIT, RecordBuilder, prepare
@@ -55,6 +56,7 @@ class ImageStore:
   Attributes:
     names: the images' names for messages, in the order of the records.
     path: the folder of the prepared data.
+    identity: of the images: what their builder calls them.
     sizes: (n, 2) int32 height and width of each image as its header has them,
       0 where there is no readable one.
   """
@@ -76,6 +78,7 @@ class ImageStore:
         height and width in pixels.
     """
     self.path, self.names = path, names
+    self.identity = epath.Path(path).parent.name
     self._shard, self._offset, self._length = table[:, :3].T
     self.sizes = table[:, 3:].astype(np.int32)
     self._files = [_File(file) for file in files]
@@ -106,11 +109,9 @@ class ImageStore:
       self._unreadable.add(number)
     if new:
       logging.warning(
-        "cannot read the image %s, its people are skipped: %s (after"
-        " repairing it, delete the prepared data in %s)",
+        "cannot read the image %s, its people are skipped: %s",
         self.names[number],
         reason,
-        self.path,
       )
 
 
@@ -154,7 +155,8 @@ def _write_index(
       offset += 12 + len(record) + 4
   buffer = io.BytesIO()
   np.save(buffer, np.array(table, np.int64).reshape(-1, 5))
-  with tf.io.gfile.GFile(path + ".partial", "wb") as file:
+  partial = f"{path}.{os.getpid()}"  # Another run may do the same.
+  with tf.io.gfile.GFile(partial, "wb") as file:
     file.write(buffer.getvalue())
-  tf.io.gfile.rename(path + ".partial", path, overwrite=True)
+  tf.io.gfile.rename(partial, path, overwrite=True)
   logging.info("indexed %d images in %s", len(table), os.path.dirname(path))

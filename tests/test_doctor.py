@@ -15,7 +15,7 @@ from input_pipeline.doctor import people, pictures
 from input_pipeline.doctor.findings import ERROR, has_errors
 from input_pipeline.doctor.people import broken
 from input_pipeline.synthetic.folder import write_coco_folder
-from tests import fixtures, small_mpii
+from tests import fixtures, small_mpii, test_decode
 from tokenpose_jax import skeletons
 
 
@@ -233,6 +233,45 @@ def test_mpii_folders_are_examined(tmp_path, capsys):
   (tmp_path / "images" / "000000002.jpg").unlink()
   assert doctor.main([str(tmp_path), "--name", "mpii", "--out", out]) == 1
   assert pictures.MISSING.title in capsys.readouterr().out
+
+
+def test_no_image_can_be_read(patient, tmp_path, capsys):
+  for number in range(len(patient.images)):
+    image = PIL.Image.fromarray(patient.pixels(number))
+    image.save(patient.image(number), "TIFF")
+  patient.write()
+  out = str(tmp_path / "worst.png")
+  assert doctor.main([str(patient.path), "--out", out]) == 1
+  text = capsys.readouterr().out
+  assert pictures.NONE_LEFT.title in text
+  assert "it is TIFF: convert it to JPEG or PNG" in text
+
+
+def test_sizes_that_the_annotations_lack(patient):
+  for image in patient.images:
+    del image["width"], image["height"]
+  patient.people[6].update(bbox=[5000, 0, 9, 9])
+  found, _ = patient.examine()
+  kinds = {finding.kind for finding in found}
+  assert {people.ASSUMED, people.BOX_GONE} <= kinds
+  assert not has_errors(found)
+
+
+def test_a_huge_image_is_not_decoded(patient):
+  patient.image(0).write_bytes(test_decode.huge_png(23_040, 23_040))
+  found, sheet = patient.examine()
+  (fault,) = (f for f in found if f.kind == pictures.UNREADABLE)
+  assert "178,956,970 pixels" in fault.detail
+  assert sheet
+
+
+def test_missing_images_say_what_would_fit(patient):
+  for image in patient.images:
+    image["file_name"] = f"train\\{image['file_name']}"
+  found, _ = patient.examine()
+  (one, *_) = missing = [f for f in found if f.kind == pictures.MISSING]
+  assert len(missing) == len(patient.images)
+  assert "it is there without its folder, as" in one.detail
 
 
 def test_what_cannot_be_read_at_all_is_one_line(tmp_path, capsys):

@@ -44,7 +44,7 @@ def builder_of(folder, split="train"):
     fixtures.data_of(folder), split, skeletons.COCO_17
   )
   return builders.CocoKeypoints(
-    f"{split}-{annotations.sha256[:16]}",
+    split,
     coco_lib.image_folder(str(folder), split),
     annotations.content["images"],
     str(folder.parent / "prepared"),
@@ -119,16 +119,129 @@ def test_prepared_data_is_used_again(folder):
   assert [second.read(n) for n in range(5)] == list(IMAGES.values())
 
 
-def test_changed_annotations_are_prepared_anew_beside(folder):
+def test_changed_annotations_copy_no_image_again(folder):
   first = store_of(folder)
   before = records(folder)
   change_annotations(folder)
   second = store_of(folder)
-  assert second.path != first.path
-  after = records(folder)
-  assert len(after) == 2
-  assert before.items() <= after.items()
-  assert second.read(1) == IMAGES["a.jpg"]
+  assert second.path == first.path
+  assert records(folder) == before
+
+
+def repaired(folder):
+  """The same bytes, but for one, at the same place."""
+  content = bytearray(IMAGES["d.jpg"])
+  content[-10] ^= 1
+  (folder / "train" / "d.jpg").write_bytes(content)
+  return {**IMAGES, "d.jpg": bytes(content)}
+
+
+def larger(folder):
+  image = fixtures.encode(fixtures.smooth_image(90, 80, (9, 99, 9)))
+  (folder / "train" / "a.jpg").write_bytes(image)
+  return {**IMAGES, "a.jpg": image}
+
+
+@pytest.mark.parametrize(
+  ("change", "first"), [(repaired, "d.jpg"), (larger, "a.jpg")]
+)
+def test_changed_images_are_prepared_anew_beside(folder, change, first, caplog):
+  old = store_of(folder)
+  before = records(folder)
+  wanted = change(folder)
+  with caplog.at_level("INFO", "absl"):
+    new = store_of(folder)
+  assert [new.read(n) for n in range(5)] == list(wanted.values())
+  assert before.items() <= records(folder).items()
+  assert "1 changed, 0 new, 0 gone" in caplog.text
+  assert f"first {first}; before: {os.path.dirname(old.path)}" in caplog.text
+  # The newest is what remains when the images are deleted.
+  shutil.rmtree(folder / "train")
+  assert store_of(folder).path == new.path
+
+
+def test_other_images_of_a_split(folder, caplog):
+  store_of(folder)
+  other = {"z.jpg": IMAGES["c.jpg"], "a.jpg": IMAGES["a.jpg"]}
+  fixtures.coco_folder(folder, other, dict.fromkeys(other, (30, 40)))
+  with caplog.at_level("INFO", "absl"):
+    store = store_lib.open_store(builder_of(folder), list(other))
+  assert "1 changed, 1 new, 4 gone" in caplog.text
+  assert store.read(0) == IMAGES["c.jpg"]
+
+
+def test_two_runs_prepare_the_same_at_once(folder, monkeypatch):
+  """The slower one uses what the other one wrote."""
+  slow = builder_of(folder)
+  write = slow._download_and_prepare
+
+  def overtaken(*arguments, **options):
+    write(*arguments, **options)
+    store_of(folder)
+
+  monkeypatch.setattr(slow, "_download_and_prepare", overtaken)
+  store = store_lib.open_store(slow, list(IMAGES))
+  assert [store.read(n) for n in range(5)] == list(IMAGES.values())
+  assert len(records(folder)) == 1
+
+
+def test_prepared_data_cannot_be_written(folder):
+  (folder.parent / "prepared").write_text("a file")
+  fixtures.check_refused(
+    lambda: store_of(folder), "data.prepared_dir", "prepared/coco_keypoints"
+  )
+
+
+def renamed(folder, change):
+  """`file_name`s of another form."""
+  path = folder / "annotations" / "person_keypoints_train.json"
+  content = json.loads(path.read_text())
+  for image in content["images"]:
+    image["file_name"] = change(image["file_name"])
+  path.write_text(json.dumps(content))
+
+
+def into_folder(folder):
+  (folder / "train" / "sub").mkdir()
+  for name in IMAGES:
+    (folder / "train" / name).rename(folder / "train" / "sub" / name)
+
+
+@pytest.mark.parametrize(
+  ("change", "hint"),
+  [
+    (lambda n: f"train/{n}", "without its folder, as c.jpg"),
+    (lambda n: f"C:\\data\\{n}", "without its folder, as c.jpg"),
+    (lambda n: n.replace(".", "%2E"), "without URL escapes, as c.jpg"),
+    (lambda n: n.replace("jpg", "png"), "with the ending .jpg, as c.jpg"),
+    (lambda n: n.removesuffix(".jpg"), "with the ending .jpg, as c.jpg"),
+  ],
+)
+def test_what_would_fit_is_said(folder, change, hint):
+  renamed(folder, change)
+  fixtures.check_refused(
+    lambda: store_of(folder), "lacks 5 of the 5 images", hint
+  )
+
+
+@pytest.mark.parametrize(
+  ("change", "hint"),
+  [
+    (lambda n: n, "with the prefix sub/, as sub/c.jpg"),
+    (lambda n: f"sub\\{n}", "with / for \\, as sub/c.jpg"),
+    (lambda n: f"/home/me/{n}", "with the prefix sub/, as sub/c.jpg"),
+  ],
+)
+def test_what_would_fit_in_a_folder_is_said(folder, change, hint):
+  into_folder(folder)
+  renamed(folder, change)
+  fixtures.check_refused(lambda: store_of(folder), hint)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "..", "x" * 5000])
+def test_no_name_of_a_file(folder, name):
+  renamed(folder, lambda n: name if n == "a.jpg" else n)
+  fixtures.check_refused(lambda: store_of(folder), "lacks 1 of the 5 images")
 
 
 def test_splits_are_kept_apart(folder):

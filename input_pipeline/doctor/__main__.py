@@ -77,7 +77,7 @@ def examine(
   findings = people.check_names(skeleton)
   if skeleton.sigmas is None and dataset.USES_SIGMAS:
     findings.append(Finding(NO_SIGMAS, "", skeleton.name))
-  facts = [datasets.describe(skeleton, skeleton_name, dataset.USES_SIGMAS)]
+  facts = [datasets.describe(name, skeleton, skeleton_name or "annotations")]
   by_split, folder_of = {}, {}
   for split in splits:
     try:
@@ -88,11 +88,13 @@ def examine(
     images = dataset.image_folder(folder, split)
     folder_of[split] = images
     findings += [Finding(people.ASSUMED, split, note) for note in notes]
-    faults, census = people.check(content, skeleton, split)
-    findings += faults
+    # First, because images may say what sizes the annotations lack.
+    picture_faults, by_split[split] = pictures.check(
+      images, content["images"], split
+    )
+    people_faults, census = people.check(content, skeleton, split)
+    findings += people_faults + picture_faults
     facts.append(f"{split}: {census}")
-    faults, by_split[split] = pictures.check(images, content["images"], split)
-    findings += faults
   findings += pictures.check_shared(by_split)
   sheet = pictures.contact_sheet(findings, folder_of, skeleton)
   return findings, sheet, facts

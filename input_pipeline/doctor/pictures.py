@@ -12,7 +12,8 @@ import PIL.Image
 import tensorflow as tf
 import tqdm
 
-from input_pipeline.decode import read_pixels, reason
+from input_pipeline import image_files
+from input_pipeline.decode import examine, read_pixels, reason
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
 from tokenpose_jax.skeletons import Skeleton
 
@@ -24,6 +25,9 @@ EMPTY = Kind(
 )
 UNREADABLE = Kind(
   WARNING, "unreadable images", "their people are skipped (mask 0)"
+)
+NONE_LEFT = Kind(
+  ERROR, "no image can be read", "training would stop at start-up"
 )
 SIZE = Kind(
   ERROR,
@@ -52,32 +56,43 @@ def check(
 
   Args:
     folder: of the images.
-    images: COCO's entries.
+    images: COCO's entries; those without a size get that of their file.
     split: its name.
   """
   findings: list[Finding] = []
   names: dict[str, str] = {}
+  missing: list[str] = []
   for image in tqdm.tqdm(images, split, unit="image", disable=None):
     name = image["file_name"]
-    path = os.path.join(folder, name)
-    if not tf.io.gfile.exists(path):
-      findings.append(Finding(MISSING, split, name, image=name))
+    if not image_files.is_file(folder, name):
+      missing.append(name)
       continue
-    with tf.io.gfile.GFile(path, "rb") as file:
+    with tf.io.gfile.GFile(os.path.join(folder, name), "rb") as file:
       encoded = file.read()
     names[hashlib.sha256(encoded).hexdigest()] = name
+    height, width, why = examine(encoded)
+    if not why and "width" not in image:
+      image |= {"width": width, "height": height}
     findings += [
       Finding(kind, split, name, detail, name)
-      for kind, detail in _check_image(encoded, image)
+      for kind, detail in _check_image(encoded, image, why)
     ]
+  hint = image_files.what_would_fit(folder, missing) if missing else ""
+  findings += [Finding(MISSING, split, n, hint, image=n) for n in missing]
+  bad = sum(f.kind in (EMPTY, UNREADABLE, MISSING) for f in findings)
+  if bad and bad == len(images):
+    findings.append(Finding(NONE_LEFT, split, f"{len(images)} images"))
   return findings, names
 
 
 def _check_image(
-  encoded: bytes, image: Mapping[str, Any]
+  encoded: bytes, image: Mapping[str, Any], why: str
 ) -> Iterable[tuple[Kind, str]]:
+  """Faults with a detail each, of an image that `why` is not to be read."""
   if not encoded:
     return [(EMPTY, "")]
+  if why:
+    return [(UNREADABLE, why)]
   try:
     # What training reads with decides what is readable.
     pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)

@@ -1,0 +1,115 @@
+"""What is known of an image before it is decoded."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from configs import default
+from input_pipeline import decode
+from tests import fixtures
+from tokenpose_jax.errors import InputError
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+  check = struct.pack(">I", zlib.crc32(kind + data))
+  return struct.pack(">I", len(data)) + kind + data + check
+
+
+def huge_png(width: int, height: int, depth: int = 1) -> bytes:
+  """A small file of many black pixels."""
+  rows = bytes(1 + width * depth // 8 + 1) * 64
+  packer = zlib.compressobj(9)
+  data = b"".join(packer.compress(rows) for _ in range(height // 64))
+  head = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", head)
+    + chunk(b"IDAT", data + packer.flush())
+    + chunk(b"IEND", b"")
+  )
+
+
+def saved(format_: str) -> bytes:
+  buffer = io.BytesIO()
+  image = PIL.Image.fromarray(fixtures.smooth_image(30, 40, (90, 120, 30)))
+  image.save(buffer, format_)
+  return buffer.getvalue()
+
+
+def png16(factor: int) -> bytes:
+  image = fixtures.smooth_image(30, 40, (90, 120, 30)).astype(np.uint16)
+  return cv2.imencode(".png", image * factor)[1].tobytes()
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+def test_the_size_is_in_the_header(format_):
+  encoded = saved(format_)
+  assert decode.examine(encoded) == (30, 40, "")
+  window = np.array([[0, 0, 30, 40]], np.int32)
+  ((pixels, _),) = decode.decode_windows([encoded], window)
+  assert pixels.shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(
+  ("encoded", "reason"),
+  [
+    (b"", "zero bytes"),
+    (b"text", "not an image"),
+    (saved("JPEG")[:40], "not an image, or cut off"),
+    (saved("TIFF"), "it is TIFF: convert it"),
+    (saved("ICO"), "it is ICO: convert it"),
+    (huge_png(23_040, 23_040), "more than the 178,956,970 pixels"),
+    (huge_png(13_504, 13_312), "more than the 178,956,970 pixels"),
+    (png16(16), "16-bit PNG with values below 4096"),
+    (png16(1), "16-bit PNG with values below 4096"),
+  ],
+)
+def test_why_an_image_is_not_read(encoded, reason):
+  found = decode.examine(encoded)
+  assert found[:2] == (0, 0)
+  assert reason in found.reason
+
+
+def test_bright_16_bit_images_are_read():
+  assert decode.examine(png16(257)) == (30, 40, "")
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+def test_any_bytes(format_):
+  """A size, or a reason: nothing else, whatever the bytes are."""
+  encoded, rng = saved(format_), np.random.default_rng(0)
+  for n in range(60):
+    broken = bytearray(encoded[: rng.integers(1, len(encoded))])
+    for place in rng.integers(0, len(broken), n % 4):
+      broken[place] = rng.integers(256)
+    height, width, reason = decode.examine(bytes(broken))
+    assert bool(reason) == (height == 0) == (width == 0)
+
+
+def prepared(tmp_path, images):
+  """A split of these images, and what was logged of it."""
+  path = tmp_path / "data"
+  fixtures.coco_folder(path, images, dict.fromkeys(images, (30, 40)))
+  config = default.get_config()
+  config.data.dir = str(path)
+  config.data.prepared_dir = str(tmp_path / "prepared")
+  return fixtures.prepare(config, "train")
+
+
+def test_unreadable_images_are_said_at_the_start(tmp_path, caplog):
+  images = {"a.jpg": saved("JPEG"), "b.jpg": saved("TIFF"), "c.jpg": b""}
+  split = prepared(tmp_path, images)
+  assert split.store.sizes.tolist() == [[30, 40], [0, 0], [0, 0]]
+  assert "b.jpg, its people are skipped: it is TIFF" in caplog.text
+  assert "c.jpg, its people are skipped: it has zero bytes" in caplog.text
+
+
+def test_no_image_that_can_be_read(tmp_path):
+  images = {"a.jpg": saved("TIFF"), "b.jpg": saved("TIFF")}
+  with pytest.raises(InputError, match=r"none of the 2 images .* is TIFF"):
+    prepared(tmp_path, images)
