@@ -81,6 +81,12 @@ def test_no_checkpoint_is_named(tmp_path):
     checkpoint.Checkpoints(str(tmp_path)).choose("best")
 
 
+def test_a_place_that_cannot_be_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(InputError, match="cannot write .*/file/run/checkpoints"):
+    checkpoint.Checkpoints(str(tmp_path / "file" / "run"))
+
+
 def _truncate(step: pathlib.Path):
   largest = max(
     (p for p in (step / "state").rglob("*") if p.is_file()),

@@ -164,7 +164,7 @@ def imagenet(model, prefix: str = "") -> dict[str, np.ndarray]:
   return state
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+@pytest.mark.parametrize("prefix", ["", "module._orig_mod.", "backbone."])
 def test_imagenet_backbone(prefix):
   model = dataclasses.replace(PUBLISHED["tokenpose_b"], depth=1)
   fresh = jax.tree.map(

@@ -205,3 +205,19 @@ def test_starting_from_a_backbone(tmp_path):
   )
   with pytest.raises(InputError, match="give only one"):
     tiny.config(init__backbone=path, init__weights=path)
+
+
+@pytest.mark.parametrize("field", ["init__weights", "init__backbone"])
+def test_what_cannot_be_started_from_is_blamed_on_its_field(tmp_path, field):
+  named = field.replace("__", ".")
+  (tmp_path / "empty").mkdir()
+  (tmp_path / "x.ckpt").write_text("these are no weights")
+  for name, says in (
+    ("nowhere.ckpt", "nowhere.ckpt does not exist"),
+    ("x.ckpt", "x.ckpt is not a complete file of PyTorch"),
+    ("empty", "holds no checkpoint|does not exist"),
+  ):
+    settings = tiny.config(**{field: str(tmp_path / name)})
+    with pytest.raises(InputError, match=f"{named}: .*({says})") as error:
+      start(settings, COCO_17)
+    assert "workdir" not in str(error.value)

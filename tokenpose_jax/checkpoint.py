@@ -48,6 +48,9 @@ class Checkpoints:
       workdir: of a run.
       keep: how many of the latest stay; the best one stays as well.
       read_only: makes no folder and deletes nothing.
+
+    Raises:
+      InputError: the folder cannot be made.
     """
     self.path = epath.Path(workdir).absolute() / FOLDER
     policy = checkpoint_managers.AnyPreservationPolicy(
@@ -58,16 +61,17 @@ class Checkpoints:
         ),
       ]
     )
-    self._manager = ocp.CheckpointManager(
-      self.path,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy,
-        best_fn=_metric,
-        best_mode="max",
-        create=not read_only,
-        read_only=read_only,
-      ),
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=policy,
+      best_fn=_metric,
+      best_mode="max",
+      create=not read_only,
+      read_only=read_only,
     )
+    try:
+      self._manager = ocp.CheckpointManager(self.path, options=options)
+    except OSError as error:
+      raise InputError(f"cannot write {self.path}: {error.strerror}") from None
 
   def steps(self) -> list[int]:
     """The steps saved, ascending."""
@@ -139,8 +143,8 @@ class Checkpoints:
     steps = self.steps()
     if not steps:
       raise InputError(
-        f"--workdir: {self.path} holds no checkpoint; train first, or give the"
-        " work directory of a training run"
+        f"{self.path} holds no checkpoint; train first, or name the work"
+        " directory of a training"
       )
     if which == "latest":
       return steps[-1]

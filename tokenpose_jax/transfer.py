@@ -4,12 +4,14 @@ A keypoint token belongs to a named keypoint, so weights move between skeletons
 by name. The network's head is shared by all keypoints and moves unchanged.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from absl import logging
+from etils import epath
 from flax import traverse_util
 from ml_collections import ConfigDict
 
@@ -191,13 +193,15 @@ def warm_start(
   model, init = ModelConfig.of(config.model), config.init
   weights = state.params, state.model_state
   if init.weights:
-    source, source_skeleton = _read(init.weights, model, skeleton)
-    weights = transfer_weights(source, source_skeleton, weights, skeleton)
+    with _blaming("init.weights"):
+      source, source_skeleton = _read(init.weights, model, skeleton)
+      weights = transfer_weights(source, source_skeleton, weights, skeleton)
     logging.info("weights from %s", init.weights)
   elif init.backbone:
-    weights = convert.import_backbone(
-      model, convert.read_state_dict(init.backbone), weights
-    )
+    with _blaming("init.backbone"):
+      weights = convert.import_backbone(
+        model, convert.read_state_dict(init.backbone), weights
+      )
     logging.info("backbone from %s", init.backbone)
   elif BACKBONES[model.backbone].pretrained:
     logging.warning(
@@ -209,14 +213,22 @@ def warm_start(
   return dataclasses.replace(state, params=params, model_state=model_state)
 
 
+@contextlib.contextmanager
+def _blaming(field: str) -> Iterator[None]:
+  """Bad input comes from that field of the config."""
+  try:
+    yield
+  except InputError as error:
+    raise InputError(f"{field}: {error}") from None
+
+
 def _read(
   path: str, model: ModelConfig, skeleton: Skeleton
 ) -> tuple[tuple[Tree, Tree], Skeleton]:
   """(params, model_state) and the skeleton of a work directory or a file."""
-  if path.endswith(convert.FILE_ENDINGS):
+  if not epath.Path(path).is_dir():
     state_dict = convert.read_state_dict(path)
-    tokens = [v for n, v in state_dict.items() if n.endswith("keypoint_token")]
-    count = tokens[0].shape[1] if tokens else skeleton.num_keypoints
+    count = _keypoints_of(state_dict, skeleton.num_keypoints)
     source = dataclasses.replace(model, num_keypoints=count)
     return (
       convert.import_torch(source, state_dict),
@@ -234,12 +246,21 @@ def _read(
     changed.pop(field, None)
   if changed:
     raise InputError(
-      f"init.weights: {path} is from a different network:"
+      f"{path} is from a different network:"
       f" {'; '.join(config_lib.lines(changed))}"
     )
   weights = checkpoints.restore_weights(step, saved)
   checkpoints.close()
   return weights, Skeleton.from_dict(saved["skeleton"])
+
+
+def _keypoints_of(state_dict: Mapping[str, Any], otherwise: int) -> int:
+  """How many keypoint tokens there are; `import_torch` checks their shape."""
+  entries, _ = names.canonical(state_dict)
+  for name, value in entries.items():
+    if name.endswith("keypoint_token") and np.ndim(value) == 3:
+      return max(np.shape(value)[1], 1)
+  return otherwise
 
 
 def _of_count(path: str, count: int, skeleton: Skeleton) -> Skeleton:

@@ -4,7 +4,6 @@ tokenpose convert --help
 """
 
 from tokenpose_jax.convert.files import (
-  FILE_ENDINGS,
   read_state_dict,
   write_state_dict,
 )
@@ -15,7 +14,6 @@ from tokenpose_jax.convert.weights import (
 )
 
 __all__ = [
-  "FILE_ENDINGS",
   "export_torch",
   "import_backbone",
   "import_torch",

@@ -38,28 +38,28 @@ def detect(state_dict: Mapping[str, Any]) -> Detection:
   Raises:
     InputError: it is not of a TokenPose, or of none that can be built.
   """
-  entries, layout = names.canonical(state_dict)
+  try:
+    return _detect(*names.canonical(state_dict))
+  except InputError:
+    raise
+  except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as e:
+    raise InputError(
+      f"not a TokenPose state dict: {e} is missing or has an unexpected shape"
+    ) from None
+
+
+def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
   shape = {name: np.shape(value) for name, value in entries.items()}
   backbone, channels = _backbone(shape)
   _, prefix = names.PREFIXES[backbone]
-  try:
-    _, keypoints, dim = shape[f"{prefix}keypoint_token"]
-    patch_dim = shape[f"{prefix}patch_to_embedding.weight"][1]
-    two_layers = f"{prefix}mlp_head.3.weight" in shape
-    pixels = shape[f"{prefix}mlp_head.{3 if two_layers else 1}.weight"][0]
-    stacks = (
-      3 if f"{prefix}transformer3.layers.0.0.fn.norm.bias" in shape else 1
-    )
-    first = f"{prefix}transformer{1 if stacks > 1 else ''}.layers."
-    blocks = {
-      n[len(first) :].split(".")[0] for n in shape if n.startswith(first)
-    }
-    hidden = shape[f"{first}0.1.fn.fn.net.0.weight"][0]
-  except (KeyError, ValueError, IndexError) as error:
-    raise InputError(
-      f"not a TokenPose state dict: in {prefix}* {error} is missing or has an"
-      " unexpected shape"
-    ) from None
+  _, keypoints, dim = shape[f"{prefix}keypoint_token"]
+  patch_dim = shape[f"{prefix}patch_to_embedding.weight"][1]
+  two_layers = f"{prefix}mlp_head.3.weight" in shape
+  pixels = shape[f"{prefix}mlp_head.{3 if two_layers else 1}.weight"][0]
+  stacks = 3 if f"{prefix}transformer3.layers.0.0.fn.norm.bias" in shape else 1
+  first = f"{prefix}transformer{1 if stacks > 1 else ''}.layers."
+  blocks = {n[len(first) :].split(".")[0] for n in shape if n.startswith(first)}
+  hidden = shape[f"{first}0.1.fn.fn.net.0.weight"][0]
   depth = len(blocks)
   assumed = []
   heatmap_hw = _portrait_or_square(pixels)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
+
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ModelConfig, Network
 
@@ -125,13 +127,15 @@ def canonical(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
   Known layouts: "official", and "mmpose", that of TokenPose written for
   mmpose 0.x, where the backbone and the head are modules of their own
   (established from github.com/yshMars/DistilPose, its StemNet and HRNet_3stage
-  backbones). `module.` before every name, of PyTorch's parallel wrappers, is
-  dropped.
+  backbones). What wrappers put before the names is dropped (`part`).
 
   Returns:
     the entries, and the layout's name.
+
+  Raises:
+    InputError: there are several networks.
   """
-  entries = without_prefix(state_dict, "module.")
+  entries = part(state_dict, _TOKEN)
   if not any(name.startswith(_MMPOSE_HEAD) for name in entries):
     return entries, "official"
   hrnet = any(name.startswith("backbone.stage") for name in entries)
@@ -147,12 +151,53 @@ def canonical(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 _MMPOSE_HEAD = "keypoint_head.tokenpose."
+_TOKEN = re.compile(
+  r"(?P<prefix>|.*\.)(transformer|features|keypoint_head\.tokenpose)"
+  r"\.keypoint_token"
+)
+BACKBONE = re.compile(r"(?P<prefix>|.*\.)layer1\.0\.\w+\.\w+")
+_AVERAGED = re.compile(r"ema|teacher|averag|shadow|swa")
+# Counters of tools that measure networks (thop), in every module.
+_COUNTERS = ("total_ops", "total_params")
 
 
-def without_prefix(
-  state_dict: Mapping[str, Any], prefix: str
+def part(
+  state_dict: Mapping[str, Any], anchor: re.Pattern[str]
 ) -> dict[str, Any]:
-  """The entries without a prefix that all of them have."""
-  if all(name.startswith(prefix) for name in state_dict):
-    return {n.removeprefix(prefix): v for n, v in state_dict.items()}
-  return dict(state_dict)
+  """The entries of one network, without what wrappers put before their names.
+
+  `module.` (parallel, averaged), `_orig_mod.` (compiled), `model.` (Lightning),
+  any other, and any of them together. What lies outside is passed over, with a
+  line that names it.
+
+  Args:
+    state_dict: of a network, perhaps inside of others.
+    anchor: fits the names of entries that it alone has; the group "prefix" is
+      what comes before the names of all.
+
+  Raises:
+    InputError: several networks have such entries.
+  """
+  fits = (anchor.fullmatch(name) for name in state_dict)
+  found = [*dict.fromkeys(fit["prefix"] for fit in fits if fit)]
+  plain = [prefix for prefix in found if not _AVERAGED.search(prefix)] or found
+  if len(plain) > 1:
+    raise InputError(
+      f"there are {len(plain)} networks, under {', '.join(plain)}; save the"
+      " state dict of one"
+    )
+  prefix = plain[0] if plain else ""
+  entries = {
+    name.removeprefix(prefix): value
+    for name, value in state_dict.items()
+    if name.startswith(prefix) and not name.endswith(_COUNTERS)
+  }
+  outside = [name for name in state_dict if not name.startswith(prefix)]
+  if outside:
+    logging.info(
+      "%d tensors outside of %s* passed over, as %s",
+      len(outside),
+      prefix,
+      ", ".join(outside[:3]),
+    )
+  return entries

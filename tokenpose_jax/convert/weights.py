@@ -73,7 +73,8 @@ def import_backbone(
 
   Args:
     model: the network; its backbone may not be "none".
-    state_dict: names to arrays; a prefix `module.` or `backbone.` is dropped.
+    state_dict: names to arrays; what wrappers put before the names is dropped
+      (`names.part`).
     into: (params, model_state) whose backbone is replaced.
 
   Raises:
@@ -81,13 +82,8 @@ def import_backbone(
   """
   config = ModelConfig.of(model)
   if config.backbone == "none":
-    raise InputError(
-      "init.backbone: model.backbone is 'none', there is nothing to load"
-    )
-  entries = dict(state_dict)
-  for prefix in ("module.", "backbone."):
-    if f"{prefix}conv1.weight" in entries:
-      entries = {n.removeprefix(prefix): v for n, v in entries.items()}
+    raise InputError("model.backbone is 'none', there is nothing to load")
+  entries = names.part(state_dict, names.BACKBONE)
   prefix, _ = names.prefixes(config)
   entries = {prefix + name: value for name, value in entries.items()}
   wanted = {
@@ -154,7 +150,19 @@ def _problems(
     elif np.shape(entries[name]) != shape:
       found = tuple(np.shape(entries[name]))
       lines.append(f"{name}: expected {shape}, found {found}")
+    elif wrong := _wrong_values(path, entries[name]):
+      lines.append(f"{name}: {wrong}")
   return lines
+
+
+def _wrong_values(path: str, value: Any) -> str:
+  """What is wrong with a tensor of the right shape; "" if nothing."""
+  array = as_numpy(value)
+  if path.endswith("/count"):
+    return "" if array.dtype.kind in "iuf" else f"a count of {array.dtype}"
+  if array.dtype.kind != "f":
+    return f"expected float, found {array.dtype} (quantized?)"
+  return "" if np.isfinite(array).all() else "NaN or infinite values"
 
 
 def _some(problems: list[str]) -> str:
