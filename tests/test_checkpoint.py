@@ -83,7 +83,7 @@ def test_no_checkpoint_is_named(tmp_path):
 
 def test_a_place_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(InputError, match="cannot write .*/file/run/checkpoints"):
+  with pytest.raises(InputError, match=r"cannot write .*/file/run/checkpoints"):
     checkpoint.Checkpoints(str(tmp_path / "file" / "run"))
 
 
