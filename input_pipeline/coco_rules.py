@@ -258,7 +258,8 @@ def check_outline(content: Any, path: str) -> None:
         f"{path}: an image has the id {image['id']!r:.40}, expected a number"
         " or text"
       )
-    if not isinstance(image["file_name"], str | int):
+    name = image["file_name"]
+    if isinstance(name, bool) or not isinstance(name, str | int):
       raise InputError(
         f"{path}: the image {image['id']} has the file name"
         f" {image['file_name']!r:.40}, expected text"

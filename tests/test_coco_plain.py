@@ -289,6 +289,10 @@ REFUSED = {
   "box null": (every(bbox=None), "'bbox' of four finite numbers"),
   "iscrowd a word": (every(iscrowd="no"), "iscrowd 'no'"),
   "a category that is text": (every(category_id="child"), "'child'"),
+  "a name of true": (
+    lambda content: content["images"][1].update(file_name=True),
+    "file name True",
+  ),
   "a name of null": (
     lambda content: content["images"][1].update(file_name=None),
     "file name None",
