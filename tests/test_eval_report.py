@@ -190,6 +190,13 @@ def test_no_request_leaves_the_page(written):
   assert all(len(one) > 500 for one in pictures)
 
 
+def test_a_place_that_cannot_be_written(tmp_path):
+  (tmp_path / "eval").write_text("a file")
+  with pytest.raises(InputError, match="cannot write the evaluation") as error:
+    Case().run(tmp_path)
+  assert "\n" not in str(error.value)
+
+
 def test_figures_by_category(tmp_path):
   case = Case()
   case.annotations["categories"].append({"id": 7, "name": "child <b>"})

@@ -10,6 +10,7 @@ from etils import epath
 from jaxtyping import UInt8
 
 from tokenpose_jax import visualize
+from tokenpose_jax.errors import InputError
 from tokenpose_jax.eval_report import page, provenance
 from tokenpose_jax.eval_report.gallery import Drawing
 from tokenpose_jax.eval_report.record import Record
@@ -42,8 +43,24 @@ def write(
     the folder of the step.
 
   Raises:
-    InputError: a newer software wrote an evaluation of the same step.
+    InputError: the files cannot be written, or a newer software wrote an
+      evaluation of the same step.
   """
+  try:
+    return _write(workdir, record, results, drawings, sheet)
+  except OSError as error:
+    raise InputError(
+      f"cannot write the evaluation to {workdir}/eval: {error}"
+    ) from None
+
+
+def _write(
+  workdir: str,
+  record: Record,
+  results: Sequence[dict[str, Any]],
+  drawings: Iterable[Drawing],
+  sheet: UInt8[np.ndarray, "h w 3"] | None,
+) -> epath.Path:
   step = epath.Path(workdir) / "eval" / str(record.made["step"])
   folder = _folder(step, record.made)
   pictures = folder / "pictures"
