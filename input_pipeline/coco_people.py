@@ -176,10 +176,10 @@ def census(
     else f"{names.get(one, one)}"
     for one, n in counts.most_common()
   )
-  line = (
-    f"{len(content['images'])} images, {len(content['annotations'])} people"
-    f" ({categories}): {used} used"
+  people = f"{len(content['annotations'])} people" + (
+    f" ({categories})" if categories else ""
   )
+  line = f"{len(content['images'])} images, {people}: {used} used"
   if not left_out:
     return line
   reasons = ", ".join(f"{name} {n}" for name, n in sorted(left_out.items()))
