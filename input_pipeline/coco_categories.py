@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tokenpose_jax import skeletons
+from tokenpose_jax.coco_skeletons import from_category
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics.coco_plain import CATEGORY, key
 from tokenpose_jax.skeletons import Skeleton
@@ -80,7 +80,7 @@ def skeleton_of(content: Mapping[str, Any], path: str) -> Skeleton:
       )
     )
   try:
-    return skeletons.from_category(sets[0][0])
+    return from_category(sets[0][0])
   except (TypeError, ValueError, AttributeError) as error:
     raise InputError(f"{path}: categories: {error}") from None
 

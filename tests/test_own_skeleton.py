@@ -10,7 +10,7 @@ from configs import default
 from input_pipeline import coco as coco_lib
 from input_pipeline import datasets
 from tests import command_line, fixtures
-from tokenpose_jax import skeletons
+from tokenpose_jax import coco_skeletons, skeletons
 from tokenpose_jax.errors import InputError
 
 NAMES = ["wrist"] + [
@@ -131,9 +131,9 @@ def test_coco_categories_are_coco_17():
     "keypoints": list(coco.keypoints),
     "skeleton": [[a + 1, b + 1] for a, b in coco.limbs],
   }
-  assert skeletons.from_category(category) is coco
+  assert coco_skeletons.from_category(category) is coco
   category["flip_pairs"] = [[1, 2]]
-  assert skeletons.from_category(category).flip_pairs == ((1, 2),)
+  assert coco_skeletons.from_category(category).flip_pairs == ((1, 2),)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_coco_categories_are_coco_17():
   ],
 )
 def test_pairs_follow_from_names(names, pairs):
-  assert set(skeletons.name_pairs(names)) == {*map(tuple, pairs)}
+  assert set(coco_skeletons.name_pairs(names)) == {*map(tuple, pairs)}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_pairs_follow_from_names(names, pairs):
 )
 def test_limbs_that_are_certain_are_drawn(given, limbs, caplog):
   category = {"keypoints": ["a", "b", "c"], "skeleton": given}
-  assert skeletons.from_category(category).limbs == limbs
+  assert coco_skeletons.from_category(category).limbs == limbs
   count = len(given) if isinstance(given, list) else int(given is not None)
   assert ("not drawn" in caplog.text) == (len(limbs) < count)
 

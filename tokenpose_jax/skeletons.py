@@ -7,12 +7,10 @@ augmentation, OKS, drawing) asks a `Skeleton` and nothing else.
 import dataclasses
 import functools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 from jaxtyping import Bool, Int
 
 from tokenpose_jax import json_files
@@ -149,121 +147,6 @@ class Skeleton:
       sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
       colors=tuple((int(r), int(g), int(b)) for r, g, b in colors),
     )
-
-
-def from_category(category: Mapping[str, Any]) -> Skeleton:
-  """The skeleton that a COCO annotation file's category describes.
-
-  COCO's `keypoints` (names) and `skeleton` (pairs, see `_limbs`); besides, any
-  other field of `Skeleton.from_dict`. Where `flip_pairs` is missing, names that
-  differ in their side only are pairs. COCO's own 17 names are `COCO_17`,
-  with its sigmas and halves.
-
-  Raises:
-    InputError: as `Skeleton.from_dict`.
-  """
-  given = category.get("keypoints", ())
-  if not isinstance(given, list | tuple) or not all(
-    isinstance(name, str) for name in given
-  ):
-    raise InputError(
-      f"category {category.get('name')!r:.40}: 'keypoints' is {given!r:.80},"
-      " expected a list of names"
-    )
-  names = tuple(given)
-  if names == COCO_17.keypoints and "flip_pairs" not in category:
-    return COCO_17
-  known = {field.name for field in dataclasses.fields(Skeleton)}
-  fields = {k: v for k, v in category.items() if k in known and v is not None}
-  limbs = _limbs(category.get("skeleton"), names)
-  return Skeleton.from_dict(
-    {"limbs": limbs, "flip_pairs": name_pairs(names), **fields}
-  )
-
-
-def _limbs(given: Any, names: Sequence[str]) -> list[tuple[int, int]]:
-  """COCO's `skeleton`: 1-based pairs, or 0-based if there is a 0, or names.
-
-  Limbs are drawn and nothing else: what is not certain is left out, and said.
-  """
-  if given is None:
-    return []
-  pairs = [
-    pair
-    for pair in (given if isinstance(given, list) else ())
-    if isinstance(pair, list) and len(pair) == 2
-  ]
-  first = 0 if any(end == 0 for pair in pairs for end in pair) else 1
-  place: dict[Any, int] = {name: i for i, name in enumerate(names)}
-  place |= {i + first: i for i in range(len(names))}
-  limbs = [
-    (place[a], place[b])
-    for a, b in pairs
-    if isinstance(a, int | str) and isinstance(b, int | str)
-    if a in place and b in place
-  ]
-  count = len(given) if isinstance(given, list) else 1
-  if len(limbs) < count:
-    logging.warning(
-      "the annotations' skeleton: %d of %d limbs are not pairs of keypoints and"
-      " are not drawn",
-      count - len(limbs),
-      count,
-    )
-  return limbs
-
-
-# How names say a side, the surest first: a word of its own (left_eye, eyeLeft,
-# l-eye, eye_L), the word within another (leftshoulder), a letter at an end
-# (LHip, Lwrist, hipR). A pair needs both names, alike but for the side.
-_SIDES = {"left": "right", "l": "r", "\u5de6": "\u53f3"}
-_OTHER_SIDE = _SIDES | {right: left for left, right in _SIDES.items()}
-_MARKS = tuple(
-  re.compile(pattern)
-  for pattern in (
-    r"[A-Z]?[a-z]+|[A-Z]+",
-    r"(?i:left|right)|[\u5de6\u53f3]",
-    r"^[lrLR]",
-    r"[lrLR]$",
-  )
-)
-
-
-def name_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
-  """Pairs of names that differ in their side alone: (left, right) places.
-
-  Names in capitals and small letters are the same name; of names that repeat,
-  none is paired.
-
-  Args:
-    names: of keypoints, in English letters or with the Chinese characters for
-      left and right; others have no pairs.
-  """
-  folded = [name.casefold() for name in names]
-  place = {n: i for i, n in enumerate(folded) if folded.count(n) == 1}
-  pairs: list[tuple[int, int]] = []
-  free = set(place.values())
-  for marks in _MARKS:
-    for i in sorted(free):
-      mirrored, is_left = _mirrored(names[i], marks)
-      other = place.get(mirrored, i)
-      if is_left and other in free and other != i:
-        pairs.append((i, other))
-        free -= {i, other}
-  return sorted(pairs)
-
-
-def _mirrored(name: str, marks: re.Pattern[str]) -> tuple[str, bool]:
-  """The name of the other side, and whether this one is of the left."""
-  sides = []
-
-  def swap(match: re.Match[str]) -> str:
-    mark = match.group().casefold()
-    if mark in _OTHER_SIDE:
-      sides.append(mark)
-    return _OTHER_SIDE.get(mark, mark)
-
-  return marks.sub(swap, name).casefold(), bool(sides) and sides[0] in _SIDES
 
 
 def with_sigmas(skeleton: Skeleton) -> Skeleton:

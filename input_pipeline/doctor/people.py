@@ -16,7 +16,8 @@ from input_pipeline.coco_people import (
   left_out_because,
 )
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
-from tokenpose_jax.skeletons import Skeleton, name_pairs
+from tokenpose_jax.coco_skeletons import name_pairs
+from tokenpose_jax.skeletons import Skeleton
 
 NO_AREA = Kind(
   WARNING, "area 0, or a box without area", "these people are left out"
