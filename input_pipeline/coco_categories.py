@@ -81,7 +81,7 @@ def skeleton_of(content: Mapping[str, Any], path: str) -> Skeleton:
     )
   try:
     return from_category(sets[0][0])
-  except (TypeError, ValueError, AttributeError) as error:
+  except InputError as error:
     raise InputError(f"{path}: categories: {error}") from None
 
 

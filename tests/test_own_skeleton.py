@@ -1,5 +1,6 @@
 """docs/own_skeleton.md: 21 keypoints in JSON, from data to figures."""
 
+import dataclasses
 import json
 
 import cv2
@@ -175,6 +176,10 @@ def test_pairs_follow_from_names(names, pairs):
     ([[0, 1], [1, 2]], ((0, 1), (1, 2))),
     ([["a", "b"], ["c", "a"]], ((0, 1), (2, 0))),
     ([[1, 2], [2, 9], ["a", "x"], [1], 5, [None, 1], [[1], 2]], ((0, 1),)),
+    ([[1.0, 2], [True, 2], [float("nan"), 1]], ((0, 1),)),
+    ([[0, 1], [2, 3]], ()),  # of three: counted from neither
+    ([["a", "b"], [0, 3]], ((0, 1),)),
+    ([[1, 10**400], [1, 1e308]], ()),
     (None, ()),
     ("a-b", ()),
     ({"a": "b"}, ()),
@@ -185,6 +190,73 @@ def test_limbs_that_are_certain_are_drawn(given, limbs, caplog):
   assert coco_skeletons.from_category(category).limbs == limbs
   count = len(given) if isinstance(given, list) else int(given is not None)
   assert ("not drawn" in caplog.text) == (len(limbs) < count)
+
+
+@pytest.mark.parametrize(
+  ("fields", "limbs", "red"),
+  [
+    ({"limbs": [["a", "b"], [1, 2]]}, ((0, 1), (1, 2)), None),
+    ({"limbs": [[1, 2], [2, 3]]}, ((1, 2),), None),  # 0-based
+    ({"colors": [[9, 0, 0]] * 3}, (), 9),
+    ({"colors": ["#fff"] * 3}, (), None),
+    ({"colors": [[9, 0, 0]] * 2}, (), None),
+    ({"colors": "red"}, (), None),
+  ],
+)
+def test_what_is_drawn_alone_refuses_nothing(fields, limbs, red, caplog):
+  names = ["a", "b", "c"]
+  found = coco_skeletons.from_category({"keypoints": names, **fields})
+  assert found.limbs == limbs
+  colors = skeletons.color_wheel(3) if red is None else ((red, 0, 0),) * 3
+  assert found.colors == colors
+  dropped = len(limbs) < len(fields.get("limbs", ())) or (
+    "colors" in fields and red is None
+  )
+  assert bool(caplog.text) == dropped
+
+
+def test_cocos_names_with_fields_of_their_own():
+  """Nothing that a category says is dropped."""
+  coco = skeletons.COCO_17
+  category = {"name": "dancer", "keypoints": list(coco.keypoints)}
+  found = coco_skeletons.from_category({**category, "sigmas": [0.1] * 17})
+  assert found == dataclasses.replace(coco, name="dancer", sigmas=(0.1,) * 17)
+  found = coco_skeletons.from_category({**category, "upper_body": ["nose"]})
+  assert found == dataclasses.replace(coco, name="dancer", upper_body=(0,))
+  assert coco_skeletons.from_category(category) is coco
+
+
+def test_any_value_of_any_field_of_a_category():
+  """What matters is right or refused; what is drawn alone is never refused."""
+  category = {
+    "id": 1,
+    "name": "hand",
+    "supercategory": "body",
+    "keypoints": ["left", "right", "top"],
+    "skeleton": [[1, 2]],
+    "limbs": [[0, 1]],
+    "colors": [[1, 2, 3]] * 3,
+    "flip_pairs": [[0, 1]],
+    "upper_body": [2],
+    "sigmas": [0.1, 0.2, 0.3],
+  }
+
+  def read(changed):
+    found = coco_skeletons.from_category(changed)
+    assert found.keypoints == ("left", "right", "top")
+    assert found.flip_pairs in (((0, 1),), ())  # (): as given
+    assert found.upper_body in ((2,), (1,), ())
+    assert found.sigmas in ((0.1, 0.2, 0.3), None)
+    assert found.limbs in (((0, 1),), ())
+
+  count = fixtures.fuzz(category, category, read)
+  drawn = {k: category[k] for k in ("name", "skeleton", "limbs", "colors")}
+  rest = {k: v for k, v in category.items() if k not in drawn}
+  assert fixtures.fuzz(drawn, drawn, lambda d: read({**rest, **d})) == {
+    "right": 14 * len(drawn)
+  }
+  assert count["refused"]
+  assert sum(count.values()) == 14 * len(category)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from tests import fixtures
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import COCO_17, MPII_16, Skeleton
@@ -105,6 +106,36 @@ def test_default_colors_differ():
     ({"sigmas": [1, 2]}, "sigmas has 2 entries, expected 3"),
     ({"colors": [[1, 2, 3]] * 4}, "colors has 4 entries, expected 3"),
     ({"sigma": [1, 2, 3]}, r"unknown fields \['sigma'\]"),
+    ({"flipPairs": [[0, 1]]}, "'flipPairs' meant to be 'flip_pairs'"),
+    ({"swap_pairs": [[0, 1]]}, "'swap_pairs' meant to be 'flip_pairs'"),
+    ({"oks_sigmas": [1, 2, 3]}, "meant to be 'sigmas'"),
+    ({"keypoints": {"left": 0, "right": 1}}, "expected a list of names"),
+    ({"keypoints": "abc"}, "keypoints is 'abc', expected a list of names"),
+    ({"keypoints": []}, "expected a list of names"),
+    ({"keypoints": ["a", " "]}, "expected a list of names"),
+    ({"keypoints": ["a", 1]}, "expected a list of names"),
+    ({"name": 5}, "name is 5, expected text"),
+    ({"limbs": {"left": "right"}}, "limbs is .*expected a list"),
+    ({"limbs": "left-right"}, "limbs is .*expected a list"),
+    ({"limbs": ["left", "right"]}, "limbs has 'left'.*two names or indices"),
+    ({"limbs": [[0.5, 1]]}, "limbs has 0.5.*name or index"),
+    ({"limbs": [[0, None]]}, "limbs has None.*name or index"),
+    ({"flip_pairs": [[True, 0]]}, "flip_pairs has True"),
+    ({"flip_pairs": [[1, 1]]}, "flip_pairs names a keypoint twice"),
+    ({"upper_body": "top"}, "upper_body is 'top', expected a list"),
+    ({"sigmas": 0.1}, "sigmas is 0.1, expected a list"),
+    ({"sigmas": [1, 2, None]}, "sigmas has None; expected a finite number"),
+    ({"sigmas": [1, 2, float("nan")]}, "sigmas has nan"),
+    ({"sigmas": [1, 2, float("inf")]}, "sigmas has inf"),
+    ({"sigmas": [1, 2, 10**400]}, "sigmas has 1000"),
+    ({"sigmas": [1, 2, True]}, "sigmas has True"),
+    ({"sigmas": [1, 2, 0]}, "sigmas has 0; expected numbers above 0"),
+    ({"sigmas": [1, 2, -1]}, "sigmas has -1; expected numbers above 0"),
+    ({"sigmas": [1, 2, 1e-200]}, "sigmas has 1e-200"),
+    ({"colors": [[1, 2]] * 3}, "colors has .*red, green and blue"),
+    ({"colors": ["#ff0000"] * 3}, "colors has '#ff0000'"),
+    ({"colors": [[0, 0, 256]] * 3}, "colors has .*whole numbers from 0 to 255"),
+    ({"colors": [[0.5, 0, 1]] * 3}, "colors has .*whole numbers"),
   ],
 )
 def test_bad_field_is_named(change, message):
@@ -112,6 +143,61 @@ def test_bad_field_is_named(change, message):
   with pytest.raises(InputError, match=message) as error:
     Skeleton.from_dict({**THREE, **change})
   assert "\n" not in str(error.value)
+
+
+def test_any_value_of_any_field(tmp_path):
+  """The sound skeleton, its fields or their defaults, or one line."""
+  path = tmp_path / "skeleton.json"
+  fields = {
+    **THREE,
+    "limbs": [[0, 2]],
+    "flip_pairs": [["left", "right"]],
+    "upper_body": [2],
+    "sigmas": [0.1, 0.2, 0.3],
+    "colors": [[1, 2, 3]] * 3,
+  }
+  sound = Skeleton.from_dict(fields)
+  bare = Skeleton.from_dict({"keypoints": THREE["keypoints"]})
+
+  def read(changed):
+    path.write_text(json.dumps(changed))
+    for field, value in dataclasses.asdict(skeletons.get(str(path))).items():
+      may_be = [getattr(sound, field), getattr(bare, field)]
+      # What fits in its place: another name, an index that is 1.
+      assert value in may_be or value in ("x", (1,), ())
+
+  count = fixtures.fuzz(fields, fields, read)
+  assert count["right"] >= 6  # null, as if missing
+  assert sum(count.values()) == 14 * len(fields)
+
+
+@pytest.mark.parametrize("content", [None, [], "x", 5, True, [1], {}])
+def test_a_file_of_no_skeleton_is_named(tmp_path, content):
+  path = tmp_path / "skeleton.json"
+  path.write_text(json.dumps(content))
+  fixtures.check_refused(lambda: skeletons.get(str(path)), path, "keypoints")
+
+
+@pytest.mark.parametrize("number", [2, "1", None, [], "x" * 999])
+def test_a_file_of_another_format_is_named(tmp_path, number):
+  path = tmp_path / "skeleton.json"
+  path.write_text(json.dumps({**THREE, "format": number, "software": []}))
+  fixtures.check_refused(
+    lambda: skeletons.get(str(path)), path, "format", "this one reads 1"
+  )
+
+
+def test_a_remark_plays_no_part(caplog):
+  skeleton = Skeleton.from_dict({**THREE, "description": "mine", "_x": None})
+  assert skeleton == Skeleton.from_dict(THREE)
+  assert "['description', '_x'] are not known" in caplog.text
+
+
+def test_what_is_certain_is_taken():
+  fields = {**THREE, "flip_pairs": [["left", 1.0]], "sigmas": ["0.1", 2, 3.0]}
+  skeleton = Skeleton.from_dict(fields)
+  assert skeleton.flip_pairs == ((0, 1),)
+  assert skeleton.sigmas == (0.1, 2.0, 3.0)
 
 
 def test_keypoints_are_required():

@@ -1,12 +1,12 @@
 """What a category of a COCO annotation file says of its skeleton."""
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
+from tokenpose_jax import skeleton_fields
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import COCO_17, Skeleton
 
@@ -17,34 +17,66 @@ def from_category(category: Mapping[str, Any]) -> Skeleton:
   COCO's `keypoints` (names) and `skeleton` (pairs, see `_limbs`); besides, any
   other field of `Skeleton.from_dict`. Where `flip_pairs` is missing, names that
   differ in their side only are pairs. COCO's own 17 names are `COCO_17`,
-  with its sigmas and halves.
+  with its sigmas and halves, where the category gives none of its own.
 
   Raises:
-    InputError: as `Skeleton.from_dict`.
+    InputError: as `Skeleton.from_dict`; what is drawn alone, limbs and colors,
+      is left out with a warning instead.
   """
-  given = category.get("keypoints", ())
-  if not isinstance(given, list | tuple) or not all(
-    isinstance(name, str) for name in given
-  ):
-    raise InputError(
-      f"category {category.get('name')!r:.40}: 'keypoints' is {given!r:.80},"
-      " expected a list of names"
+  names = skeleton_fields.keypoints(category.get("keypoints"))
+  own = {
+    field: category[field]
+    for field in ("flip_pairs", "upper_body", "sigmas")
+    if category.get(field) is not None
+  }
+  if limbs := _limbs(category.get("limbs"), names, first=0):
+    own["limbs"] = limbs
+  if colors := _colors(category.get("colors"), names):
+    own["colors"] = colors
+  if names == COCO_17.keypoints:
+    if not own:
+      return COCO_17
+    base = COCO_17.to_dict()
+  else:
+    base = {
+      "keypoints": names,
+      "limbs": _limbs(category.get("skeleton"), names),
+      "flip_pairs": name_pairs(names),
+    }
+  if (name := category.get("name")) is not None:
+    own["name"] = str(name)[:80]
+  return Skeleton.from_dict(base | own)
+
+
+def _colors(given: Any, names: Sequence[str]) -> Any:
+  """One for each keypoint; None where they are not just that."""
+  try:
+    colors = skeleton_fields.colors(given)
+  except InputError as error:
+    logging.warning("the annotations' %s; drawn in others", error)
+    return None
+  if colors and len(colors) != len(names):
+    logging.warning(
+      "the annotations' colors: %d for %d keypoints; drawn in others",
+      len(colors),
+      len(names),
     )
-  names = tuple(given)
-  if names == COCO_17.keypoints and "flip_pairs" not in category:
-    return COCO_17
-  known = {field.name for field in dataclasses.fields(Skeleton)}
-  fields = {k: v for k, v in category.items() if k in known and v is not None}
-  limbs = _limbs(category.get("skeleton"), names)
-  return Skeleton.from_dict(
-    {"limbs": limbs, "flip_pairs": name_pairs(names), **fields}
-  )
+    return None
+  return colors
 
 
-def _limbs(given: Any, names: Sequence[str]) -> list[tuple[int, int]]:
-  """COCO's `skeleton`: 1-based pairs, or 0-based if there is a 0, or names.
+def _limbs(
+  given: Any, names: Sequence[str], first: int | None = None
+) -> list[tuple[int, int]]:
+  """Pairs of keypoints by name or number, as pairs of places.
 
   Limbs are drawn and nothing else: what is not certain is left out, and said.
+
+  Args:
+    given: a list of pairs; None: there are none.
+    names: of the keypoints.
+    first: the number of the first; None, COCO's `skeleton`: 1, or 0 where one
+      is 0, or nobody knows.
   """
   if given is None:
     return []
@@ -52,16 +84,15 @@ def _limbs(given: Any, names: Sequence[str]) -> list[tuple[int, int]]:
     pair
     for pair in (given if isinstance(given, list) else ())
     if isinstance(pair, list) and len(pair) == 2
+    if all(isinstance(end, int | float | str) for end in pair)
+    if not any(isinstance(end, bool) for end in pair)
   ]
-  first = 0 if any(end == 0 for pair in pairs for end in pair) else 1
+  ends = {end for pair in pairs for end in pair}
   place: dict[Any, int] = {name: i for i, name in enumerate(names)}
-  place |= {i + first: i for i in range(len(names))}
-  limbs = [
-    (place[a], place[b])
-    for a, b in pairs
-    if isinstance(a, int | str) and isinstance(b, int | str)
-    if a in place and b in place
-  ]
+  if first is not None or not {0, len(names)} <= ends:
+    first = int(0 not in ends) if first is None else first
+    place |= {i + first: i for i in range(len(names))}
+  limbs = [(place[a], place[b]) for a, b in pairs if a in place and b in place]
   count = len(given) if isinstance(given, list) else 1
   if len(limbs) < count:
     logging.warning(

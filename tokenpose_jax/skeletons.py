@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from tokenpose_jax import json_files
+from tokenpose_jax import json_files, skeleton_fields
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.version import __version__
 
 FORMAT = 1  # of skeleton files
+SIGMA_RANGE = 1e-6, 1e6  # whose squares are numbers to divide by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +51,16 @@ class Skeleton:
   def __post_init__(self) -> None:
     k = self.num_keypoints
     if len(set(self.keypoints)) != k:
-      raise InputError(f"skeleton {self.name!r}: keypoint names repeat")
+      twice = next(n for n in self.keypoints if self.keypoints.count(n) > 1)
+      raise InputError(
+        f"skeleton {self.name!r}: keypoint names repeat, such as {twice!r:.40}"
+      )
     for field in ("limbs", "flip_pairs"):
       for pair in getattr(self, field):
         if len(pair) != 2 or not all(0 <= i < k for i in pair):
           raise InputError(
-            f"skeleton {self.name!r}: {field} has {pair}; expected two"
-            f" indices from 0 to {k - 1}"
+            f"skeleton {self.name!r}: {field} has {pair!s:.60}; expected"
+            f" two indices from 0 to {k - 1}"
           )
     paired = [i for pair in self.flip_pairs for i in pair]
     if len(set(paired)) != len(paired):
@@ -65,8 +69,12 @@ class Skeleton:
       )
     if not all(0 <= i < k for i in self.upper_body):
       raise InputError(f"skeleton {self.name!r}: upper_body is out of range")
-    if self.sigmas is not None and not all(s > 0 for s in self.sigmas):
-      raise InputError(f"skeleton {self.name!r}: sigmas must be above 0")
+    for sigma in self.sigmas or ():
+      if not SIGMA_RANGE[0] <= sigma <= SIGMA_RANGE[1]:
+        raise InputError(
+          f"skeleton {self.name!r}: sigmas has {sigma:g}; expected numbers"
+          " above 0, such as COCO's, 0.025 to 0.107"
+        )
     for field in ("sigmas", "colors"):
       values = getattr(self, field)
       if values is not None and len(values) != k:
@@ -98,55 +106,22 @@ class Skeleton:
     return json.loads(json.dumps(dataclasses.asdict(self)))
 
   @classmethod
-  def from_dict(cls, fields: Mapping[str, Any]) -> "Skeleton":
+  def from_dict(cls, fields: Any) -> "Skeleton":
     """Builds a skeleton from JSON types.
 
     Args:
-      fields: the attributes of this class; `keypoints` is required. `limbs`
-        and `flip_pairs` hold names or indices; `colors` defaults to a color
-        wheel, the others to nothing.
+      fields: a dict of the attributes of this class (`skeleton_fields.read`);
+        `keypoints` is required. `limbs`, `flip_pairs` and `upper_body` hold
+        names or indices; `colors` defaults to a color wheel, the others to
+        nothing.
 
     Raises:
-      InputError: naming the field that is unknown, missing or inconsistent.
+      InputError: naming the field that is wrong, missing or inconsistent.
     """
-    known = {field.name for field in dataclasses.fields(cls)}
-    if unknown := sorted(set(fields) - known):
-      raise InputError(
-        f"skeleton: unknown fields {unknown}; known: {sorted(known)}"
-      )
-    if "keypoints" not in fields:
-      raise InputError("skeleton: the field 'keypoints' is missing")
-    keypoints = tuple(fields["keypoints"])
-    number = {name: i for i, name in enumerate(keypoints)}
-
-    def index(value: int | str) -> int:
-      if isinstance(value, str) and value not in number:
-        raise InputError(
-          f"skeleton: {value!r} is not one of the keypoints {keypoints}"
-        )
-      return number[value] if isinstance(value, str) else int(value)
-
-    def pairs(field: str) -> tuple[tuple[int, int], ...]:
-      found = []
-      for pair in fields.get(field, ()):
-        if len(pair) != 2:
-          raise InputError(
-            f"skeleton: {field} has {pair}; expected two names or indices"
-          )
-        found.append((index(pair[0]), index(pair[1])))
-      return tuple(found)
-
-    sigmas = fields.get("sigmas")
-    colors = fields.get("colors") or color_wheel(len(keypoints))
-    return cls(
-      name=fields.get("name", "custom"),
-      keypoints=keypoints,
-      limbs=pairs("limbs"),
-      flip_pairs=pairs("flip_pairs"),
-      upper_body=tuple(index(i) for i in fields.get("upper_body", ())),
-      sigmas=None if sigmas is None else tuple(float(s) for s in sigmas),
-      colors=tuple((int(r), int(g), int(b)) for r, g, b in colors),
-    )
+    made = skeleton_fields.read(fields)
+    made["name"] = made["name"] or "custom"
+    made["colors"] = made["colors"] or color_wheel(len(made["keypoints"]))
+    return cls(**made)
 
 
 def with_sigmas(skeleton: Skeleton) -> Skeleton:
@@ -272,13 +247,15 @@ def to_json(skeleton: Skeleton) -> str:
   return json.dumps(header | skeleton.to_dict(), indent=2)
 
 
-def _upgrade(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _upgrade(fields: Any) -> Any:
   """The fields of a skeleton file; files by hand have no format number."""
+  if not isinstance(fields, Mapping):
+    return fields
   number = fields.get("format", FORMAT)
   if number != FORMAT:
     raise InputError(
-      f"skeleton file {path} has format {number}, written by tokenpose_jax"
-      f" {fields.get('software')}; this one reads {FORMAT}"
+      f"it has format {number!r:.40}, written by tokenpose_jax"
+      f" {fields.get('software')!s:.40}; this one reads {FORMAT}"
     )
   return {n: v for n, v in fields.items() if n not in ("format", "software")}
 
@@ -304,10 +281,6 @@ def get(name_or_path: str) -> Skeleton:
     )
   fields = json_files.read(name_or_path, "skeleton")
   try:
-    return Skeleton.from_dict(_upgrade(fields, name_or_path))
-  except (TypeError, AttributeError, ValueError) as error:
-    if isinstance(error, InputError):
-      raise
-    raise InputError(
-      f"skeleton file {name_or_path} is malformed: {error}"
-    ) from None
+    return Skeleton.from_dict(_upgrade(fields))
+  except InputError as error:
+    raise InputError(f"{name_or_path}: {error}") from None
