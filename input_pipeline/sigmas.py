@@ -15,8 +15,8 @@ import sys
 import numpy as np
 from jaxtyping import Float, Int
 
-from input_pipeline.files import read_bytes, require_file
-from tokenpose_jax import cli, json_files
+from input_pipeline import repeated
+from tokenpose_jax import cli
 from tokenpose_jax.errors import InputError
 
 FEW = 30  # people; with fewer the estimate is said to be rough
@@ -47,48 +47,6 @@ def estimate(
     return np.sqrt(np.where(count, total, np.nan) / np.maximum(count, 1)), count
 
 
-def read(
-  paths: list[str],
-) -> tuple[Float[np.ndarray, "r n k 3"], Float[np.ndarray, " n"]]:
-  """The people that all files have, with the mean of their areas.
-
-  Raises:
-    InputError: a file cannot be used, or the files share nobody.
-  """
-  files = [_people(path) for path in paths]
-  shared = sorted(set.intersection(*(set(file) for file in files)))
-  if not shared:
-    raise InputError(f"{', '.join(paths)} share no annotation id")
-  keypoints = [[file[i]["keypoints"] for i in shared] for file in files]
-  counts = {len(points) for file in keypoints for points in file}
-  if len(counts) != 1:
-    raise InputError(
-      f"the files have people of {sorted(counts)} keypoint numbers; all must"
-      " be of one skeleton"
-    )
-  areas = np.mean([[file[i]["area"] for i in shared] for file in files], 0)
-  if (areas <= 0).any():
-    raise InputError(f"annotation {shared[int(areas.argmin())]} has no area")
-  shape = (len(paths), len(shared), -1, 3)
-  return np.array(keypoints, np.float64).reshape(shape), areas
-
-
-def _people(path: str) -> dict[int, dict]:
-  require_file(path, "sigmas")
-  content = json_files.parse(read_bytes(path), path)
-  try:
-    people = {
-      entry["id"]: {"keypoints": entry["keypoints"], "area": entry["area"]}
-      for entry in content["annotations"]
-      if not entry.get("iscrowd")
-    }
-  except (KeyError, TypeError, AttributeError) as error:
-    raise InputError(
-      f"{path} is not a file of keypoint annotations with areas: {error!r}"
-    ) from None
-  return people
-
-
 def main(argv: list[str] | None = None) -> int:
   """Prints estimated sigmas; returns the exit code."""
   parser = argparse.ArgumentParser(
@@ -102,12 +60,19 @@ def main(argv: list[str] | None = None) -> int:
 def _report(files: list[str]) -> None:
   if len(files) < 2:
     raise InputError("two files or more are needed, one per annotator")
-  sigmas, count = estimate(*read(files))
-  unknown = np.flatnonzero(np.isnan(sigmas)).tolist()
-  print(json.dumps([None if np.isnan(s) else round(s, 4) for s in sigmas]))
+  people = repeated.read(files)
+  for note in people.notes:
+    print(note, file=sys.stderr)
+  sigmas, count = estimate(people.keypoints, people.areas)
+  known = [None if np.isnan(s) or s == 0 else float(f"{s:.4g}") for s in sigmas]
+  print(json.dumps(known))
   print(f"people per keypoint: {count.tolist()}", file=sys.stderr)
-  if unknown:
-    print(f"nobody is labeled twice at {unknown}", file=sys.stderr)
+  for reason, where in (
+    ("nobody is labeled twice", np.isnan(sigmas)),
+    ("the annotators never differ", sigmas == 0),
+  ):
+    if where.any():
+      print(f"{reason} at {np.flatnonzero(where).tolist()}", file=sys.stderr)
   if count.min() < FEW:
     print(f"fewer than {FEW} people: a rough estimate", file=sys.stderr)
 

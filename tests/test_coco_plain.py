@@ -286,6 +286,10 @@ REFUSED = {
     each("keypoints", lambda values: values[:34]),
     "34 keypoint numbers: x and y alone",
   ),
+  "a keypoint beyond all numbers": (
+    each("keypoints", lambda values: [10**400, *values[1:]]),
+    "keypoints that are not finite numbers",
+  ),
   "box null": (every(bbox=None), "'bbox' of four finite numbers"),
   "iscrowd a word": (every(iscrowd="no"), "iscrowd 'no'"),
   "a category that is text": (every(category_id="child"), "'child'"),

@@ -220,7 +220,7 @@ def _keypoints(given: Any, k: int) -> Any:
     return values
   if all(isinstance(v, list | tuple) and len(v) == 3 for v in values):
     values = [one for triple in values for one in triple]
-  if {*map(type, values)} <= {int, float} and all(map(math.isfinite, values)):
+  if {*map(type, values)} <= {int, float} and _finite(values):
     return values
   numbers = [v if type(v) in (int, float) else number(v) for v in values]
   if len(numbers) % 3:
@@ -229,10 +229,16 @@ def _keypoints(given: Any, k: int) -> Any:
     # Of what is not labeled, the place does not matter.
     if numbers[n + 2] == 0:
       for m in (n, n + 1):
-        place = numbers[m]
-        if place is None or not math.isfinite(place):
+        if number(numbers[m]) is None:
           numbers[m] = 0
   return values if None in numbers else numbers
+
+
+def _finite(values: list[int | float]) -> bool:
+  try:
+    return all(map(math.isfinite, values))
+  except OverflowError:  # an integer that is no float
+    return False
 
 
 def _add_areas(entries: list[dict[str, Any]], notes: list[str]) -> None:
