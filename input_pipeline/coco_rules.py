@@ -262,7 +262,7 @@ def check_outline(content: Any, path: str) -> None:
     if isinstance(name, bool) or not isinstance(name, str | int):
       raise InputError(
         f"{path}: the image {image['id']} has the file name"
-        f" {image['file_name']!r:.40}, expected text"
+        f" {name!r:.40}, expected text"
       )
 
 

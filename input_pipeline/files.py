@@ -1,5 +1,7 @@
 """Files of a data folder, through TensorFlow's file systems (gs:// too)."""
 
+import os
+
 import tensorflow as tf
 
 from tokenpose_jax import json_files
@@ -18,6 +20,41 @@ def read_bytes(path: str) -> bytes:
       return file.read()
   except (OSError, tf.errors.OpError) as error:
     raise InputError(f"cannot read {path}: {reason(error)}") from None
+
+
+def write(path: str, content: str | bytes) -> None:
+  """Writes a file.
+
+  Args:
+    path: of the file.
+    content: text or bytes.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  try:
+    with tf.io.gfile.GFile(
+      path, "w" if isinstance(content, str) else "wb"
+    ) as f:
+      f.write(content)
+  except (OSError, tf.errors.OpError) as error:
+    raise InputError(f"cannot write {path}: {reason(error)}") from None
+
+
+def require_writable(path: str) -> None:
+  """Checks that a file can be written: now, not after an hour.
+
+  Args:
+    path: of the file. One that is there stays as it is.
+
+  Raises:
+    InputError: it cannot.
+  """
+  if tf.io.gfile.isdir(path):
+    raise InputError(f"cannot write {path}: it is a folder")
+  probe = f"{path}.{os.getpid()}.partial"
+  write(probe, "")
+  tf.io.gfile.remove(probe)
 
 
 def reason(error: Exception) -> str:

@@ -66,11 +66,159 @@ def test_nobody_found_is_no_mistake(folder, tmp_path):
     assert (tmp_path / "boxes.json").read_text() == "[]"
 
 
+def annotations_of(folder):
+  return folder / "annotations" / "person_keypoints_train.json"
+
+
+def rewritten(folder, change):
+  """Changes the annotation file; returns its content."""
+  content = json.loads(annotations_of(folder).read_text())
+  change(content)
+  annotations_of(folder).write_text(json.dumps(content))
+  return content
+
+
+def all_people(**fields):
+  def change(content):
+    for entry in content["annotations"]:
+      entry.update(fields)
+
+  return change
+
+
+def two_categories(content):
+  content["categories"].append({"id": 5, "name": "hand"})
+
+
+@pytest.mark.parametrize(
+  ("change", "chosen", "category"),
+  [
+    (lambda c: None, "", 1),
+    (lambda c: c.update(categories=[{"id": 7, "name": "cat"}]), "cat", 7),
+    (lambda c: c.pop("categories"), "", 1),
+    (all_people(category_id=3), "", 3),
+    (all_people(category_id="3"), "", 3),
+    (two_categories, "", 1),
+    (two_categories, "hand", 5),
+    (two_categories, "5", 5),
+    (
+      lambda c: (two_categories(c), c["annotations"][0].update(category_id=5)),
+      "person",
+      1,
+    ),
+    (lambda c: c.update(annotations=[], categories=None), "", 1),
+    (
+      lambda c: c.update(
+        annotations=[], categories=[{"id": 2}, {"id": 4, "keypoints": ["a"]}]
+      ),
+      "",
+      4,
+    ),
+    (
+      lambda c: (
+        c["categories"][0].update(id="person"),
+        all_people(category_id="person")(c),
+      ),
+      "",
+      "person",
+    ),
+  ],
+)
+def test_the_category_is_the_annotations_own(folder, change, chosen, category):
+  rewritten(folder, change)
+  path = folder / "boxes.json"
+  detections.write(
+    middle, str(folder), "train", str(path), category=chosen, score=0.5
+  )
+  found = json.loads(path.read_text())
+  assert [box["category_id"] for box in found] == [category] * 2
+  assert type(found[0]["category_id"]) is type(category)
+
+
+def test_categories_that_nobody_knows_are_named(folder, capsys):
+  def both(content):
+    two_categories(content)
+    content["annotations"][0]["category_id"] = 5
+
+  rewritten(folder, both)
+
+  def write(category):
+    detections.write(
+      middle, str(folder), "train", str(folder / "b.json"), category=category
+    )
+
+  fixtures.check_refused(lambda: write(""), "person, hand", "--category")
+  fixtures.check_refused(lambda: write("cat"), "no category 'cat'")
+
+
+def test_ids_are_the_files_own(folder):
+  """As an evaluation reads them again."""
+
+  def named(content):
+    for image in content["images"]:
+      image["id"] = f"id {image['id']}"
+    for entry in content["annotations"]:
+      entry["image_id"] = f"id {entry['image_id']}"
+
+  rewritten(folder, named)
+  path = folder / "boxes.json"
+  detections.write(middle, str(folder), "train", str(path), 0.5)
+  found = json.loads(path.read_text())
+  assert [box["image_id"] for box in found] == ["id 100", "id 98"]
+
+
+@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+def test_any_value_of_any_field(folder, section):
+  """The same boxes, or one line."""
+  path = folder / "boxes.json"
+  content = rewritten(folder, lambda c: None)
+
+  def boxes(changed):
+    annotations_of(folder).write_text(json.dumps(changed))
+    assert detections.write(middle, str(folder), "train", str(path), 0.5) == 2
+    found = json.loads(path.read_text())
+    assert [box["bbox"] for box in found] == [
+      [20, 15, 40, 30],
+      [17.5, 22.5, 35, 45],
+    ]
+
+  count = fixtures.fuzz(content, content[section][-1], boxes)
+  assert count["right"]
+  assert sum(count.values()) == 14 * len(content[section][-1])
+  outer = fixtures.fuzz(content, content, boxes)
+  assert sum(outer.values()) == 14 * len(content)
+
+
+def test_what_cannot_be_written_is_said_before_an_hour_of_detection(folder):
+  def fail(image):
+    raise AssertionError("detected")
+
+  for path in (folder, folder / "none" / "boxes.json"):
+    fixtures.check_refused(
+      lambda path=path: detections.write(fail, str(folder), "train", str(path)),
+      f"cannot write {path}",
+    )
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_a_score_that_is_no_number_is_named(folder, score):
+  path = str(folder / "boxes.json")
+  fixtures.check_refused(
+    lambda: detections.write(middle, str(folder), "train", path, score),
+    "the least score",
+  )
+
+
 @pytest.mark.parametrize(
   ("returned", "message"),
   [
     ([[1, 2, 3, 4]], r"a\.jpg.*shape \(1, 4\).*\(N, 5\)"),
     ([1, 2, 3, 4, 5], r"shape \(5,\)"),
+    (None, r"shape \(\)"),
+    ("x", "returned 'x'; expected finite numbers"),
+    ([[1, 2], [1]], r"returned \[\[1, 2\], \[1\]\]"),
+    ([[1, 2, 3, 4, {}]], "expected finite numbers"),
+    ([[1, 2, 3, 4, 10**400]], "expected finite numbers"),
     ([[1, 2, np.nan, 4, 5]], "finite"),
     ([[10, 10, 0, 5, 1]], "without area.*not two corners"),
   ],
@@ -86,7 +234,7 @@ def test_what_is_no_box_is_named_and_nothing_written(
 
 def test_the_command(folder, tmp_path, monkeypatch, capsys):
   (tmp_path / "my_detector.py").write_text(
-    "def find(image):\n  return [[1, 2, 30, 40, 0.5]]\n"
+    "def find(image):\n  return [[1, 2, 30, 40, 0.5]]\nNO_FUNCTION = 3\n"
   )
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr("sys.path", ["", *__import__("sys").path])
@@ -97,5 +245,7 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
   for wrong in ("my_detector", "my_detector:nothing", "no_module:find", ":f"):
     assert detections.main([wrong, *arguments]) == 1
     assert "MODULE:FUNCTION" in capsys.readouterr().err
+  assert detections.main(["my_detector:NO_FUNCTION", *arguments]) == 1
+  assert "is no function" in capsys.readouterr().err
   assert detections.main(["my_detector:find", "no", "train", "o.json"]) == 1
   assert "no does not exist" in capsys.readouterr().err

@@ -274,6 +274,17 @@ def test_missing_images_say_what_would_fit(patient):
   assert "it is there without its folder, as" in one.detail
 
 
+def test_a_sheet_that_cannot_be_written_is_one_line(patient, capsys):
+  patient.people[1].update(area=0)
+  patient.write()
+  out = patient.path / "none" / "worst.png"
+  assert doctor.main([str(patient.path), "--out", str(out)]) == 1
+  printed = capsys.readouterr()
+  assert "area 0" in printed.out
+  assert printed.err.startswith(f"error: cannot write {out}: ")
+  assert printed.err.count("\n") == 1
+
+
 def test_what_cannot_be_read_at_all_is_one_line(tmp_path, capsys):
   assert doctor.main([str(tmp_path / "nowhere")]) == 1
   assert "nowhere does not exist" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import sys
 
 import tensorflow as tf
 
-from input_pipeline import datasets
+from input_pipeline import datasets, files
 from input_pipeline.doctor import people, pictures
 from input_pipeline.doctor.findings import (
   ERROR,
@@ -135,8 +135,7 @@ def _run(options: argparse.Namespace) -> int:
   print("\n".join(facts))
   print(table(findings) if findings else "no problems found")
   if sheet:
-    with tf.io.gfile.GFile(options.out, "wb") as file:
-      file.write(sheet)
+    files.write(options.out, sheet)
     print(f"contact sheet: {options.out}")
   return int(has_errors(findings))
 
