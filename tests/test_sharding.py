@@ -116,17 +116,20 @@ def test_a_first_process_that_fails_does_not_keep_the_others_waiting(
   assert synced == ["files"]
 
 
-@pytest.mark.parametrize("variable", ["", "one"])
-def test_a_host_alone_joins_nobody(monkeypatch, variable):
-  def fail(*_):
-    raise AssertionError("joined")
-
-  monkeypatch.setattr(jax.distributed, "initialize", fail)
+@pytest.mark.parametrize(
+  ("variable", "joined"), [("", 0), ("one", 0), ("one,two", 1)]
+)
+def test_a_host_alone_joins_nobody(monkeypatch, variable, joined):
+  calls = []
+  monkeypatch.setattr(
+    jax.distributed, "initialize", lambda *given: calls.append(given)
+  )
   monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
   for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
     monkeypatch.delenv(name, raising=False)
   monkeypatch.setenv("TPU_WORKER_HOSTNAMES", variable)
   sharding.initialize()
+  assert len(calls) == joined
 
 
 def test_hosts_are_joined_as_the_environment_says(monkeypatch):
