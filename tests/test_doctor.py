@@ -11,7 +11,7 @@ import pytest
 
 from input_pipeline import coco, coco_rules
 from input_pipeline.doctor import __main__ as doctor
-from input_pipeline.doctor import people, pictures
+from input_pipeline.doctor import people, pictures, symmetry
 from input_pipeline.doctor.findings import ERROR, has_errors
 from input_pipeline.doctor.people import broken
 from input_pipeline.synthetic.folder import write_coco_folder
@@ -219,6 +219,20 @@ def test_flip_pairs(patient, tmp_path, flip_pairs, kind):
   found, _ = patient.examine(str(path))
   assert kind in {f.kind for f in found}
   assert has_errors(found)
+
+
+def test_flip_pairs_without_names_are_compared_with_the_data(patient, tmp_path):
+  pairs = [list(pair) for pair in skeletons.COCO_17.flip_pairs]
+  fields = {"keypoints": [f"point {n}" for n in range(17)]}
+  path = tmp_path / "skeleton.json"
+  kinds = {}
+  for name, given in (("right", pairs), ("wrong", [*pairs[:-1], [0, 16]])):
+    path.write_text(json.dumps({**fields, "flip_pairs": given}))
+    kinds[name] = {f.kind for f in patient.examine(str(path))[0]}
+  assert kinds["wrong"] - kinds["right"] == {symmetry.NO_MIRROR}
+  out = str(tmp_path / "worst.png")
+  arguments = ["--skeleton", str(path), "--out", out]
+  assert doctor.main([str(patient.path), *arguments]) == 1
 
 
 def test_mpii_folders_are_examined(tmp_path, capsys):

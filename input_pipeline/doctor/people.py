@@ -15,6 +15,7 @@ from input_pipeline.coco_people import (
   census,
   left_out_because,
 )
+from input_pipeline.doctor import symmetry
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
 from tokenpose_jax.coco_skeletons import name_pairs
 from tokenpose_jax.skeletons import Skeleton
@@ -133,7 +134,8 @@ def check(
   counted = census(content, len(usable), reasons)
   if not usable:
     findings.append(Finding(NOBODY, split, counted))
-  return findings + _check_sides(usable, skeleton, split), counted
+  findings += _check_sides(usable, skeleton, split)
+  return findings + _check_symmetry(usable, skeleton, split), counted
 
 
 def _check_person(
@@ -205,6 +207,20 @@ def _check_sides(
         _, image, entry = people[faces[0]]
         findings.append(Finding(SWAPPED, split, names, detail, image, entry))
   return findings
+
+
+def _check_symmetry(
+  people: list[tuple[np.ndarray, str | None, Mapping[str, Any]]],
+  skeleton: Skeleton,
+  split: str,
+) -> list[Finding]:
+  if len(people) < ENOUGH:
+    return []
+  points = np.stack([p for p, _, _ in people])
+  boxes = np.array([entry["bbox"] for _, _, entry in people], np.float64)
+  return symmetry.findings(
+    points[..., :2], points[..., 2], boxes, skeleton, split
+  )
 
 
 def check_names(skeleton: Skeleton) -> list[Finding]:
