@@ -170,7 +170,10 @@ def benchmark(
   Raises:
     InputError: someone's head box is not known.
   """
-  lacking = int(np.isnan(people.head_box).any(1).sum())
+  size = np.linalg.norm(people.head_box[:, 2:] - people.head_box[:, :2], axis=1)
+  # NaN is not above 0 either.
+  sized = (size > 0) | (~np.isnan(size) & ~(people.visible > 0).any(1))
+  lacking = int((~sized).sum())
   if lacking:
     split = config.data.eval_split
     raise InputError(

@@ -12,23 +12,22 @@ valid_images.txt (an image name a line) must name its images.
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import scipy.io
 import tensorflow as tf
+from jaxtyping import Bool, Float
 
 from input_pipeline.files import read_bytes, require_folder
+from input_pipeline.mpii_release import JOINTS, people_of
 from input_pipeline.people import Annotations
-from tokenpose_jax import geometry, json_files, skeletons
+from tokenpose_jax import geometry, json_files, mat_files
 from tokenpose_jax.errors import InputError
 
 RELEASE = "mpii_human_pose_v1_u12_1.mat"
 ALL = "trainval"  # every annotated person of the release
-JOINTS = skeletons.MPII_16.num_keypoints
 
 
 def read(folder: str, split: str) -> Annotations:
@@ -53,7 +52,7 @@ def read(folder: str, split: str) -> Annotations:
     entries = _checked(json_files.parse(raw, path), path)
   elif release:
     path, raw = release, read_bytes(release)
-    entries = list(_of_split(_people_of(raw, path), folder, split))
+    entries = list(_of_split(people_of(raw, path), folder, split))
   else:
     raise InputError(
       f"data.dir: neither {path} nor {_annot(folder, RELEASE)} exists; an MPII"
@@ -65,45 +64,75 @@ def read(folder: str, split: str) -> Annotations:
 
 
 def _checked(content: Any, path: str) -> list[dict[str, Any]]:
-  """The entries of a common JSON, each with what `_as_coco` reads."""
+  """The entries of a common JSON, each with just what `_as_coco` reads."""
   if not isinstance(content, list) or not all(
     isinstance(e, dict) for e in content
   ):
     raise InputError(
       f"{path} is not an MPII annotation file: not a list of people"
     )
-  entries = []
-  for number, entry in enumerate(content):
-    where = f"{path}: person number {number}"
-    for field in ("image", "center", "scale"):
-      if field not in entry:
-        raise InputError(f"{where} has no {field!r}")
-    # The test split has no joints.
-    joints = entry.get("joints", [[0, 0]] * JOINTS)
-    visible = entry.get("joints_vis", [0] * JOINTS)
-    shapes = {
-      "joints": (joints, (JOINTS, 2)),
-      "joints_vis": (visible, (JOINTS,)),
-      "center": (entry["center"], (2,)),
-      "scale": (entry["scale"], ()),
-      "head_box": (entry.get("head_box") or [0] * 4, (4,)),
-    }
-    for field, (value, shape) in shapes.items():
-      try:
-        array = np.asarray(value, np.float64)
-      except (TypeError, ValueError):
-        array = np.zeros(0)
-      if array.shape != shape or not np.isfinite(array).all():
-        raise InputError(
-          f"{where}: {field!r} is {str(value)[:60]}, expected numbers of shape"
-          f" {shape}"
-        )
-    if not set(visible) <= {0, 1}:
-      raise InputError(f"{where}: 'joints_vis' is {visible}, expected 0 or 1")
-    if entry["scale"] <= 0:
-      raise InputError(f"{where}: 'scale' is {entry['scale']}, expected > 0")
-    entries.append({**entry, "joints": joints, "joints_vis": visible})
-  return entries
+  return [
+    _checked_person(entry, f"{path}: person number {number}")
+    for number, entry in enumerate(content)
+  ]
+
+
+def _checked_person(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+  for field in ("image", "center", "scale"):
+    if field not in entry:
+      raise InputError(f"{where} has no {field!r}")
+  image = entry["image"]
+  if not isinstance(image, str) or not image:
+    raise InputError(f"{where}: 'image' is {image!r:.60}, expected a file name")
+  # The test split has no joints.
+  unknown = [entry.get(field) is None for field in ("joints", "joints_vis")]
+  if any(unknown) and not all(unknown):
+    raise InputError(f"{where}: 'joints' and 'joints_vis' belong together")
+  visible = _numbers(entry, "joints_vis", (JOINTS,), where)
+  if not np.isin(visible, (0, 1)).all():
+    raise InputError(
+      f"{where}: 'joints_vis' is {entry['joints_vis']!r:.80}, expected 0 or 1"
+    )
+  labeled = visible[:, None] > 0
+  joints = _numbers(entry, "joints", (JOINTS, 2), where, needed=labeled)
+  scale = float(_numbers(entry, "scale", (), where))
+  if not 0 < scale * geometry.SCALE_UNIT < mat_files.LARGEST:
+    raise InputError(f"{where}: 'scale' is {scale:g}, expected > 0, in 200 px")
+  has_head = entry.get("head_box") not in (None, [])
+  return {
+    "image": image,
+    "center": _numbers(entry, "center", (2,), where).tolist(),
+    "scale": scale,
+    "joints": joints.tolist(),
+    "joints_vis": visible.astype(int).tolist(),
+    "head_box": _numbers(entry, "head_box", (4,), where).tolist()
+    if has_head
+    else None,
+  }
+
+
+def _numbers(
+  entry: Mapping[str, Any],
+  field: str,
+  shape: tuple[int, ...],
+  where: str,
+  needed: Bool[np.ndarray, "..."] | bool = True,
+) -> Float[np.ndarray, "..."]:
+  """A field; zeros where it is not there, and where it is not needed."""
+  value = entry.get(field)
+  if value is None and field in ("joints", "joints_vis"):
+    return np.zeros(shape)
+  try:
+    array = mat_files.pixels(value, shape, field)
+  except InputError:
+    array = np.full((), np.nan)
+  wrong = isinstance(value, bool) or array.shape != shape
+  if wrong or (np.isnan(array) & needed).any():
+    raise InputError(
+      f"{where}: {field!r} is {value!r:.60}, expected finite numbers"
+      + (f" of shape {shape}" if shape else "")
+    )
+  return np.asarray(np.nan_to_num(array))
 
 
 def _as_coco(entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -144,7 +173,7 @@ def _add_head_boxes(
   entries: list[dict[str, Any]], folder: str, split: str, release: str
 ) -> None:
   """Adds "head_box", in the file's 1-based pixels, where a file knows it."""
-  if all(entry.get("head_box") for entry in entries):
+  if all(entry["head_box"] for entry in entries):
     return
   path = _annot(folder, f"gt_{split}.mat")
   if tf.io.gfile.exists(path):
@@ -154,10 +183,10 @@ def _add_head_boxes(
       entry["head_box"] = box
   elif release:
     boxes = {
-      _key(e): e["head_box"] for e in _people_of(read_bytes(release), release)
+      _key(e): e["head_box"] for e in people_of(read_bytes(release), release)
     }
     for entry in entries:
-      entry.setdefault("head_box", boxes.get(_key(entry)))
+      entry["head_box"] = entry["head_box"] or boxes.get(_key(entry))
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[str, int, int, float]:
@@ -170,28 +199,46 @@ def _evaluation_boxes(
   path: str, entries: list[dict[str, Any]]
 ) -> list[list[float]]:
   """Head boxes of the MPII toolkit's ground truth, which must fit."""
-  content = _load(read_bytes(path), path)
-  for field in ("headboxes_src", "pos_gt_src", "jnt_missing"):
-    if field not in content:
-      raise InputError(f"{path} has no {field!r}")
-  boxes = content["headboxes_src"]  # (2 corners, x and y, people)
-  if boxes.shape[-1] != len(entries):
-    raise InputError(
-      f"{path} is of {boxes.shape[-1]} people, the annotations of"
-      f" {len(entries)}; is it of another split?"
+  content = mat_files.parse(read_bytes(path), path)
+  boxes, points, missing = (
+    _of_people(content, field, shape, len(entries), path)
+    for field, shape in (
+      ("headboxes_src", (2, 2)),  # corners, x and y
+      ("pos_gt_src", (JOINTS, 2)),
+      ("jnt_missing", (JOINTS,)),
     )
-  points = np.moveaxis(content["pos_gt_src"], -1, 0)
-  labeled = content["jnt_missing"].T == 0
+  )
   joints = np.array([entry["joints"] for entry in entries], np.float64)
+  labeled = missing == 0
   labeled &= np.array([entry["joints_vis"] for entry in entries]) > 0
   distance = np.where(labeled[..., None], np.abs(points - joints), 0)
-  if distance.max() > 1:
-    number = int(distance.max((1, 2)).argmax())
+  far = ~(distance <= 1)
+  if far.any():
+    number = int(far.any((1, 2)).argmax())
     raise InputError(
       f"{path} has other joints than the annotations, first seen at person"
       f" number {number}; the two are not of the same people"
     )
-  return np.moveaxis(boxes, -1, 0).reshape(-1, 4).tolist()
+  return boxes.reshape(-1, 4).tolist()
+
+
+def _of_people(
+  content: Mapping[str, Any],
+  field: str,
+  shape: tuple[int, ...],
+  number: int,
+  path: str,
+) -> Float[np.ndarray, "n ..."]:
+  """A variable whose last axis is the people, as their first."""
+  if field not in content:
+    raise InputError(f"{path} has no {field!r}")
+  array = mat_files.pixels(content[field], (*shape, -1), f"{path}: {field}")
+  if array.shape[-1] != number:
+    raise InputError(
+      f"{path} is of {array.shape[-1]} people, the annotations of {number}; is"
+      " it of another split?"
+    )
+  return np.moveaxis(array, -1, 0)
 
 
 # The official release.
@@ -203,50 +250,6 @@ def _release(folder: str) -> str:
     if tf.io.gfile.exists(path):
       return path
   return ""
-
-
-def _people_of(raw: bytes, path: str) -> Iterator[dict[str, Any]]:
-  """The annotated people of the training images, as in the common JSON.
-
-  RELEASE is a struct of `annolist` (per image: image.name, annorect) and
-  `img_train` (per image). An annorect has the head box x1, y1, x2, y2, scale,
-  objpos (x, y) and annopoints.point (x, y, id); all may be missing or empty.
-  """
-  release: Any = _load(raw, path).get("RELEASE")
-  if not {"annolist", "img_train"} <= set(_fields(release)):
-    raise InputError(
-      f"{path} is not MPII's release: no RELEASE with annolist and img_train"
-    )
-  images = np.atleast_1d(release.annolist)
-  train = np.atleast_1d(release.img_train)
-  for image, is_train in zip(images, train, strict=True):
-    for rect in _structs(image, "annorect") if is_train else ():
-      scale: Any = getattr(rect, "scale", ())
-      place = _structs(rect, "objpos")
-      points = [
-        point
-        for group in _structs(rect, "annopoints")
-        for point in _structs(group, "point")
-      ]
-      if not points or not place or not np.size(scale):
-        continue  # a person in the background
-      joints, visible = [[0.0, 0.0] for _ in range(JOINTS)], [0] * JOINTS
-      for point in points:
-        joints[int(point.id)] = [float(point.x), float(point.y)]
-        visible[int(point.id)] = 1
-      box: list[Any] = [
-        getattr(rect, name, ()) for name in ("x1", "y1", "x2", "y2")
-      ]
-      yield {
-        "image": str(image.image.name),
-        "center": [float(place[0].x), float(place[0].y)],
-        "scale": float(scale),
-        "joints": joints,
-        "joints_vis": visible,
-        "head_box": [float(v) for v in box]
-        if all(np.size(v) for v in box)
-        else None,
-      }
 
 
 def _of_split(
@@ -272,31 +275,15 @@ def _valid_images(folder: str) -> set[str]:
     return {entry["image"] for entry in content}
   path = _annot(folder, "valid_images.txt")
   if tf.io.gfile.exists(path):
-    return set(read_bytes(path).decode("utf-8-sig").split())
+    try:
+      return set(read_bytes(path).decode("utf-8-sig").split())
+    except UnicodeDecodeError as error:
+      raise InputError(f"{path} is not UTF-8 text: {error}") from None
   raise InputError(
     f"{folder}: the release alone does not say which images are the common"
     " validation split; put annot/valid.json or annot/valid_images.txt there"
     f" (an image name a line), or set --config.data.train_split={ALL}"
   )
-
-
-def _load(raw: bytes, path: str) -> dict[str, Any]:
-  try:
-    return scipy.io.loadmat(
-      io.BytesIO(raw), squeeze_me=True, struct_as_record=False
-    )
-  except Exception as error:  # whatever SciPy finds wrong in the bytes
-    raise InputError(f"{path} is not a MATLAB file: {error}") from None
-
-
-def _structs(holder: Any, field: str) -> list[Any]:
-  """The structs in a field: none, one or several."""
-  values = np.atleast_1d(np.asarray(getattr(holder, field, []), object))
-  return [value for value in values.ravel() if _fields(value)]
-
-
-def _fields(value: Any) -> list[str]:
-  return getattr(value, "_fieldnames", [])
 
 
 def _annot(folder: str, name: str) -> str:

@@ -146,6 +146,99 @@ def test_ground_truth_that_cannot_be_used(change, message):
     mpii.pckh(found, truth)
 
 
+@pytest.mark.parametrize("field", ["keypoints", "visible", "head_boxes"])
+def test_any_value_of_any_array(field):
+  truth = people()
+  found = truth["keypoints"].copy()
+  entry = {field: truth.pop(field)}
+  count = fixtures.fuzz(
+    entry, entry, lambda e: mpii.pckh(found, {**truth, **e})
+  )
+  assert count == {"refused": 14}
+
+
+@pytest.mark.parametrize(
+  "found",
+  ["x", 5, [], [[1, 2], [3]], [[[10**400] * 2] * 16], [[[1j] * 2] * 16]],
+)
+def test_predictions_of_anything_are_refused(found):
+  fixtures.check_refused(lambda: mpii.pckh(found, people()), "prediction")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e308, 1e-320, -1, 3e9])
+@pytest.mark.parametrize(
+  "field", ["predictions", "keypoints", "visible", "head_boxes"]
+)
+def test_any_number_in_any_array(field, value):
+  """It is wrong, or refused, but never left out of the mean."""
+  truth = people()
+  both = {**truth, "predictions": truth["keypoints"].copy()}
+  both[field][(2,) * both[field].ndim if field == "visible" else (2, 0)] = value
+  message = ""
+  try:
+    figures = mpii.pckh(both.pop("predictions"), both)
+  except InputError as error:
+    message = str(error)
+  if message:
+    assert "\n" not in message
+  else:
+    assert all(0 <= figure <= 100 for figure in figures.values())
+    if field in ("predictions", "keypoints"):
+      assert figures["Ankle"] < 100
+
+
+def test_one_person_of_a_file(tmp_path):
+  """MATLAB leaves out a last axis of one."""
+  truth = people(1)
+  scipy.io.savemat(
+    tmp_path / "gt.mat",
+    {
+      "pos_gt_src": truth["keypoints"][0] + 1,
+      "jnt_missing": np.zeros((16, 1)),
+      "headboxes_src": truth["head_boxes"].reshape(2, 2) + 1,
+    },
+  )
+  assert mpii.pckh(truth["keypoints"], tmp_path / "gt.mat")["Mean"] == 100
+
+
+@pytest.mark.parametrize(
+  "field", ["pos_gt_src", "jnt_missing", "headboxes_src"]
+)
+@pytest.mark.parametrize(
+  "value", ["x", np.zeros((0, 0)), np.nan, {"a": 1.0}, np.zeros((3, 2, 6))]
+)
+def test_any_variable_of_a_file(tmp_path, field, value):
+  truth = people()
+  content = {
+    "pos_gt_src": truth["keypoints"].transpose(1, 2, 0),
+    "jnt_missing": 1 - truth["visible"].T,
+    "headboxes_src": truth["head_boxes"].reshape(-1, 2, 2).transpose(1, 2, 0),
+  }
+  scipy.io.savemat(tmp_path / "gt.mat", {**content, field: value})
+  fixtures.check_refused(
+    lambda: mpii.pckh(truth["keypoints"], tmp_path / "gt.mat"), "gt.mat", field
+  )
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_what_is_no_path_is_refused(path):
+  fixtures.check_refused(
+    lambda: mpii.pckh(people()["keypoints"], path), "ground truth"
+  )
+
+
+def test_files_of_hdf5_are_refused(tmp_path):
+  """MATLAB 7.3's, which SciPy does not read."""
+  (tmp_path / "new.mat").write_bytes(
+    b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(600)
+  )
+  fixtures.check_refused(
+    lambda: mpii.pckh(people()["keypoints"], tmp_path / "new.mat"),
+    "cannot read",
+    "7.3",
+  )
+
+
 def test_files_that_cannot_be_used(tmp_path):
   found = people()["keypoints"]
   with pytest.raises(InputError, match="does not exist"):

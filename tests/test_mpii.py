@@ -267,6 +267,156 @@ def test_bad_json_is_named(folder, content, message):
   assert "\n" not in str(error.value)
 
 
+def test_any_value_of_any_field_of_the_json(folder):
+  """The sound person, or one line; a head box may be unknown."""
+  entries = [person(n, head_box=head_box(n)) for n in range(COUNT)]
+  write_json(folder, entries)
+  sound = people_of(folder)
+
+  def same(changed):
+    write_json(folder, changed)
+    people = people_of(folder)
+    for field in ("center", "scale", "keypoints", "visible"):
+      found, wanted = getattr(people, field), getattr(sound, field)
+      np.testing.assert_array_equal(found, wanted, err_msg=field)
+    known = ~np.isnan(people.head_box)
+    np.testing.assert_array_equal(people.head_box[known], sound.head_box[known])
+
+  count = fixtures.fuzz(entries, entries[-1], same)
+  assert count == {"right": 4, "refused": 14 * 6 - 4}
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), 1e308, 10**400, "x"])
+def test_the_place_of_what_is_not_labeled_plays_no_part(folder, value):
+  entry = person(0)
+  assert entry["joints_vis"][1] == 0
+  entry["joints"][1] = [value, 0]
+  write_json(folder, [entry])
+  if value in ("x", 10**400):  # no numbers to read as an array
+    fixtures.check_refused(lambda: people_of(folder), "'joints'")
+  else:
+    assert people_of(folder).visible[0, 1] == 0
+  entry["joints"][0] = [value, 0]
+  write_json(folder, [entry])
+  fixtures.check_refused(lambda: people_of(folder), "number 0: 'joints'")
+
+
+ODD_MATLAB = {
+  "text": "x",
+  "nothing": np.zeros((0, 0)),
+  "a number": 3.0,
+  "NaN": np.nan,
+  "infinity": np.inf,
+  "a huge number": 1e308,
+  "minus one": -1.0,
+  "numbers": np.arange(7.0),
+  "numbers of other sizes": np.zeros((3, 2, 6)),
+  "a struct": {"a": 1.0},
+  "cells": np.array([1.0, "x", {"a": 1.0}], object),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_MATLAB)
+@pytest.mark.parametrize(
+  "field", ["pos_gt_src", "jnt_missing", "headboxes_src"]
+)
+def test_any_value_of_any_field_of_the_evaluation_file(folder, field, kind):
+  entries = [person(n) for n in range(COUNT)]
+  write_evaluation_mat(folder, entries, **{field: ODD_MATLAB[kind]})
+  fixtures.check_refused(lambda: people_of(folder), "gt_valid.mat", field)
+
+
+def test_head_boxes_that_are_no_numbers_or_empty_are_not_known(folder):
+  entries = [person(n) for n in range(COUNT)]
+  boxes = np.stack([np.reshape(head_box(n), (2, 2)) for n in range(COUNT)], -1)
+  boxes[0, 0, :3] = [np.nan, np.inf, 1e308]
+  boxes[:, :, 3] = 7
+  write_evaluation_mat(folder, entries, headboxes_src=boxes)
+  config = default.get_config()
+  config.data.dir, config.data.eval_split = str(folder), "valid"
+  fixtures.check_refused(
+    lambda: benchmark_of(config, read_of(folder), people_of(folder)),
+    "4 of 6 people",
+  )
+
+
+def test_one_person_is_read_as_several_are(folder):
+  write_json(folder, [person(0)])
+  write_evaluation_mat(folder, [person(0)])
+  wanted = np.array([head_box(0)]) - 1
+  np.testing.assert_allclose(people_of(folder).head_box, wanted)
+  (folder / "annot" / "valid.json").unlink()
+  write_release(folder, [person(0)])
+  np.testing.assert_allclose(people_of(folder, mpii_files.ALL).head_box, wanted)
+
+
+def changed_release(folder, change):
+  """A release with its structs changed."""
+  write_release(folder, [person(n) for n in range(COUNT)])
+  path = folder / "annot" / mpii_files.RELEASE
+  content = scipy.io.loadmat(path)["RELEASE"][0, 0]
+  fields = {name: content[name] for name in content.dtype.names}
+  change(fields)
+  scipy.io.savemat(path, {"RELEASE": fields})
+
+
+def first(structs, *fields):
+  """The arrays of structs that the fields of the first ones lead to."""
+  for number, field in enumerate(fields):
+    structs = (structs.ravel()[0] if number else structs)[field]
+  return structs if structs.dtype.names else structs.ravel()[0]  # of cells
+
+
+RECT = ("annolist", "annorect")
+POINT = (*RECT, "annopoints", "point")
+
+
+@pytest.mark.parametrize("kind", ODD_MATLAB)
+@pytest.mark.parametrize(
+  ("way", "field"),
+  [
+    *(((), name) for name in ("annolist", "img_train")),
+    *((("annolist",), name) for name in ("image", "annorect")),
+    (("annolist", "image"), "name"),
+    *((RECT, n) for n in ("x1", "y2", "annopoints", "scale", "objpos")),
+    ((*RECT, "objpos"), "x"),
+    ((*RECT, "annopoints"), "point"),
+    *((POINT, name) for name in ("x", "id")),
+  ],
+)
+def test_any_value_of_any_field_of_the_release(tmp_path, way, field, kind):
+  """One line; or a person of the background, whose head may be unknown."""
+
+  def change(fields):
+    if way:
+      column = first(fields, *way)[field]
+      column[(0,) * column.ndim] = ODD_MATLAB[kind]
+    else:
+      fields[field] = ODD_MATLAB[kind]
+
+  changed_release(tmp_path, change)
+  message = ""
+  try:
+    people = people_of(tmp_path, mpii_files.ALL)
+  except InputError as error:
+    message = str(error)
+  if message:
+    assert "\n" not in message
+    assert mpii_files.RELEASE in message
+  else:
+    assert 4 <= len(people) <= 6
+    assert np.isfinite(people.center).all()
+    assert (people.scale > 0).all()
+    assert np.isfinite(people.keypoints).all()
+
+
+def test_a_list_of_images_that_is_no_text_is_named(release):
+  (release / "annot" / "valid_images.txt").write_bytes(b"\xff\xfe\xff")
+  fixtures.check_refused(
+    lambda: people_of(release, "train"), "valid_images.txt is not UTF-8 text"
+  )
+
+
 def test_bad_folders_and_skeletons_are_named(folder, tmp_path):
   with pytest.raises(InputError, match="nowhere does not exist"):
     mpii.read(fixtures.data_of(tmp_path / "nowhere"), "valid", MPII)

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.io
 from etils import epath
 from jaxtyping import Float
 
-from tokenpose_jax import skeletons
+from tokenpose_jax import mat_files, skeletons
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics.oks import Numbers
 
 JOINTS = skeletons.MPII_16.keypoints
 HEAD_SHARE = 0.6  # of the head box's diagonal: its length
+_FARTHEST = 1e30  # pixels; infinity would mean that nothing is annotated
 
 # What a row of the table averages.
 _ROWS = {
@@ -81,19 +81,7 @@ def distances(
   Raises:
     InputError: the file or an array cannot be used, or they do not fit.
   """
-  found = np.asarray(predictions)
-  if found.ndim != 3 or found.shape[1] != len(JOINTS) or found.shape[2] < 2:
-    raise InputError(
-      f"predictions have the shape {found.shape}, expected (N, 16, 2)"
-    )
-  if not np.issubdtype(found.dtype, np.number):
-    raise InputError(f"predictions are {found.dtype}, expected numbers")
-  found = found[..., :2]
-  if not np.issubdtype(found.dtype, np.floating):
-    found = found.astype(np.float64)
-  if not np.isfinite(found).all():
-    index = int(np.argmin(np.isfinite(found).all((1, 2))))
-    raise InputError(f"prediction {index} has NaN or infinite values")
+  found = _predictions(predictions)
   if isinstance(ground_truth, Mapping):
     truth, offset = _arrays(ground_truth), 1 if one_based else 0
   else:
@@ -106,7 +94,9 @@ def distances(
     )
   # Shifted in the predictions' own precision, as in the original
   # implementation.
-  error = np.linalg.norm((found - found.dtype.type(offset)) - keypoints, axis=2)
+  with np.errstate(over="ignore"):
+    moved = found - found.dtype.type(offset)
+    error = np.minimum(np.linalg.norm(moved - keypoints, axis=2), _FARTHEST)
   head = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1) * HEAD_SHARE
   sized = (head > 0) | ~(visible > 0).any(axis=1)
   if not sized.all():
@@ -167,6 +157,27 @@ def format_table(values: Mapping[str, float], title: str = "") -> str:
   return "\n".join([title, *lines] if title else lines)
 
 
+def _predictions(given: Numbers) -> Float[np.ndarray, "n 16 2"]:
+  try:
+    found = np.asarray(given)
+  except (OverflowError, ValueError) as error:
+    reason = " ".join(str(error).split())
+    raise InputError(f"predictions are no array: {reason}") from None
+  if found.ndim != 3 or found.shape[1] != len(JOINTS) or found.shape[2] < 2:
+    raise InputError(
+      f"predictions have the shape {found.shape}, expected (N, 16, 2)"
+    )
+  if found.dtype.kind not in "iuf":
+    raise InputError(f"predictions are {found.dtype}, expected numbers")
+  found = found[..., :2]
+  if found.dtype.kind != "f":
+    found = found.astype(np.float64)
+  if not np.isfinite(found).all():
+    index = int(np.argmin(np.isfinite(found).all((1, 2))))
+    raise InputError(f"prediction {index} has NaN or infinite values")
+  return found
+
+
 def _arrays(truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
   missing = [name for name in _FIELDS if name not in truth]
   if missing:
@@ -174,16 +185,21 @@ def _arrays(truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
       f"ground truth: {', '.join(missing)} missing; expected the arrays"
       f" {', '.join(_FIELDS)}"
     )
-  arrays = {name: np.asarray(truth[name], np.float64) for name in _FIELDS}
+  shapes = ((-1, 16, 2), (-1, 16), (-1, 4))
+  arrays = {
+    name: mat_files.pixels(truth[name], shape, f"ground truth: {name}")
+    for name, shape in zip(_FIELDS, shapes, strict=True)
+  }
   number = len(arrays["keypoints"])
-  shapes = ((number, 16, 2), (number, 16), (number, 4))
-  for (name, array), shape in zip(arrays.items(), shapes, strict=True):
-    if array.shape != shape:
+  for name, array in arrays.items():
+    if len(array) != number:
       raise InputError(
-        f"ground truth: {name} has the shape {array.shape}, expected {shape}"
+        f"ground truth: {name} is of {len(array)} people, keypoints of {number}"
       )
+  if np.isnan(arrays["visible"]).any():
+    raise InputError("ground truth: visible has NaN or infinite values")
   known = arrays["visible"] > 0
-  if not np.isfinite(arrays["keypoints"][known]).all():
+  if np.isnan(arrays["keypoints"][known]).any():
     raise InputError("ground truth: an annotated joint is NaN or infinite")
   return arrays
 
@@ -191,27 +207,35 @@ def _arrays(truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """The arrays of the dataset's .mat file, as they are: 1-based."""
   try:
-    with epath.Path(path).open("rb") as file:
-      content = scipy.io.loadmat(file)
+    raw = epath.Path(path).read_bytes()
   except FileNotFoundError:
     raise InputError(f"ground truth: {path} does not exist") from None
-  except (OSError, TypeError, ValueError, NotImplementedError) as error:
+  except (OSError, TypeError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise InputError(f"ground truth: cannot read {path}: {reason}") from None
-  needed = ("pos_gt_src", "jnt_missing", "headboxes_src")
-  missing = [name for name in needed if name not in content]
-  if missing:
+  content = mat_files.parse(raw, f"ground truth: cannot read {path}: it")
+  shapes = {
+    "pos_gt_src": (16, 2, -1),
+    "jnt_missing": (16, -1),
+    "headboxes_src": (2, 2, -1),
+  }
+  if missing := [name for name in shapes if name not in content]:
     raise InputError(
       f"ground truth: {path} has no {', '.join(missing)}; give the gt_valid.mat"
       " of MPII's validation set"
     )
+  points, absent, heads = (
+    np.moveaxis(
+      mat_files.pixels(content[name], shape, f"ground truth: {path}: {name}"),
+      -1,
+      0,
+    )
+    for name, shape in shapes.items()
+  )
   return _arrays(
     {
-      "keypoints": np.transpose(content["pos_gt_src"], (2, 0, 1)),
-      # Of unsigned integers in some files: 1 - 1 must not become 255.
-      "visible": np.transpose(content["jnt_missing"]) == 0,
-      "head_boxes": np.transpose(content["headboxes_src"], (2, 0, 1)).reshape(
-        content["headboxes_src"].shape[-1], -1
-      ),
+      "keypoints": points,
+      "visible": absent == 0,
+      "head_boxes": heads.reshape(len(heads), 4),
     }
   )
