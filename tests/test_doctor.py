@@ -288,6 +288,36 @@ def test_missing_images_say_what_would_fit(patient):
   assert "it is there without its folder, as" in one.detail
 
 
+@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+def test_any_value_of_any_field(tmp_path, section, capsys):
+  """A table and a sheet, whatever a field holds; code 1 where it is odd."""
+  sizes = {"a.jpg": (60, 80), "b.jpg": (60, 80)}
+  image = fixtures.encode(fixtures.smooth_image(60, 80, (200, 90, 60)))
+  content = fixtures.coco_folder(
+    tmp_path, dict.fromkeys(sizes, image), sizes, split="a"
+  )
+  file = tmp_path / "annotations" / "person_keypoints_a.json"
+  out = str(tmp_path / "worst.png")
+  arguments = [str(tmp_path), "--skeleton", "coco_17", "--out", out]
+  codes = []
+
+  def told(changed):
+    file.write_text(json.dumps(changed))
+    codes.append(doctor.main(arguments))
+    said = capsys.readouterr()
+    assert "coco_17: 17 keypoints" in said.out
+    assert not said.err
+
+  entry = content[section][-1]
+  for odd in ([None] * 51, [10**400] * 51, [1e308] * 51, "\ud800", "a\nb"):
+    for field in set(entry) - {"file_name"}:
+      told(
+        {**content, section: [*content[section][:-1], {**entry, field: odd}]}
+      )
+  assert fixtures.fuzz(content, entry, told) == {"right": 14 * len(entry)}
+  assert set(codes) == ({0} if section == "categories" else {0, 1})
+
+
 def test_a_sheet_that_cannot_be_written_is_one_line(patient, capsys):
   patient.people[1].update(area=0)
   patient.write()

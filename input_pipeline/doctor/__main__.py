@@ -10,6 +10,7 @@ something wrong.
 """
 
 import argparse
+import io
 import sys
 
 import tensorflow as tf
@@ -121,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("--out", default="doctor.png", help="the contact sheet")
   options = parser.parse_args(argv)
   tf.config.set_visible_devices([], "GPU")
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")  # names may be anything
   return cli.exit_code(lambda: _run(options))
 
 
@@ -132,7 +135,8 @@ def _run(options: argparse.Namespace) -> int:
     options.skeleton,
     options.category,
   )
-  print("\n".join(facts))
+  for fact in facts:
+    print(" ".join(fact.split()))
   print(table(findings) if findings else "no problems found")
   if sheet:
     files.write(options.out, sheet)

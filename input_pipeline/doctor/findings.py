@@ -7,6 +7,7 @@ from typing import Any
 # ERROR: stops training or teaches it something wrong. WARNING: skipped or
 # harmless, for information.
 ERROR, WARNING = "error", "warning"
+LONGEST = 500  # letters of a finding; files may hold anything
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Finding:
 
   def __str__(self) -> str:
     parts = (self.split, self.place, self.detail)
-    return ": ".join(part for part in parts if part)
+    text = " ".join(": ".join(part for part in parts if part).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def table(findings: list[Finding], examples: int = 3) -> str:

@@ -216,14 +216,14 @@ def _around(
   pixels: np.ndarray, entry: Mapping[str, Any] | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """The region around a person, and its corner (x, y) in the image."""
-  try:
-    x, y, w, h = np.array((entry or {})["bbox"], float)
-  except (KeyError, TypeError, ValueError):
+  box = _numbers((entry or {}).get("bbox"))
+  if len(box) != 4:
     return np.zeros(2), pixels
+  x, y, w, h = box
   reach = max(w, h, 40)
   low = np.array([x + w / 2, y + h / 2]) - reach
   limit = np.array(pixels.shape[1::-1])
-  if not np.isfinite(low).all() or (low >= limit).any() or reach > 9999:
+  if (low >= limit).any() or reach > 9999:
     return np.zeros(2), pixels
   high = np.clip(low + 2 * reach, 1, limit).astype(int)
   low = np.clip(low, 0, limit - 1).astype(int)
@@ -240,20 +240,16 @@ def _draw(
   skeleton: Skeleton,
 ) -> None:
   """Box and keypoints; those of the left green, of the right orange."""
-  try:
-    box = np.array(entry.get("bbox", ()), float) * scale
-    points = np.array(entry["keypoints"], float).reshape(-1, 3)
-  except ValueError:
-    return
-  if len(box) == 4 and np.isfinite(box).all():
+  box = _numbers(entry.get("bbox")) * scale
+  if len(box) == 4:
     box[:2] -= corner * scale
-    x, y, w, h = np.clip(box, -9999, 9999).round().astype(int).tolist()
+    x, y, w, h = _drawable(box)
     cv2.rectangle(image, (x, y), (x + w, y + h), (255, 255, 255), 1)
-  if len(points) != skeleton.num_keypoints or not np.isfinite(points).all():
+  points = _numbers(entry.get("keypoints"))
+  if len(points) != 3 * skeleton.num_keypoints:
     return
-  place = (points[:, :2] - corner) * scale
-  place = np.clip(place, -9999, 9999).round().astype(int)
-  place = place.tolist()
+  points = points.reshape(-1, 3)
+  place = _drawable((points[:, :2] - corner) * scale)
   for a, b in skeleton.limbs:
     if points[a, 2] and points[b, 2]:
       cv2.line(image, place[a], place[b], (120, 180, 255), 1, cv2.LINE_AA)
@@ -262,3 +258,18 @@ def _draw(
   ):
     if v:
       cv2.circle(image, point, 3, color, -1, cv2.LINE_AA)
+
+
+def _numbers(values: Any) -> np.ndarray:
+  """Finite numbers, no larger than can be drawn; none where they are not."""
+  try:
+    numbers = np.array(values, np.float64).ravel()
+  except (OverflowError, TypeError, ValueError):
+    return np.zeros(0)
+  finite = np.isfinite(numbers).all()
+  return np.clip(numbers, -1e6, 1e6) if finite else np.zeros(0)
+
+
+def _drawable(places: np.ndarray) -> Any:
+  """As lists of integers that OpenCV takes."""
+  return np.clip(places, -9999, 9999).round().astype(int).tolist()
