@@ -83,7 +83,7 @@ def read(paths: list[str]) -> Repeated:
   if far.any():
     found = (
       f"{far.sum()} of {len(shared)} people are too far apart to be the same"
-      f" in all files, first annotation {shared[int(far.argmax())]!s:.40}"
+      f" in all files, first annotation {shared[int(far.argmax())]!r:.40}"
     )
     if far.mean() > MANY_FAR:
       raise InputError(f"{', '.join(paths)}: {found}: do the ids fit?")
@@ -104,8 +104,8 @@ def _check_images(
       places = [p.image_name if named else p.image_id for p in (a, b)]
       if None not in places and len({*map(_stem, places)}) > 1:
         raise InputError(
-          f"the annotation {i!s:.40} is of image {places[0]!s:.60} in"
-          f" {paths[0]} and of {places[1]!s:.60} in {path}; the files must have"
+          f"the annotation {i!r:.40} is of image {places[0]!r:.60} in"
+          f" {paths[0]} and of {places[1]!r:.60} in {path}; the files must have"
           " the same ids for the same people"
         )
 
@@ -148,7 +148,7 @@ def _people(path: str) -> tuple[dict[Hashable, _Person], str]:
       continue
     own, image = key(entry["id"]), key(entry.get("image_id"))
     if own in people:
-      raise InputError(f"{path}: the annotation id {own!s:.40} comes twice")
+      raise InputError(f"{path}: the annotation id {own!r:.40} comes twice")
     name = names.get(image)
     people[own] = _Person(
       entry["keypoints"],
@@ -157,7 +157,7 @@ def _people(path: str) -> tuple[dict[Hashable, _Person], str]:
       name if isinstance(name, str) and image is not None else None,
     )
   said = "; ".join(
-    f"annotation {ids[0]!s:.40} {reason}"
+    f"annotation {ids[0]!r:.40} {reason}"
     + (f" (and {len(ids) - 1} more)" if ids[1:] else "")
     for reason, ids in left_out.items()
   )

@@ -172,9 +172,9 @@ def other_people(content):
     (other_people, ["of 40 people are too far apart", "do the ids fit?"]),
     (
       lambda c: each(id=lambda n: (n + 1) % 40)(c),
-      ["annotation 0 is of image 0.jpg in", "and of 39.jpg in"],
+      ["annotation 0 is of image '0.jpg' in", "and of '39.jpg' in"],
     ),
-    (image_names(lambda n: "b" + n), ["of image 0.jpg in", "of b0.jpg in"]),
+    (image_names(lambda n: "b" + n), ["of image '0.jpg' in", "of 'b0.jpg' in"]),
     (
       lambda c: (c.pop("images"), each(image_id=lambda n: n + 1)(c)),
       ["annotation 0 is of image 0 in", "and of 1 in"],
