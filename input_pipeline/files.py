@@ -1,5 +1,7 @@
 """Files of a data folder, through TensorFlow's file systems (gs:// too)."""
 
+import re
+
 import tensorflow as tf
 
 from tokenpose_jax import json_files
@@ -21,9 +23,10 @@ def read_bytes(path: str) -> bytes:
 
 
 def reason(error: Exception) -> str:
-  """An error of a file system in a few words, on one line."""
+  """An error of TensorFlow or a file system in a few words, on one line."""
   words = getattr(error, "message", None) or getattr(error, "strerror", None)
-  return " ".join(str(words or error).split())[:200] or type(error).__name__
+  plain = re.sub(r"\{\{.*?\}\} *| *\[Op:[^\]]*\]?", "", str(words or error))
+  return " ".join(plain.split())[:200] or type(error).__name__
 
 
 def require_file(path: str, field: str) -> None:
