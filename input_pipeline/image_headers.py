@@ -10,8 +10,8 @@ from typing import NamedTuple
 JPEG = b"\xff\xd8"  # its first marker
 _PNG = b"\x89PNG\r\n\x1a\n"
 _END_OF_JPEG = b"\xff\xd9"
-# Those with a length; between them may be fill bytes, or garbage.
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+# Those with a length; before them may be fill bytes, or garbage.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 _SEGMENTS = 10_000  # before the frame header of a JPEG, at most
 # Frame headers of baseline, extended and progressive Huffman coding.
 _USUAL_FRAMES = (0xC0, 0xC1, 0xC2)
@@ -162,7 +162,7 @@ def _webp(encoded: bytes) -> Header:
 _READERS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Header]], ...] = (
   (re.compile(re.escape(JPEG) + b"\xff"), _jpeg),
   (re.compile(re.escape(_PNG)), _png),
-  (re.compile(rb"GIF8[79]a"), _gif),
+  (re.compile(rb"GIF8"), _gif),
   (re.compile(rb"BM"), _bmp),
   (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),
 )

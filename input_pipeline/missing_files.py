@@ -15,7 +15,8 @@ Fit = tuple[str, Callable[[str], str]]
 
 def shown(name: str) -> str:
   """A file's name for a message: short, on one line, in any encoding."""
-  text = name if name.isprintable() and name else repr(name)
+  plain = name.isprintable() and name and name == name.strip()
+  text = name if plain else repr(name)
   return text if len(text) <= 120 else f"{text[:100]}... ({len(name)} letters)"
 
 
@@ -35,7 +36,7 @@ def what_would_fit(
     # A few may be missing for another reason.
     if 2 * len(found) > len(some):
       subject = "it is" if len(found) == len(some) else "most are"
-      return f"{subject} there {what}, as {shown(found[0])}: correct file_name"
+      return f"{subject} there {shown(what)}, as {shown(found[0])}: correct file_name"
   return ""
 
 
@@ -53,14 +54,18 @@ def where_else(
   images = os.path.join(above, "images")
   if os.path.basename(above) == "images":
     above = os.path.dirname(above)
-  for other in (above, images, *_folders(above), *_folders(images)):
-    some = [name for name in names[:_TRIED] if is_file(other, name)]
-    bases = [name for name in names[:_TRIED] if is_file(other, _base(name))]
-    if some or bases:
-      first = some[0] if some else _base(bases[0])
-      return f"{shown(first)} is in {other}: rename or link that folder" + (
-        "" if some else ", and take the folder out of file_name"
-      )
+  places = (images, *_folders(above), *_folders(images), above)
+  for change, advice in (
+    (_base, ", and take the folder out of file_name"),
+    (str, ""),
+  ):
+    for place in places:
+      for name in names[:_TRIED]:
+        if is_file(place, changed := change(name)):
+          more = advice if changed != name else ""
+          return (
+            f"{shown(changed)} is in {place}: rename or link that folder{more}"
+          )
   return ""
 
 
@@ -75,6 +80,7 @@ def _fits(folder: str, base: str) -> list[Fit]:
     ("with / for \\", lambda name: name.replace("\\", "/")),
     ("without URL escapes", urllib.parse.unquote),
     ("without its folder", _base),
+    ("without spaces around it", lambda name: _base(name).strip()),
     ("in lower case", lambda name: _base(name).lower()),
     ("in upper case", lambda name: _base(name).upper()),
     ("with 12 digits", _twelve_digits),
@@ -88,14 +94,13 @@ def _fits(folder: str, base: str) -> list[Fit]:
       (f"without its folder, with the ending {end}", _ending(end, _base))
     )
   for name in _listed(folder) if base else ():
-    if name.endswith(base) and name != base:
+    # "COCO_val2014_", but not the "1" of 11.jpg before 1.jpg.
+    if name.endswith(base) and name[: -len(base)].endswith(("_", "-")):
       prefix = name.removesuffix(base)
-      fits.append((f"with the prefix {prefix}", _prefixed(prefix)))
-      break
-    if name and base.endswith(name) and name != base:
+      return [*fits, (f"with the prefix {prefix}", _prefixed(prefix))]
+    if base.endswith(name) and base[: -len(name)].endswith(("_", "-")):
       prefix = base.removesuffix(name)
-      fits.append((f"without {prefix}", _without(prefix)))
-      break
+      return [*fits, (f"without {prefix}", _without(prefix))]
   return fits
 
 

@@ -81,8 +81,9 @@ def check(
       Finding(kind, split, shown(name), detail, name)
       for kind, detail in _check_image(encoded, image)
     ]
-  hint = image_files.hint(folder, missing) if missing else ""
-  findings += [Finding(MISSING, split, shown(n), hint, n) for n in missing]
+  for number, name in enumerate(missing):
+    hint = "" if number else image_files.hint(folder, missing)
+    findings.append(Finding(MISSING, split, shown(name), hint, name))
   bad = sum(f.kind in (EMPTY, UNREADABLE, MISSING) for f in findings)
   if bad and bad == len(images):
     findings.append(Finding(NONE_LEFT, split, f"{len(images)} images"))
