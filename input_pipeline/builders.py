@@ -6,18 +6,36 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
+from google.protobuf import json_format
 
 from input_pipeline import files, image_files
 from input_pipeline.decode import image_size
+from input_pipeline.image_headers import ends_early
 from tokenpose_jax.errors import InputError
 
 SPLIT = "images"  # Each split of a folder is a TFDS config with this one.
+
+
+class Record(NamedTuple):
+  """The image of a record.
+
+  Attributes:
+    image: its bytes.
+    height: pixels; 0 where it cannot be read.
+    width: likewise.
+    whole: False where only its upper part can be read.
+  """
+
+  image: bytes
+  height: int
+  width: int
+  whole: bool = True
 
 
 @runtime_checkable
@@ -38,8 +56,8 @@ class RecordBuilder(Protocol):
   def download_and_prepare(self, **options: Any) -> None:
     """Writes the records."""
 
-  def image_of(self, example: tf.train.Example) -> tuple[bytes, int, int]:
-    """The image's bytes in a record, its height and width."""
+  def record_of(self, example: tf.train.Example) -> Record:
+    """The image of a record."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -77,7 +95,8 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
       images: COCO's entries, with id and file_name.
       data_dir: where to prepare them; "": TFDS's own directory.
     """
-    root = os.path.join(data_dir or tfds.core.constants.DATA_DIR, self.name)
+    data_dir = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+    root = os.path.join(data_dir, self.name)
     names = [image["file_name"] for image in images]
     stats = image_files.stats(folder, names)
     config = ImagesConfig(
@@ -88,7 +107,21 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
       root=root,
       split=split,
     )
-    super().__init__(config=config, data_dir=data_dir or None)
+    try:
+      super().__init__(config=config, data_dir=data_dir)
+    except (json_format.Error, ValueError, KeyError) as error:
+      # TFDS reads what is prepared already.
+      raise InputError(
+        f"prepared data in {os.path.join(root, config.name)} is damaged"
+        f" ({files.reason(error)}); delete that folder and start again"
+      ) from None
+    gone = stats is None and not image_files.is_remote(folder)
+    if gone and self.is_prepared():
+      logging.warning(
+        "the images of %s are gone: those prepared earlier are used, %s",
+        folder,
+        self.data_path,
+      )
 
   def _info(self) -> tfds.core.DatasetInfo:
     features = tfds.features.FeaturesDict(
@@ -110,34 +143,30 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
     config = self.builder_config
     names = [image["file_name"] for image in config.images]
     image_files.require(config.folder, names)
-    number = len(config.images)
     if new := image_files.changes(config.root, config.split, config.stats):
       logging.info("images of %s are prepared anew: %s", config.split, new)
-    logging.info("copying %d images to %s", number, self.data_path)
+    path = os.path.join(config.root, config.name)
+    logging.info("copying %d images to %s", len(names), path)
+    # With the records: TFDS gives both their final place at once.
+    image_files.note(str(self.data_path), config.stats)
     return {SPLIT: self._generate_examples()}
-
-  def download_and_prepare(self, **options: Any) -> None:
-    """Writes the records, and notes the files that they are of."""
-    super().download_and_prepare(**options)
-    image_files.note(str(self.data_path), self.builder_config.stats)
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
     config = self.builder_config
     for number, image in enumerate(config.images):
-      path = os.path.join(config.folder, image["file_name"])
       yield (
         number,
         {
-          "image": path,
+          "image": image_files.read(config.folder, image["file_name"]),
           "image_id": image["id"],
           "file_name": image["file_name"],
         },
       )
 
-  def image_of(self, example: tf.train.Example) -> tuple[bytes, int, int]:
-    """The encoded image of a record, its height and width."""
+  def record_of(self, example: tf.train.Example) -> Record:
+    """The encoded image of a record."""
     encoded = example.features.feature["image"].bytes_list.value[0]
-    return encoded, *image_size(encoded)
+    return Record(encoded, *image_size(encoded), not ends_early(encoded))
 
 
 class CocoKeypoints(FolderImages):

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from input_pipeline import coco, mpii
 from input_pipeline.builders import FolderImages
 from input_pipeline.decode import examine
+from input_pipeline.missing_files import shown
 from input_pipeline.people import Annotations, People
 from input_pipeline.store import ImageStore, open_store
 from input_pipeline.synthetic import dataset as synthetic
@@ -240,11 +241,20 @@ def _say_unreadable(store: ImageStore) -> None:
     if len(unreadable) == len(store.names):
       raise InputError(
         f"none of the {len(store.names)} images in {store.path} can be read,"
-        f" first {store.names[number]}: {why}"
+        f" first {shown(store.names[number])}: {why}"
       )
     store.warn_unreadable(number, why)
   if len(unreadable) > NAMED:
     logging.warning("... and %d images more", len(unreadable) - NAMED)
+  cut_off = np.flatnonzero(store.cut_off & (store.sizes[:, 0] > 0))
+  if len(cut_off):
+    logging.warning(
+      "%d of %d images are cut off: people in what is missing are skipped,"
+      " first %s",
+      len(cut_off),
+      len(store.names),
+      ", ".join(shown(store.names[n]) for n in cut_off[:NAMED].tolist()),
+    )
 
 
 def _with_sizes(annotations: Annotations, store: ImageStore) -> Annotations:

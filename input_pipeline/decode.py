@@ -1,38 +1,26 @@
 """Encoded images to pixels: decode only what a crop needs."""
 
 import functools
-import io
-import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import PIL.Image
 import tensorflow as tf
 from jaxtyping import Int, UInt8
 
-JPEG = b"\xff\xd8"  # its first marker
-_PNG = b"\x89PNG\r\n\x1a\n"
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP")  # that TensorFlow reads
+from input_pipeline import image_headers
+from input_pipeline.files import reason
+from input_pipeline.image_headers import JPEG, Header
+
 # TensorFlow's decoders stop at 2^29 values, of three channels.
 MAX_PIXELS = 2**29 // 3
-_TOO_LARGE = (
-  f"it has more than the {MAX_PIXELS:,} pixels that TensorFlow reads: shrink it"
-)
 
 Window = tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]
 """Part of an image, RGB, and its corner (x, y) in the image."""
 
 
-def reason(error: tf.errors.OpError) -> str:
-  """Why an image cannot be read, without TensorFlow's internal names."""
-  text = str(error.message).splitlines()[0]
-  return re.sub(r"\{\{.*?\}\} *| *\[Op:.*?\]", "", text)
-
-
 class Examined(NamedTuple):
-  """What is known of an encoded image without decoding it.
+  """What is known of an encoded image before its crops are decoded.
 
   Attributes:
     height: pixels; 0 where it is not to be read.
@@ -46,45 +34,76 @@ class Examined(NamedTuple):
 
 
 def examine(encoded: bytes) -> Examined:
-  """Reads an image's header; of 16-bit PNGs also whether they are dark.
+  """Whether an image can be read, and its size: a JPEG's by its header alone.
 
   Never decodes what is not going to be read: a small file may hold a gigabyte.
 
   Args:
     encoded: the image, or anything.
   """
-  if not encoded:
-    return Examined(0, 0, "it has zero bytes")
-  try:
-    with warnings.catch_warnings(action="ignore"):  # of odd or large files
-      header = PIL.Image.open(io.BytesIO(encoded))
-    width, height = header.size
-  except PIL.Image.DecompressionBombError:
-    return Examined(0, 0, _TOO_LARGE)
-  except Exception:  # Pillow's readers raise anything on odd bytes.
-    return Examined(0, 0, "it is not an image, or cut off in its header")
-  if header.format not in _FORMATS:
-    return Examined(0, 0, f"it is {header.format}: convert it to JPEG or PNG")
-  if height * width > MAX_PIXELS:
-    return Examined(0, 0, _TOO_LARGE)
-  if _is_dark(encoded):
-    return Examined(
-      0,
-      0,
-      "it is a 16-bit PNG with values below 4096 only, which would come out"
-      " black; store 8 bits, or the values times 16",
-    )
+  header = image_headers.read(encoded)
+  if why := _refused(encoded, header):
+    return Examined(0, 0, why)
+  if header.format == "JPEG" and header.usual:
+    return Examined(header.height, header.width, "")
+  pixels = decode_whole(encoded)
+  if isinstance(pixels, str):
+    return Examined(0, 0, pixels)
+  height, width, _ = pixels.shape
   return Examined(height, width, "")
 
 
-def _is_dark(encoded: bytes) -> bool:
-  """Is it a 16-bit PNG that holds 12 bits? Of those, the upper 8 are kept."""
-  if not encoded.startswith(_PNG) or encoded[24:25] != b"\x10":
-    return False
+def decode_whole(encoded: bytes) -> UInt8[np.ndarray, "h w 3"] | str:
+  """A whole image, RGB; or why it cannot be read.
+
+  Args:
+    encoded: the image, or anything.
+  """
+  header = image_headers.read(encoded)
+  if why := _refused(encoded, header):
+    return why
   try:
-    return int(tf.reduce_max(tf.io.decode_png(encoded, dtype=tf.uint16))) < 4096
-  except tf.errors.OpError:
-    return False  # Its error is said when it is decoded.
+    if header.format == "PNG" and header.bits == 16:
+      return _decode_16_bits(encoded)
+    return tf.io.decode_image(
+      encoded, channels=3, expand_animations=False
+    ).numpy()
+  except tf.errors.OpError as error:
+    if not header.usual:
+      return (
+        f"it is a JPEG of an unusual kind ({header.bits} bits, lossless or"
+        " arithmetic coding): convert it to an ordinary one"
+      )
+    return (
+      "it is cut off" if image_headers.ends_early(encoded) else reason(error)
+    )
+
+
+def _refused(encoded: bytes, header: Header) -> str:
+  """Why an image is not decoded; "" if it is."""
+  if not encoded:
+    return "it has zero bytes"
+  if not header.format:
+    return image_headers.what_else(encoded)
+  if not header.height or not header.width:
+    return "it is not an image, or cut off in its header"
+  if header.height * header.width > MAX_PIXELS:
+    return (
+      f"it is {header.width}x{header.height}, more than the {MAX_PIXELS:,}"
+      " pixels that TensorFlow reads: shrink it"
+    )
+  return ""
+
+
+def _decode_16_bits(encoded: bytes) -> UInt8[np.ndarray, "h w 3"] | str:
+  """A PNG of 16 bits, of which the upper 8 are kept."""
+  pixels = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16).numpy()
+  if pixels.max() < 4096:
+    return (
+      "it is a 16-bit PNG with values below 4096 only, which would come out"
+      " black: store 8 bits, or the values times 16"
+    )
+  return (pixels >> 8).astype(np.uint8)
 
 
 def image_size(encoded: bytes) -> tuple[int, int]:
@@ -97,14 +116,10 @@ def read_pixels(path: str) -> np.ndarray | None:
   """A whole image file, (H, W, 3) uint8 RGB; None where it is not an image."""
   try:
     with tf.io.gfile.GFile(path, "rb") as file:
-      encoded = file.read()
-    if examine(encoded).reason:
-      return None
-    return tf.io.decode_image(
-      encoded, channels=3, expand_animations=False
-    ).numpy()
-  except tf.errors.OpError:
+      pixels = decode_whole(file.read())
+  except (ValueError, tf.errors.OpError):  # no name for a file; no file
     return None
+  return None if isinstance(pixels, str) else pixels
 
 
 def decode_windows(

@@ -1,6 +1,7 @@
 """Files of a data folder, through TensorFlow's file systems (gs:// too)."""
 
 import os
+import re
 
 import tensorflow as tf
 
@@ -58,9 +59,10 @@ def require_writable(path: str) -> None:
 
 
 def reason(error: Exception) -> str:
-  """An error of a file system in a few words, on one line."""
+  """An error of TensorFlow or a file system in a few words, on one line."""
   words = getattr(error, "message", None) or getattr(error, "strerror", None)
-  return " ".join(str(words or error).split())[:200] or type(error).__name__
+  plain = re.sub(r"\{\{.*?\}\} *| *\[Op:[^\]]*\]?", "", str(words or error))
+  return " ".join(plain.split())[:200] or type(error).__name__
 
 
 def require_file(path: str, field: str) -> None:

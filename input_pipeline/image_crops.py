@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Int, UInt8
 
-from input_pipeline.decode import decode_windows, examine, reason
+from input_pipeline.decode import decode_windows, examine
+from input_pipeline.files import reason
 from input_pipeline.store import ImageStore
 from tokenpose_jax import geometry
 from tokenpose_jax.crops import aligned_zeros, warp
@@ -48,8 +49,9 @@ class ImageCropReader:
     windows = geometry.source_window(affine, output_hw, sizes)
     encoded = [self._store.read(int(number)) for number in numbers]
     for i in np.flatnonzero(sizes[:, 0] == 0).tolist():
-      why = examine(encoded[i]).reason
-      self._store.warn_unreadable(int(numbers[i]), why)
+      number = int(numbers[i])
+      if not self._store.is_named(number):
+        self._store.warn_unreadable(number, examine(encoded[i]).reason)
     readable = np.flatnonzero(sizes[:, 0]).tolist()
     decoded = decode_windows([encoded[i] for i in readable], windows[readable])
     for i, image in zip(readable, decoded, strict=True):

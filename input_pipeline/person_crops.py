@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from input_pipeline import augment
-from input_pipeline.builders import SPLIT
+from input_pipeline.builders import SPLIT, Record
 from input_pipeline.decode import decode_windows
 from input_pipeline.people import People
 from input_pipeline.store import ImageStore, open_store
@@ -182,13 +182,13 @@ class PersonCrops(tfds.core.GeneratorBasedBuilder):
         {"height": height, "width": width, "pixels": pixels.ravel()},
       )
 
-  def image_of(self, example: tf.train.Example) -> tuple[bytes, int, int]:
-    """The pixels of a record, their height and width."""
+  def record_of(self, example: tf.train.Example) -> Record:
+    """The pixels of a record."""
     fields = example.features.feature
     height, width = (
       fields[name].int64_list.value[0] for name in ("height", "width")
     )
-    return fields["pixels"].bytes_list.value[0], height, width
+    return Record(fields["pixels"].bytes_list.value[0], height, width)
 
 
 def _region(

@@ -15,12 +15,15 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 from etils import epath
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
-from input_pipeline.builders import SPLIT, RecordBuilder, prepare
+from input_pipeline.builders import SPLIT, Record, RecordBuilder, prepare
+from input_pipeline.files import reason as why_not
+from input_pipeline.missing_files import shown
 from tokenpose_jax.errors import InputError
 
 INDEX = "images.npy"
+COLUMNS = 6  # file, offset, length; height, width, whether it is whole
 
 
 def open_store(builder: RecordBuilder, names: list[str]) -> "ImageStore":
@@ -31,23 +34,31 @@ def open_store(builder: RecordBuilder, names: list[str]) -> "ImageStore":
     names: of the images, for messages, one per record.
 
   Raises:
-    InputError: image files are missing, or the prepared data has another
-      number of images.
+    InputError: image files are missing, or the prepared data is damaged or has
+      another number of images.
   """
   prepare(builder)
   path = str(builder.data_path)
-  files = [str(file) for file in builder.info.splits[SPLIT].filepaths]
-  index = os.path.join(path, INDEX)
-  if not tf.io.gfile.exists(index):
-    _write_index(index, files, builder.image_of)
-  with tf.io.gfile.GFile(index, "rb") as file:
-    table = np.load(io.BytesIO(file.read()))
+  advice = "delete that folder and start again"
+  try:
+    files = [str(file) for file in builder.info.splits[SPLIT].filepaths]
+    table = _read_index(os.path.join(path, INDEX))
+    if table is None:
+      table = _write_index(os.path.join(path, INDEX), files, builder.record_of)
+    lengths = [tf.io.gfile.stat(file).length for file in files]
+  except (KeyError, OSError, tf.errors.OpError) as error:
+    raise InputError(
+      f"prepared data in {path} is damaged ({why_not(error)}); {advice}"
+    ) from None
   if len(table) != len(names):
     raise InputError(
       f"prepared data in {path} holds {len(table)} images, {len(names)} are"
-      " expected; delete that folder and start again"
+      f" expected; {advice}"
     )
-  return ImageStore(path, names, files, table)
+  shard, offset, length = table[:, :3].T
+  if (offset + length > np.array(lengths)[shard]).any():
+    raise InputError(f"prepared data in {path} is cut off; {advice}")
+  return ImageStore(path, names, files, table[:, :5], table[:, 5] == 0)
 
 
 class ImageStore:
@@ -57,8 +68,9 @@ class ImageStore:
     names: the images' names for messages, in the order of the records.
     path: the folder of the prepared data.
     identity: of the images: what their builder calls them.
-    sizes: (n, 2) int32 height and width of each image as its header has them,
-      0 where there is no readable one.
+    sizes: (n, 2) int32 height and width of each image, 0 where it cannot be
+      read.
+    cut_off: (n,) whether only the upper part of each can be read.
   """
 
   def __init__(
@@ -67,6 +79,7 @@ class ImageStore:
     names: list[str],
     files: list[str],
     table: Int[np.ndarray, "n 5"],
+    cut_off: Bool[np.ndarray, " n"] | None = None,
   ):
     """Opens the files.
 
@@ -76,11 +89,14 @@ class ImageStore:
       files: the TFRecord files.
       table: of each image: index of its file, offset and length in bytes,
         height and width in pixels.
+      cut_off: whether only the upper part of each can be read; None: of none.
     """
     self.path, self.names = path, names
     self.identity = epath.Path(path).parent.name
     self._shard, self._offset, self._length = table[:, :3].T
     self.sizes = table[:, 3:].astype(np.int32)
+    none = np.zeros(len(table), bool)
+    self.cut_off = none if cut_off is None else cut_off
     self._files = [_File(file) for file in files]
     self._unreadable: set[int] = set()
     self._lock = threading.Lock()
@@ -97,6 +113,10 @@ class ImageStore:
     file = self._files[self._shard[number]]
     return file.read(int(self._offset[number]) + start, length)
 
+  def is_named(self, number: int) -> bool:
+    """Whether an image has been logged as unreadable."""
+    return number in self._unreadable
+
   def warn_unreadable(self, number: int, reason: str) -> None:
     """Logs, once, that an image cannot be read.
 
@@ -110,7 +130,7 @@ class ImageStore:
     if new:
       logging.warning(
         "cannot read the image %s, its people are skipped: %s",
-        self.names[number],
+        shown(self.names[number]),
         reason,
       )
 
@@ -135,28 +155,45 @@ class _File:
       return file.read(length)
 
 
+def _read_index(path: str) -> Int[np.ndarray, "n 6"] | None:
+  """The index; None if it is not there, damaged or of an earlier form."""
+  if not tf.io.gfile.exists(path):
+    return None
+  with tf.io.gfile.GFile(path, "rb") as file:
+    content = file.read()
+  try:
+    table = np.load(io.BytesIO(content))
+  except (ValueError, EOFError):
+    return None
+  if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != COLUMNS:
+    return None
+  return table
+
+
 def _write_index(
   path: str,
   files: list[str],
-  image_of: Callable[[tf.train.Example], tuple[bytes, int, int]],
-) -> None:
+  record_of: Callable[[tf.train.Example], Record],
+) -> Int[np.ndarray, "n 6"]:
   """Finds each image's place in the TFRecord files, and its size.
 
   A record is its length (8 bytes), a checksum (4), the data, a checksum (4).
   """
-  table = []
+  rows = []
   for number, name in enumerate(files):
     offset = 0
     for record in tf.data.TFRecordDataset(name).as_numpy_iterator():
       example = tf.train.Example.FromString(record)
-      image, height, width = image_of(example)
+      image, *facts = record_of(example)
       place = offset + 12 + record.index(image)
-      table.append((number, place, len(image), height, width))
+      rows.append((number, place, len(image), *facts))
       offset += 12 + len(record) + 4
+  table = np.array(rows, np.int64).reshape(-1, COLUMNS)
   buffer = io.BytesIO()
-  np.save(buffer, np.array(table, np.int64).reshape(-1, 5))
+  np.save(buffer, table)
   partial = f"{path}.{os.getpid()}"  # Another run may do the same.
   with tf.io.gfile.GFile(partial, "wb") as file:
     file.write(buffer.getvalue())
   tf.io.gfile.rename(partial, path, overwrite=True)
   logging.info("indexed %d images in %s", len(table), os.path.dirname(path))
+  return table

@@ -282,7 +282,8 @@ def test_a_lost_index_is_written_again(folder):
 
 def test_an_index_of_other_data_is_refused(folder):
   store = store_of(folder)
-  np.save(os.path.join(store.path, store_lib.INDEX), np.zeros((3, 5), np.int64))
+  index = os.path.join(store.path, store_lib.INDEX)
+  np.save(index, np.zeros((3, store_lib.COLUMNS), np.int64))
   with pytest.raises(
     InputError, match=r"holds 3 images, 5 are expected; delete"
   ) as error:

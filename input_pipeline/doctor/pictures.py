@@ -2,23 +2,27 @@
 
 import hashlib
 import io
-import os
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
-import tensorflow as tf
 import tqdm
 
 from input_pipeline import image_files
-from input_pipeline.decode import examine, read_pixels, reason
+from input_pipeline.decode import decode_whole, examine
 from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
+from input_pipeline.missing_files import shown
+from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
 
 MISSING = Kind(
   ERROR, "image files are missing", "training would stop at start-up"
+)
+NOT_READ = Kind(
+  ERROR, "image files that cannot be read", "training would stop at start-up"
 )
 EMPTY = Kind(
   WARNING, "image files of zero bytes", "their people are skipped (mask 0)"
@@ -67,18 +71,19 @@ def check(
     if not image_files.is_file(folder, name):
       missing.append(name)
       continue
-    with tf.io.gfile.GFile(os.path.join(folder, name), "rb") as file:
-      encoded = file.read()
+    try:
+      encoded = image_files.read(folder, name)
+    except InputError as error:
+      findings.append(Finding(NOT_READ, split, shown(name), str(error)))
+      continue
     names[hashlib.sha256(encoded).hexdigest()] = name
-    height, width, why = examine(encoded)
-    if not why and "width" not in image:
-      image |= {"width": width, "height": height}
     findings += [
-      Finding(kind, split, name, detail, name)
-      for kind, detail in _check_image(encoded, image, why)
+      Finding(kind, split, shown(name), detail, name)
+      for kind, detail in _check_image(encoded, image)
     ]
-  hint = image_files.what_would_fit(folder, missing) if missing else ""
-  findings += [Finding(MISSING, split, n, hint, image=n) for n in missing]
+  for number, name in enumerate(missing):
+    hint = "" if number else image_files.hint(folder, missing)
+    findings.append(Finding(MISSING, split, shown(name), hint, name))
   bad = sum(f.kind in (EMPTY, UNREADABLE, MISSING) for f in findings)
   if bad and bad == len(images):
     findings.append(Finding(NONE_LEFT, split, f"{len(images)} images"))
@@ -86,28 +91,25 @@ def check(
 
 
 def _check_image(
-  encoded: bytes, image: Mapping[str, Any], why: str
+  encoded: bytes, image: dict[str, Any]
 ) -> Iterable[tuple[Kind, str]]:
-  """Faults with a detail each, of an image that `why` is not to be read."""
+  """Faults with a detail each; an image without a size gets its file's."""
   if not encoded:
     return [(EMPTY, "")]
-  if why:
-    return [(UNREADABLE, why)]
-  try:
-    # What training reads with decides what is readable.
-    pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-  except tf.errors.OpError as error:
-    return [(UNREADABLE, reason(error)[:60])]
+  if "width" not in image:
+    height, width, why = examine(encoded)
+    if not why:
+      image |= {"width": width, "height": height}
+  # What training reads with decides what is readable.
+  pixels = decode_whole(encoded)
+  if isinstance(pixels, str):
+    return [(UNREADABLE, pixels)]
   found: list[tuple[Kind, str]] = []
   height, width, _ = pixels.shape
   if "width" in image and (image["width"], image["height"]) != (width, height):
     wanted = f"{image['width']}x{image['height']}"
     found.append((SIZE, f"{width}x{height}, annotated {wanted}"))
-  try:
-    header = PIL.Image.open(io.BytesIO(encoded))
-    mode, turn = header.mode, header.getexif().get(_ORIENTATION, 1)
-  except (OSError, ValueError, SyntaxError):  # a format that Pillow has not
-    return found
+  mode, turn = _mode_and_turn(encoded)
   if turn not in (0, 1):
     found.append((ROTATED, f"orientation {turn}"))
   if mode == "CMYK":
@@ -115,6 +117,16 @@ def _check_image(
   if mode in ("1", "L", "LA", "I;16"):
     found.append((GRAY, ""))
   return found
+
+
+def _mode_and_turn(encoded: bytes) -> tuple[str, Any]:
+  """Pillow's mode, and EXIF's orientation; "" and 1 where it cannot say."""
+  try:
+    with warnings.catch_warnings(action="ignore"):  # of large files, odd EXIF
+      header = PIL.Image.open(io.BytesIO(encoded))
+      return header.mode, header.getexif().get(_ORIENTATION, 1)
+  except Exception:  # Pillow's readers raise anything on odd bytes.
+    return "", 1
 
 
 def check_shared(by_split: dict[str, dict[str, str]]) -> list[Finding]:
@@ -179,8 +191,7 @@ def _tile(
 ) -> np.ndarray:
   tile = np.full((TILE + TEXT, TILE, 3), 30, np.uint8)
   assert finding.image is not None
-  folder = folder_of[finding.split]
-  pixels = read_pixels(os.path.join(folder, finding.image))
+  pixels = _pixels(folder_of[finding.split], finding.image)
   if pixels is None:
     cv2.line(tile, (0, 0), (TILE, TILE), (90, 90, 90), 1)
     cv2.line(tile, (TILE, 0), (0, TILE), (90, 90, 90), 1)
@@ -210,6 +221,17 @@ def _tile(
       cv2.LINE_AA,
     )
   return tile
+
+
+def _pixels(folder: str, name: str) -> np.ndarray | None:
+  """A whole image, RGB; None where it cannot be read."""
+  if not image_files.is_file(folder, name):
+    return None
+  try:
+    pixels = decode_whole(image_files.read(folder, name))
+  except InputError:
+    return None
+  return None if isinstance(pixels, str) else pixels
 
 
 def _around(
