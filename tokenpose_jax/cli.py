@@ -86,7 +86,8 @@ def exit_code(command: Callable[[], int | None]) -> int:
   try:
     return command() or 0
   except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
+    # A name in a file may hold anything, line breaks too.
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
     return 1
 
 
