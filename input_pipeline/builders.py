@@ -193,7 +193,8 @@ def prepare(builder: RecordBuilder) -> None:
       builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
       )
-  except (OSError, tf.errors.OpError) as error:
+  except (OSError, RuntimeError, tf.errors.OpError) as error:
+    # RuntimeError is what TFDS makes of TensorFlow's when a disk is full.
     # Another run may have written the same at the same moment.
     if not builder.is_prepared():
       raise InputError(

@@ -72,7 +72,7 @@ def decode_whole(encoded: bytes) -> UInt8[np.ndarray, "h w 3"] | str:
     if not header.usual:
       return (
         f"it is a JPEG of an unusual kind ({header.bits} bits, lossless or"
-        " arithmetic coding): convert it to an ordinary one"
+        " hierarchical): convert it to an ordinary one"
       )
     return (
       "it is cut off" if image_headers.ends_early(encoded) else reason(error)

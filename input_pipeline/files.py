@@ -62,7 +62,9 @@ def reason(error: Exception) -> str:
   """An error of TensorFlow or a file system in a few words, on one line."""
   words = getattr(error, "message", None) or getattr(error, "strerror", None)
   plain = re.sub(r"\{\{.*?\}\} *| *\[Op:[^\]]*\]?", "", str(words or error))
-  return " ".join(plain.split())[:200] or type(error).__name__
+  text = " ".join(plain.split()) or type(error).__name__
+  # What happened is said at the end, after the path.
+  return text if len(text) <= 200 else f"{text[:80]} ... {text[-110:]}"
 
 
 def require_file(path: str, field: str) -> None:

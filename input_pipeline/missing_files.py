@@ -36,7 +36,8 @@ def what_would_fit(
     # A few may be missing for another reason.
     if 2 * len(found) > len(some):
       subject = "it is" if len(found) == len(some) else "most are"
-      return f"{subject} there {shown(what)}, as {shown(found[0])}: correct file_name"
+      example = shown(found[0])
+      return f"{subject} there {shown(what)}, as {example}: correct file_name"
   return ""
 
 

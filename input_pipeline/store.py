@@ -18,7 +18,7 @@ from etils import epath
 from jaxtyping import Bool, Int
 
 from input_pipeline.builders import SPLIT, Record, RecordBuilder, prepare
-from input_pipeline.files import reason as why_not
+from input_pipeline.files import reason
 from input_pipeline.missing_files import shown
 from tokenpose_jax.errors import InputError
 
@@ -48,7 +48,7 @@ def open_store(builder: RecordBuilder, names: list[str]) -> "ImageStore":
     lengths = [tf.io.gfile.stat(file).length for file in files]
   except (KeyError, OSError, tf.errors.OpError) as error:
     raise InputError(
-      f"prepared data in {path} is damaged ({why_not(error)}); {advice}"
+      f"prepared data in {path} is damaged ({reason(error)}); {advice}"
     ) from None
   if len(table) != len(names):
     raise InputError(
@@ -117,12 +117,12 @@ class ImageStore:
     """Whether an image has been logged as unreadable."""
     return number in self._unreadable
 
-  def warn_unreadable(self, number: int, reason: str) -> None:
+  def warn_unreadable(self, number: int, why: str) -> None:
     """Logs, once, that an image cannot be read.
 
     Args:
       number: index of the image.
-      reason: why.
+      why: it cannot.
     """
     with self._lock:
       new = number not in self._unreadable
@@ -131,7 +131,7 @@ class ImageStore:
       logging.warning(
         "cannot read the image %s, its people are skipped: %s",
         shown(self.names[number]),
-        reason,
+        why,
       )
 
 
@@ -192,8 +192,13 @@ def _write_index(
   buffer = io.BytesIO()
   np.save(buffer, table)
   partial = f"{path}.{os.getpid()}"  # Another run may do the same.
-  with tf.io.gfile.GFile(partial, "wb") as file:
-    file.write(buffer.getvalue())
-  tf.io.gfile.rename(partial, path, overwrite=True)
+  try:
+    with tf.io.gfile.GFile(partial, "wb") as file:
+      file.write(buffer.getvalue())
+    tf.io.gfile.rename(partial, path, overwrite=True)
+  except (OSError, tf.errors.OpError) as error:
+    raise InputError(
+      f"data.prepared_dir: cannot write {path}: {reason(error)}"
+    ) from None
   logging.info("indexed %d images in %s", len(table), os.path.dirname(path))
   return table

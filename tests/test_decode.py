@@ -109,6 +109,14 @@ def test_unreadable_images_are_said_at_the_start(tmp_path, caplog):
   assert "c.jpg, its people are skipped: it has zero bytes" in caplog.text
 
 
+def test_images_that_are_cut_off_are_said_at_the_start(tmp_path, caplog):
+  images = {"a.jpg": saved("JPEG"), "b.jpg": saved("JPEG")[:-9]}
+  split = prepared(tmp_path, images)
+  assert split.store.sizes.tolist() == [[30, 40], [30, 40]]
+  assert "1 of 2 images are cut off" in caplog.text
+  assert "first b.jpg" in caplog.text
+
+
 def test_no_image_that_can_be_read(tmp_path):
   images = {"a.jpg": saved("TIFF"), "b.jpg": saved("TIFF")}
   with pytest.raises(InputError, match=r"none of the 2 images .* is TIFF"):

@@ -286,6 +286,21 @@ def test_missing_images_say_what_would_fit(patient):
   (one, *_) = missing = [f for f in found if f.kind == pictures.MISSING]
   assert len(missing) == len(patient.images)
   assert "it is there without its folder, as" in one.detail
+  assert not missing[1].detail  # said once
+
+
+def test_files_that_are_never_read(patient):
+  """Too large, or endless."""
+  with patient.image(0).open("wb") as file:
+    file.truncate(3 * 2**30)  # takes no space
+  patient.images[1]["file_name"] = "/dev/zero"
+  patient.images[2]["file_name"] = "\ud800\n.jpg"
+  found, sheet = patient.examine()
+  (large,) = (f for f in found if f.kind == pictures.NOT_READ)
+  assert "has 3.0 GiB" in large.detail
+  missing = [f.place for f in found if f.kind == pictures.MISSING]
+  assert missing == ["/dev/zero", r"'\ud800\n.jpg'"]
+  assert sheet
 
 
 @pytest.mark.parametrize("section", ["images", "annotations", "categories"])

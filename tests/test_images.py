@@ -1,8 +1,10 @@
 """The TFDS builder of COCO folders, and random access to its images."""
 
+import errno
 import glob
 import json
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -170,6 +172,56 @@ def test_other_images_of_a_split(folder, caplog):
   assert store.read(0) == IMAGES["c.jpg"]
 
 
+def test_emptied_folders_use_what_was_prepared_and_say_so(folder, caplog):
+  first = store_of(folder)
+  for path in (folder / "train").iterdir():
+    path.unlink()
+  second = store_of(folder)
+  assert second.path == first.path
+  assert (
+    f"are gone: those prepared earlier are used, {first.path}" in caplog.text
+  )
+
+
+@pytest.mark.parametrize("noted", ["", "[]", '{"time": 1, "files": 2}'])
+def test_a_damaged_note_of_files_does_no_harm(folder, noted):
+  store = store_of(folder)
+  pathlib.Path(store.path, "files.json").write_text(noted)
+  assert store_of(folder).path == store.path
+  larger(folder)
+  assert store_of(folder).path != store.path
+
+
+def test_a_stopped_preparation_is_not_taken_for_a_whole_one(folder):
+  first = pathlib.Path(store_of(folder).path)
+  # As TFDS leaves it when it is killed.
+  *start, last = first.parent.name
+  later = first.parent.with_name("".join(start) + ("1" if last == "0" else "0"))
+  stopped = later / "incomplete.ABC_1.0.0"
+  shutil.copytree(first, stopped)
+  noted = json.loads((first / "files.json").read_text())
+  noted["time"] += 1
+  (stopped / "files.json").write_text(json.dumps(noted))
+  shutil.rmtree(folder / "train")
+  assert store_of(folder).path == str(first)
+
+
+@pytest.mark.parametrize("split", ["a[1]", "a*", "two words", "a-b", "ü"])
+def test_splits_of_any_name(folder, split):
+  fixtures.coco_folder(folder, IMAGES, SIZES, split=split)
+  first = store_of(folder, split)
+  shutil.rmtree(folder / split)
+  assert store_of(folder, split).path == first.path
+
+
+def test_a_split_is_not_compared_with_one_of_a_longer_name(folder, caplog):
+  fixtures.coco_folder(folder, IMAGES, SIZES, split="train-2")
+  store_of(folder, "train-2")
+  with caplog.at_level("INFO", "absl"):
+    store_of(folder)
+  assert "prepared anew" not in caplog.text
+
+
 def test_two_runs_prepare_the_same_at_once(folder, monkeypatch):
   """The slower one uses what the other one wrote."""
   slow = builder_of(folder)
@@ -190,6 +242,29 @@ def test_prepared_data_cannot_be_written(folder):
   fixtures.check_refused(
     lambda: store_of(folder), "data.prepared_dir", "prepared/coco_keypoints"
   )
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("Failed to finalize writing: No space left on device"),
+    tf.errors.ResourceExhaustedError(None, None, "No space left on device"),
+  ],
+)
+def test_a_full_disk_is_one_line(folder, monkeypatch, error):
+  builder = builder_of(folder)
+
+  def full(*arguments, **options):
+    raise error
+
+  monkeypatch.setattr(builder, "_download_and_prepare", full)
+  fixtures.check_refused(
+    lambda: store_lib.open_store(builder, list(IMAGES)),
+    "data.prepared_dir: cannot write",
+    "No space left on device",
+  )
+  assert store_of(folder).read(0) == IMAGES["c.jpg"]
 
 
 def renamed(folder, change):
@@ -215,6 +290,11 @@ def into_folder(folder):
     (lambda n: n.replace(".", "%2E"), "without URL escapes, as c.jpg"),
     (lambda n: n.replace("jpg", "png"), "with the ending .jpg, as c.jpg"),
     (lambda n: n.removesuffix(".jpg"), "with the ending .jpg, as c.jpg"),
+    (str.upper, "in lower case, as c.jpg"),
+    (lambda n: f" {n}", "without spaces around it, as c.jpg"),
+    (lambda n: f"COCO_{n}", "without COCO_, as c.jpg"),
+    (lambda n: f"x/{n[0]}.png", "without its folder, with the ending .jpg, as"),
+    (lambda n: f"x/{n.replace('e', 'f')}", "most are there without its folder"),
   ],
 )
 def test_what_would_fit_is_said(folder, change, hint):
@@ -238,10 +318,57 @@ def test_what_would_fit_in_a_folder_is_said(folder, change, hint):
   fixtures.check_refused(lambda: store_of(folder), hint)
 
 
-@pytest.mark.parametrize("name", ["", "a\0b", "..", "x" * 5000])
+@pytest.mark.parametrize(
+  ("to", "hint"),
+  [
+    (lambda n: f"COCO_val2014_{n}", "with the prefix COCO_val2014_, as COCO_"),
+    (lambda n: f"{ord(n[0]):012d}.jpg", "with 12 digits, as 000000000099.jpg"),
+  ],
+)
+def test_files_of_longer_names_are_found(folder, to, hint):
+  for name in IMAGES:
+    (folder / "train" / name).rename(folder / "train" / to(name))
+  if "digits" in hint:
+    renamed(folder, lambda n: f"{ord(n[0])}.jpg")
+  fixtures.check_refused(lambda: store_of(folder), hint)
+
+
+@pytest.mark.parametrize("to", ["train2017", "images", "images/train2017"])
+@pytest.mark.parametrize("prefix", ["", "train2017/"])
+def test_where_the_images_of_a_missing_folder_are(folder, to, prefix):
+  (folder / to).parent.mkdir(exist_ok=True)
+  (folder / "train").rename(folder / to)
+  renamed(folder, lambda n: prefix + n)
+  more = ["and take the folder out of file_name"] if prefix else []
+  fixtures.check_refused(
+    lambda: store_of(folder),
+    "data/train does not exist",
+    f"c.jpg is in {folder / to}: rename or link that folder",
+    *more,
+  )
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["", "a\0b", "..", "x" * 5000, "a\nb", "\ud800.jpg", "/dev/zero", "a.jpg/"],
+)
 def test_no_name_of_a_file(folder, name):
   renamed(folder, lambda n: name if n == "a.jpg" else n)
   fixtures.check_refused(lambda: store_of(folder), "lacks 1 of the 5 images")
+
+
+def test_pipes_are_no_images(folder):
+  """Nobody waits for what never comes."""
+  (folder / "train" / "a.jpg").unlink()
+  os.mkfifo(folder / "train" / "a.jpg")
+  fixtures.check_refused(lambda: store_of(folder), "lacks 1 of the 5 images")
+
+
+def test_files_too_large_for_images_are_refused(folder):
+  with open(folder / "train" / "a.jpg", "wb") as file:
+    file.truncate(3 * 2**30)  # takes no space
+  fixtures.check_refused(lambda: store_of(folder), "a.jpg has 3.0 GiB")
+  assert not records(folder)
 
 
 def test_splits_are_kept_apart(folder):
@@ -289,6 +416,60 @@ def test_an_index_of_other_data_is_refused(folder):
   ) as error:
     store_of(folder)
   assert store.path in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda content: b"",
+    lambda content: b"no array",
+    lambda content: content[:200],
+  ],
+)
+def test_a_damaged_index_is_written_again(folder, change):
+  index = pathlib.Path(store_of(folder).path, store_lib.INDEX)
+  sound = index.read_bytes()
+  index.write_bytes(change(sound))
+  assert store_of(folder).read(2) == IMAGES["d.jpg"]
+  assert index.read_bytes() == sound
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize(
+  ("pattern", "damage", "message"),
+  [
+    ("*tfrecord*", cut, "is cut off; delete that folder"),
+    ("*tfrecord*", pathlib.Path.unlink, r"is damaged \(.*No such file"),
+    (
+      "dataset_info.json",
+      lambda path: path.write_text(""),
+      "is damaged .*; delete that folder",
+    ),
+    ("dataset_info.json", pathlib.Path.unlink, "is damaged .*; delete that"),
+  ],
+)
+def test_damaged_records_are_refused(folder, pattern, damage, message):
+  (path,) = pathlib.Path(store_of(folder).path).glob(pattern)
+  damage(path)
+  with pytest.raises(InputError, match=message) as error:
+    store_of(folder)
+  assert "\n" not in str(error.value)
+  assert str(path.parent.parent) in str(error.value)
+
+
+def test_damaged_records_without_an_index_are_refused(folder):
+  store = store_of(folder)
+  os.remove(os.path.join(store.path, store_lib.INDEX))
+  (path,) = records(folder)
+  cut(pathlib.Path(path))
+  with pytest.raises(
+    InputError, match=r"is damaged .*truncated record"
+  ) as error:
+    store_of(folder)
+  assert "{{" not in str(error.value)
 
 
 def test_missing_images_are_named_before_anything_is_prepared(folder):
