@@ -94,6 +94,9 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
       folder: of the image files.
       images: COCO's entries, with id and file_name.
       data_dir: where to prepare them; "": TFDS's own directory.
+
+    Raises:
+      InputError: what is prepared already is damaged.
     """
     data_dir = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
     root = os.path.join(data_dir, self.name)

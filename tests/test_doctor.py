@@ -15,7 +15,7 @@ from input_pipeline.doctor import people, pictures, symmetry
 from input_pipeline.doctor.findings import ERROR, has_errors
 from input_pipeline.doctor.people import broken
 from input_pipeline.synthetic.folder import write_coco_folder
-from tests import fixtures, small_mpii, test_decode
+from tests import encoded, fixtures, small_mpii
 from tokenpose_jax import skeletons
 
 
@@ -272,7 +272,7 @@ def test_sizes_that_the_annotations_lack(patient):
 
 
 def test_a_huge_image_is_not_decoded(patient):
-  patient.image(0).write_bytes(test_decode.huge_png(23_040, 23_040))
+  patient.image(0).write_bytes(encoded.huge_png(23_040, 23_040))
   found, sheet = patient.examine()
   (fault,) = (f for f in found if f.kind == pictures.UNREADABLE)
   assert "178,956,970 pixels" in fault.detail

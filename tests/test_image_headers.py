@@ -8,7 +8,7 @@ import pytest
 
 from input_pipeline import decode, image_headers
 from tests import fixtures
-from tests.test_decode import saved
+from tests.encoded import saved
 
 JPEG = saved("JPEG")
 SIZE_OF_JPEG = JPEG.index(b"\xff\xc0") + 4  # bits, height, width, components

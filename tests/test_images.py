@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from input_pipeline import builders
+from input_pipeline import builders, image_files
 from input_pipeline import coco as coco_lib
 from input_pipeline import store as store_lib
 from tests import fixtures
@@ -224,15 +224,16 @@ def test_a_split_is_not_compared_with_one_of_a_longer_name(folder, caplog):
 
 def test_two_runs_prepare_the_same_at_once(folder, monkeypatch):
   """The slower one uses what the other one wrote."""
-  slow = builder_of(folder)
-  write = slow._download_and_prepare
+  read, started = image_files.read, []
 
-  def overtaken(*arguments, **options):
-    write(*arguments, **options)
-    store_of(folder)
+  def overtaken(*arguments):
+    if not started:
+      started.append(True)
+      store_of(folder)
+    return read(*arguments)
 
-  monkeypatch.setattr(slow, "_download_and_prepare", overtaken)
-  store = store_lib.open_store(slow, list(IMAGES))
+  monkeypatch.setattr(image_files, "read", overtaken)
+  store = store_of(folder)
   assert [store.read(n) for n in range(5)] == list(IMAGES.values())
   assert len(records(folder)) == 1
 
@@ -253,17 +254,17 @@ def test_prepared_data_cannot_be_written(folder):
   ],
 )
 def test_a_full_disk_is_one_line(folder, monkeypatch, error):
-  builder = builder_of(folder)
 
-  def full(*arguments, **options):
+  def full(*arguments):
     raise error
 
-  monkeypatch.setattr(builder, "_download_and_prepare", full)
-  fixtures.check_refused(
-    lambda: store_lib.open_store(builder, list(IMAGES)),
-    "data.prepared_dir: cannot write",
-    "No space left on device",
-  )
+  with monkeypatch.context() as patch:
+    patch.setattr(image_files, "read", full)
+    fixtures.check_refused(
+      lambda: store_of(folder),
+      "data.prepared_dir: cannot write",
+      "No space left on device",
+    )
   assert store_of(folder).read(0) == IMAGES["c.jpg"]
 
 
