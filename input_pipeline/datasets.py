@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from input_pipeline import coco, mpii
+from input_pipeline import coco, image_files, mpii
 from input_pipeline.builders import FolderImages
 from input_pipeline.decode import examine
 from input_pipeline.missing_files import shown
@@ -284,9 +284,12 @@ def _require_sizes(annotations: Annotations, store: ImageStore) -> None:
   ]
   if wrong:
     image, (height, width) = wrong[0]
+    # Of remote files nobody knows that they changed.
+    remote = image_files.is_remote(annotations.path)
+    repaired = f"; if they were repaired, delete {store.path}" if remote else ""
     raise InputError(
-      f"{annotations.path}: {image['file_name']} is {width}x{height} pixels,"
-      f" annotated as {image['width']}x{image['height']} ({len(wrong)} such);"
+      f"{annotations.path}: {shown(image['file_name'])} is {width}x{height}"
+      f" pixels, annotated as {image['width']}x{image['height']} ({len(wrong)} such);"
       " if they were resized or rotated, update the annotations to match"
-      " (see python -m input_pipeline.doctor)"
+      f" (see python -m input_pipeline.doctor){repaired}"
     )

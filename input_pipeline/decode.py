@@ -14,6 +14,9 @@ from input_pipeline.image_headers import JPEG, Header
 
 # TensorFlow's decoders stop at 2^29 values, of three channels.
 MAX_PIXELS = 2**29 // 3
+# Of larger images only the window is kept: a batch of whole ones takes
+# gigabytes. All of a smaller one keeps the last bit of its crops as it was.
+MANY_VALUES = 2**26
 
 Window = tuple[UInt8[np.ndarray, "h w 3"], tuple[int, int]]
 """Part of an image, RGB, and its corner (x, y) in the image."""
@@ -134,7 +137,8 @@ def decode_windows(
   Returns:
     of each, the window, RGB, and its corner (x, y) in the image; a window
     without pixels where there is nothing to read; or the error if the image is
-    incomplete. Other formats than JPEG are decoded in full.
+    incomplete. Other formats than JPEG are decoded in full, and kept in full if
+    they are small.
   """
   decoded: list[Window | tf.errors.OpError] = []
   jpegs = [
@@ -207,7 +211,10 @@ def _decode_one(
   try:
     if not encoded.startswith(JPEG):
       image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-      return image.numpy(), (0, 0)
+      pixels = image.numpy()
+      if pixels.size <= MANY_VALUES:
+        return pixels, (0, 0)
+      return pixels[y : y + rows, x : x + columns].copy(), (x, y)
     if not rows or not columns:
       tf.io.extract_jpeg_shape(encoded)  # Is it an image at all?
       return np.zeros((0, 0, 3), np.uint8), (0, 0)

@@ -55,6 +55,18 @@ def test_any_bytes(format_):
     assert bool(reason) == (height == 0) == (width == 0)
 
 
+def test_of_large_images_only_the_window_is_kept(monkeypatch):
+  encoded = saved("PNG")
+  windows = np.array([[5, 7, 11, 13], [0, 0, 0, 0]], np.int32)
+  (whole, corner), _ = decode.decode_windows([encoded] * 2, windows)
+  assert (whole.shape, corner) == ((30, 40, 3), (0, 0))
+  monkeypatch.setattr(decode, "MANY_VALUES", 3599)
+  (part, corner), (none, _) = decode.decode_windows([encoded] * 2, windows)
+  assert corner == (7, 5)
+  np.testing.assert_array_equal(part, whole[5:16, 7:20])
+  assert none.size == 0
+
+
 def prepared(tmp_path, images):
   """A split of these images, and what was logged of it."""
   path = tmp_path / "data"
@@ -79,6 +91,17 @@ def test_images_that_are_cut_off_are_said_at_the_start(tmp_path, caplog):
   assert split.store.sizes.tolist() == [[30, 40], [30, 40]]
   assert "1 of 2 images are cut off" in caplog.text
   assert "first b.jpg" in caplog.text
+
+
+def test_a_repaired_image_is_read_anew(tmp_path):
+  """Not "is 40x30 pixels" for ever."""
+  images = {"a.png": saved("PNG"), "b.png": saved("PNG")}
+  turned = fixtures.encode(fixtures.smooth_image(40, 30, (9, 9, 9)), ".png")
+  with pytest.raises(InputError, match=r"b\.png is 30x40 .*annotated as 40x30"):
+    prepared(tmp_path, {**images, "b.png": turned})
+  split = prepared(tmp_path, images)
+  assert split.store.sizes.tolist() == [[30, 40], [30, 40]]
+  assert split.store.read(1) == images["b.png"]
 
 
 def test_no_image_that_can_be_read(tmp_path):

@@ -93,6 +93,23 @@ def test_coco_is_the_same_as_on_a_disk(tmp_path, remote, person_crops):
   assert tf.io.gfile.exists(index)
 
 
+def test_a_wrong_size_names_the_prepared_data(tmp_path, remote):
+  """Where nobody knows that a file has been repaired since."""
+  encoded = fixtures.encode(fixtures.smooth_image(30, 40, (1, 90, 200)))
+  images = {"a.jpg": encoded}
+  fixtures.coco_folder(tmp_path / "data", images, {"a.jpg": (30, 40)})
+  config = small_coco.config_for(tmp_path)
+  path = fixtures.prepare(config, "train").store.path
+  fixtures.coco_folder(tmp_path / "data", images, {"a.jpg": (40, 30)})
+  upload(tmp_path, remote)
+  config.data.dir = f"{remote}/data"
+  config.data.prepared_dir = f"{remote}/prepared"
+  there = path.replace(str(tmp_path), remote)
+  fixtures.check_refused(
+    lambda: fixtures.prepare(config, "train"), f"delete {there}"
+  )
+
+
 def people_of(folder, split):
   annotations = mpii.read(fixtures.data_of(folder), split, skeletons.MPII_16)
   return mpii.annotated_people(annotations, (256, 256), 1.25)
