@@ -289,7 +289,8 @@ def _require_sizes(annotations: Annotations, store: ImageStore) -> None:
     repaired = f"; if they were repaired, delete {store.path}" if remote else ""
     raise InputError(
       f"{annotations.path}: {shown(image['file_name'])} is {width}x{height}"
-      f" pixels, annotated as {image['width']}x{image['height']} ({len(wrong)} such);"
-      " if they were resized or rotated, update the annotations to match"
+      f" pixels, annotated as {image['width']}x{image['height']}"
+      f" ({len(wrong)} such); if they were resized or rotated, update"
+      " the annotations to match"
       f" (see python -m input_pipeline.doctor){repaired}"
     )
