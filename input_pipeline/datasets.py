@@ -201,11 +201,10 @@ def prepare(data: ConfigDict, split: str, skeleton: Skeleton) -> Split:
   dataset = get(data.name)
   annotations = dataset.read(data, split, skeleton)
   images = annotations.content["images"]
-  builder = dataset.BUILDER(
-    split, dataset.image_folder(data.dir, split), images, data.prepared_dir
-  )
+  folder = dataset.image_folder(data.dir, split)
+  builder = dataset.BUILDER(split, folder, images, data.prepared_dir)
   store = open_store(builder, [image["file_name"] for image in images])
-  _say_unreadable(store)
+  _say_unreadable(store, folder)
   _require_sizes(annotations, store)
   return Split(dataset, _with_sizes(annotations, store), store, skeleton)
 
@@ -229,31 +228,33 @@ def people(split: Split, config: ConfigDict, *, boxes: str = "gt") -> People:
   )
 
 
-def _say_unreadable(store: ImageStore) -> None:
-  """Names the images without a readable header, once.
+def _say_unreadable(store: ImageStore, folder: str) -> None:
+  """Names the images that cannot be read, or not whole, once.
 
   Raises:
-    InputError: all are.
+    InputError: none can.
   """
-  unreadable = np.flatnonzero(store.sizes[:, 0] == 0)
-  for number in unreadable[:NAMED].tolist():
-    why = examine(store.read(number)).reason
-    if len(unreadable) == len(store.names):
-      raise InputError(
-        f"none of the {len(store.names)} images in {store.path} can be read,"
-        f" first {shown(store.names[number])}: {why}"
-      )
-    store.warn_unreadable(number, why)
-  if len(unreadable) > NAMED:
-    logging.warning("... and %d images more", len(unreadable) - NAMED)
-  cut_off = np.flatnonzero(store.cut_off & (store.sizes[:, 0] > 0))
-  if len(cut_off):
+  total = len(store.names)
+  unreadable = store.sizes[:, 0] == 0
+  cut_off = store.cut_off & ~unreadable
+  if total and (unreadable | cut_off).all():
+    why = examine(store.read(0)).reason or "it is cut off"
+    raise InputError(
+      f"none of the {total} images in {folder} can be read, first"
+      f" {shown(store.names[0])}: {why}"
+    )
+  for number in np.flatnonzero(unreadable)[:NAMED].tolist():
+    store.warn_unreadable(number, examine(store.read(number)).reason)
+  if (count := int(unreadable.sum())) > NAMED:
+    logging.warning("... %d of %d images cannot be read", count, total)
+  if count := int(cut_off.sum()):
+    first = [store.names[n] for n in np.flatnonzero(cut_off)[:NAMED]]
     logging.warning(
       "%d of %d images are cut off: people in what is missing are skipped,"
       " first %s",
-      len(cut_off),
-      len(store.names),
-      ", ".join(shown(store.names[n]) for n in cut_off[:NAMED].tolist()),
+      count,
+      total,
+      ", ".join(map(shown, first)),
     )
 
 

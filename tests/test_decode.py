@@ -108,3 +108,16 @@ def test_no_image_that_can_be_read(tmp_path):
   images = {"a.jpg": saved("TIFF"), "b.jpg": saved("TIFF")}
   with pytest.raises(InputError, match=r"none of the 2 images .* is TIFF"):
     prepared(tmp_path, images)
+
+
+def test_no_image_that_is_whole(tmp_path):
+  images = {"a.jpg": saved("JPEG")[:-9], "b.jpg": b""}
+  with pytest.raises(InputError, match=r"none of the 2 images .* is cut off"):
+    prepared(tmp_path, images)
+
+
+def test_unreadable_images_are_counted(tmp_path, caplog):
+  images = {f"{n}.jpg": b"text" for n in range(12)} | {"a.jpg": saved("JPEG")}
+  prepared(tmp_path, images)
+  assert caplog.text.count("cannot read the image") == 10
+  assert "12 of 13 images cannot be read" in caplog.text
