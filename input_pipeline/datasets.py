@@ -229,7 +229,7 @@ def people(split: Split, config: ConfigDict, *, boxes: str = "gt") -> People:
 
 
 def _say_unreadable(store: ImageStore, folder: str) -> None:
-  """Names the images that cannot be read, or not whole, once.
+  """Names the images that cannot be read, once, and counts those cut off.
 
   Raises:
     InputError: none can.
@@ -248,13 +248,11 @@ def _say_unreadable(store: ImageStore, folder: str) -> None:
   if (count := int(unreadable.sum())) > NAMED:
     logging.warning("... %d of %d images cannot be read", count, total)
   if count := int(cut_off.sum()):
-    first = [store.names[n] for n in np.flatnonzero(cut_off)[:NAMED]]
     logging.warning(
-      "%d of %d images are cut off: people in what is missing are skipped,"
-      " first %s",
+      "%d of %d images are cut off: people in what is missing are skipped, and"
+      " the image is named then",
       count,
       total,
-      ", ".join(map(shown, first)),
     )
 
 
