@@ -57,6 +57,11 @@ def main() -> None:
   run("convert", "export", "run", "again.safetensors")
   again = convert.read_state_dict("again.safetensors")
   assert all(np.array_equal(again[name], weights[name]) for name in weights)
+  photo = np.zeros((90, 60, 3), np.uint8)
+  poses = tp.load("run")(photo, [[5, 5, 40, 80], [5, 5, 0, 0]])
+  assert poses.keypoints.shape == (2, 17, 2)
+  assert np.isnan(poses.keypoints[1]).all()
+  assert len(poses.to_coco("a.jpg")) == 1
   print("the installed wheel works")
 
 

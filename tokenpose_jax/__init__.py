@@ -24,12 +24,15 @@ if TYPE_CHECKING:
   from tokenpose_jax.models.config import ModelConfig
   from tokenpose_jax.models.published import PUBLISHED as published
   from tokenpose_jax.network import apply, create_model, init, normalize
+  from tokenpose_jax.predict.estimator import Estimator
+  from tokenpose_jax.predict.load import load
   from tokenpose_jax.skeletons import Skeleton
 
 # Public name -> where it is. Imported when first used: `import tokenpose_jax`
 # needs little.
 _PUBLIC = {
   "Codec": "codec:Codec",
+  "Estimator": "predict.estimator:Estimator",
   "InputError": "errors:InputError",
   "ModelConfig": "models.config:ModelConfig",
   "Skeleton": "skeletons:Skeleton",
@@ -38,6 +41,7 @@ _PUBLIC = {
   "export_torch": "convert:export_torch",
   "import_torch": "convert:import_torch",
   "init": "network:init",
+  "load": "predict.load:load",
   "metrics": "metrics:",
   "normalize": "network:normalize",
   "published": "models.published:PUBLISHED",
@@ -47,6 +51,7 @@ _PUBLIC = {
 
 __all__ = [
   "Codec",
+  "Estimator",
   "InputError",
   "ModelConfig",
   "Skeleton",
@@ -56,6 +61,7 @@ __all__ = [
   "export_torch",
   "import_torch",
   "init",
+  "load",
   "metrics",
   "normalize",
   "published",

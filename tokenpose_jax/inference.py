@@ -103,7 +103,26 @@ def keypoints(
       mirrored, settings.flip_permutation, shift=settings.flip_shift
     )
     heatmaps = (heatmaps + flipped) / 2
-  crop, scores = settings.codec.decode(heatmaps, settings.decoder)
+  return from_heatmaps(
+    settings.codec, settings.decoder, heatmaps, crop_to_image
+  )
+
+
+def from_heatmaps(
+  codec: Codec,
+  decoder: str,
+  heatmaps: Float[AnyArray, "b k h w"],
+  crop_to_image: Float[AnyArray, "b 2 3"],
+) -> Keypoints:
+  """Keypoints where heatmaps have their maxima.
+
+  Args:
+    codec: where heatmaps lie on crops.
+    decoder: one of `codec.DECODERS`.
+    heatmaps: (B, K, h, w).
+    crop_to_image: (B, 2, 3) crop pixels to image pixels.
+  """
+  crop, scores = codec.decode(heatmaps, decoder)
   image = (
     jnp.einsum(
       "bkj,bij->bki",

@@ -1,0 +1,1 @@
+"""Photos in, keypoints out: networks ready for use."""
