@@ -4,6 +4,9 @@ Each form has evidence that a sound file does not show: COCO's people are the
 measure (tests/test_box_forms.py).
 """
 
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -11,6 +14,20 @@ MANY = 3  # boxes, before their form is judged
 _SLACK = 2.0  # pixels that a rounded box may reach too far
 _MARGIN = 0.1  # of a box's side, in which keypoints still count as inside
 _SHARE = 1.5  # the largest coordinate of boxes that are shares of the image
+
+
+def sizes_of(
+  image_ids: Iterable[Hashable], images: Iterable[Mapping[str, Any]]
+) -> Float[np.ndarray, "n 2"]:
+  """Width and height of images, pixels; NaN where nobody knows.
+
+  Args:
+    image_ids: (n,) of the images; of some that are not listed, too.
+    images: plain ones (`coco_plain`).
+  """
+  known = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
+  rows = [known.get(one, (np.nan, np.nan)) for one in image_ids]
+  return np.array(rows, np.float64).reshape(-1, 2)
 
 
 def odd(

@@ -30,22 +30,21 @@ def choose(
   if not wanted:
     _require_one_set(content, path)
     return content, ""
-  ids = [key(c.get("id")) for c in categories if c.get("name") == wanted]
-  ids += [
-    key(c.get("id")) for c in categories if key(c.get("id")) == key(wanted)
-  ]
-  if not ids:
+  meant = [c for c in categories if c.get("name") == wanted]
+  meant = meant or [c for c in categories if key(c.get("id")) == key(wanted)]
+  if not meant:
     raise InputError(
       f"{path}: data.category: no category {wanted!r}; choose one of"
       f" {_listed(categories)}"
     )
+  chosen = key(meant[0].get("id"))
   people = content["annotations"]
-  kept = [e for e in people if _category_of(e) == ids[0]]
+  kept = [e for e in people if _category_of(e) == chosen]
   others = len(people) - len(kept)
   return (
     {
       **content,
-      "categories": [c for c in categories if key(c.get("id")) == ids[0]],
+      "categories": [c for c in categories if key(c.get("id")) == chosen],
       "annotations": kept,
     },
     f"{others} of {len(people)} annotations are of other categories than"

@@ -60,11 +60,9 @@ def annotated_people(
     )
   logging.info("%s: %s", annotations.path, counted)
   points = np.stack(keypoints)
-  sizes = [(i.get("width", np.nan), i.get("height", np.nan)) for i in images]
+  sizes = box_forms.sizes_of([images[row]["id"] for row in rows], images)
   # Again: the sizes may be those of the files, unknown as the rules were read.
-  if found := box_forms.odd(
-    np.array(boxes, np.float64), np.array(sizes, np.float64)[rows], points
-  ):
+  if found := box_forms.odd(np.array(boxes, np.float64), sizes, points):
     raise InputError(f"{annotations.path}: the file: {found}")
   return people_of(
     annotations,
@@ -171,15 +169,14 @@ def census(
     c["id"]: c.get("name", c["id"]) for c in content.get("categories", ())
   }
   categories = ", ".join(
-    f"{names.get(one, one)} {n}"
-    if len(counts) > 1
-    else f"{names.get(one, one)}"
+    f"{names.get(one, one)}" + (f" {n}" if len(counts) > 1 else "")
     for one, n in counts.most_common()
   )
-  people = f"{len(content['annotations'])} people" + (
-    f" ({categories})" if categories else ""
+  line = (
+    f"{len(content['images'])} images, {len(content['annotations'])} people"
+    + (f" ({categories})" if categories else "")
+    + f": {used} used"
   )
-  line = f"{len(content['images'])} images, {people}: {used} used"
   if not left_out:
     return line
   reasons = ", ".join(f"{name} {n}" for name, n in sorted(left_out.items()))

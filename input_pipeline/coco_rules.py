@@ -270,8 +270,7 @@ def _odd_boxes(
   people: Sequence[_Person], images: Sequence[Mapping[str, Any]], k: int
 ) -> str:
   """`box_forms.odd` of those whose numbers can be judged."""
-  known = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
-  boxes, sizes, points = [], [], []
+  boxes, points, ids = [], [], []
   for person in people:
     box, keypoints = person.box, person.keypoints
     if box is None or keypoints is None:
@@ -279,12 +278,11 @@ def _odd_boxes(
     if len(box) == 4 and len(keypoints) == 3 * k:
       boxes.append(box)
       points.append(keypoints.reshape(-1, 3))
-      image = key(person.entry.get("image_id"))
-      sizes.append(known.get(image, (np.nan, np.nan)))
+      ids.append(key(person.entry.get("image_id")))
   if not boxes:
     return ""
   return box_forms.odd(
-    np.array(boxes), np.array(sizes, np.float64), np.array(points)
+    np.array(boxes), box_forms.sizes_of(ids, images), np.array(points)
   )
 
 

@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from input_pipeline import coco, image_files, mpii
+from input_pipeline import coco, files, image_files, mpii
 from input_pipeline.builders import FolderImages
 from input_pipeline.decode import examine
 from input_pipeline.missing_files import shown
@@ -181,10 +181,7 @@ def write_skeleton(skeleton: Skeleton, workdir: str) -> None:
   path = os.path.join(workdir, "skeleton.json")
   tf.io.gfile.makedirs(workdir)
   # Every process writes the same content.
-  partial = f"{path}.{os.getpid()}"
-  with tf.io.gfile.GFile(partial, "w") as file:
-    file.write(skeletons.to_json(skeleton))
-  tf.io.gfile.rename(partial, path, overwrite=True)
+  files.replace(path, skeletons.to_json(skeleton))
 
 
 def prepare(data: ConfigDict, split: str, skeleton: Skeleton) -> Split:

@@ -139,14 +139,11 @@ def _detections(path: str, annotations: Annotations) -> list[dict[str, Any]]:
       len(boxes) - len(kept),
       len(boxes),
     )
-  known = {i["id"]: (i["width"], i["height"]) for i in images if "width" in i}
-  sizes = [known.get(box["image_id"], (np.nan, np.nan)) for box in kept]
-  if kept and (
-    odd := box_forms.odd(
-      np.array([box["bbox"] for box in kept]), np.array(sizes, np.float64)
-    )
+  if found := box_forms.odd(
+    np.array([box["bbox"] for box in kept], np.float64).reshape(-1, 4),
+    box_forms.sizes_of([box["image_id"] for box in kept], images),
   ):
-    raise InputError(f"{path}: {odd}")
+    raise InputError(f"{path}: {found}")
   return kept
 
 

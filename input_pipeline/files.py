@@ -34,10 +34,9 @@ def write(path: str, content: str | bytes) -> None:
     InputError: it cannot be written.
   """
   try:
-    with tf.io.gfile.GFile(
-      path, "w" if isinstance(content, str) else "wb"
-    ) as f:
-      f.write(content)
+    mode = "w" if isinstance(content, str) else "wb"
+    with tf.io.gfile.GFile(path, mode) as file:
+      file.write(content)
   except (OSError, tf.errors.OpError) as error:
     raise InputError(f"cannot write {path}: {reason(error)}") from None
 
@@ -53,9 +52,44 @@ def require_writable(path: str) -> None:
   """
   if tf.io.gfile.isdir(path):
     raise InputError(f"cannot write {path}: it is a folder")
-  probe = f"{path}.{os.getpid()}.partial"
-  write(probe, "")
-  tf.io.gfile.remove(probe)
+  try:
+    probe(path)
+  except (OSError, tf.errors.OpError) as error:
+    raise InputError(f"cannot write {path}: {reason(error)}") from None
+
+
+def probe(path: str) -> None:
+  """Writes an empty file beside a path, and removes it.
+
+  Args:
+    path: of a file.
+
+  Raises:
+    OSError: that cannot be done; or TensorFlow's OpError.
+  """
+  beside = f"{path}.{os.getpid()}.partial"
+  with tf.io.gfile.GFile(beside, "w") as file:
+    file.write("")
+  tf.io.gfile.remove(beside)
+
+
+def replace(path: str, content: str | bytes) -> None:
+  """Writes a file aside and renames it: whole or not there.
+
+  Other processes may do the same at the same time.
+
+  Args:
+    path: of the file.
+    content: text or bytes.
+
+  Raises:
+    OSError: it cannot be written; or TensorFlow's OpError.
+  """
+  partial = f"{path}.{os.getpid()}"
+  mode = "w" if isinstance(content, str) else "wb"
+  with tf.io.gfile.GFile(partial, mode) as file:
+    file.write(content)
+  tf.io.gfile.rename(partial, path, overwrite=True)
 
 
 def reason(error: Exception) -> str:

@@ -99,12 +99,9 @@ def _described(config: ConfigDict, skeleton: Skeleton) -> str:
 
 def _require_writable(workdir: str) -> None:
   """Raises InputError where nothing can be written: now, not after an hour."""
-  probe = os.path.join(workdir, f".writable.{os.getpid()}")
   try:
     tf.io.gfile.makedirs(workdir)
-    with tf.io.gfile.GFile(probe, "w") as file:
-      file.write("")
-    tf.io.gfile.remove(probe)
+    files.probe(os.path.join(workdir, ".writable"))
   except (OSError, tf.errors.OpError) as error:
     raise InputError(
       f"--workdir: cannot write to {workdir}: {files.reason(error)}; choose"

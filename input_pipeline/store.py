@@ -18,7 +18,7 @@ from etils import epath
 from jaxtyping import Bool, Int
 
 from input_pipeline.builders import SPLIT, Record, RecordBuilder, prepare
-from input_pipeline.files import reason
+from input_pipeline.files import reason, replace
 from input_pipeline.missing_files import shown
 from tokenpose_jax.errors import InputError
 
@@ -191,11 +191,8 @@ def _write_index(
   table = np.array(rows, np.int64).reshape(-1, COLUMNS)
   buffer = io.BytesIO()
   np.save(buffer, table)
-  partial = f"{path}.{os.getpid()}"  # Another run may do the same.
   try:
-    with tf.io.gfile.GFile(partial, "wb") as file:
-      file.write(buffer.getvalue())
-    tf.io.gfile.rename(partial, path, overwrite=True)
+    replace(path, buffer.getvalue())  # Another run may do the same.
   except (OSError, tf.errors.OpError) as error:
     raise InputError(
       f"data.prepared_dir: cannot write {path}: {reason(error)}"

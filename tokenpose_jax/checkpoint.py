@@ -8,7 +8,10 @@ happened.
 """
 
 import dataclasses
+import gc
 import json
+import logging
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +26,7 @@ from orbax.checkpoint import checkpoint_managers
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import network, sharding
 from tokenpose_jax.config import Differences
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
 from tokenpose_jax.train_state import TrainState
@@ -246,7 +249,9 @@ class Checkpoints:
     try:
       return read()
     except Exception as error:  # Orbax raises whatever its readers raise.
-      raise self._damaged(step, error) from None
+      reason = str(error)
+    _end_unfinished_reads()  # With the error go the reads that it refers to.
+    raise self._damaged(step, reason)
 
   def _check(
     self, step: int, saved: Mapping[str, str], restored: dict[str, Any]
@@ -261,10 +266,9 @@ class Checkpoints:
 
   def _damaged(self, step: int, reason: object) -> InputError:
     older = [s for s in self.steps() if s < step]
-    message = " ".join(str(reason).split())[:200] or type(reason).__name__
     return InputError(
-      f"the checkpoint {self.path / str(step)} is damaged: {message}. Nothing"
-      " was changed. "
+      f"the checkpoint {self.path / str(step)} is damaged:"
+      f" {one_line(reason, 200)}. Nothing was changed. "
       + (
         f"Step {older[-1]} is intact: move the damaged folder away to resume"
         " from it"
@@ -277,6 +281,26 @@ class Checkpoints:
     """Waits for saves under way."""
     self._manager.wait_until_finished()
     self._manager.close()
+
+
+def read_weights(
+  workdir: str, which: str
+) -> tuple[int, dict[str, Any], tuple[Tree, Tree]]:
+  """The step, meta and weights of a checkpoint, whatever network it is of.
+
+  Args:
+    workdir: of a run.
+    which: "best", "latest" or a step.
+
+  Raises:
+    InputError: there is no such checkpoint, or it is damaged.
+  """
+  checkpoints = Checkpoints(workdir, read_only=True)
+  step = checkpoints.choose(which)
+  meta = checkpoints.read_meta(step)
+  weights = checkpoints.restore_weights(step, meta)
+  checkpoints.close()
+  return step, meta, weights
 
 
 def describe(
@@ -355,6 +379,21 @@ def fingerprint(weights: tuple[Tree, Tree]) -> str:
   for leaf in jax.tree.leaves(weights):
     value = zlib.crc32(_local(leaf).tobytes(), value)
   return f"{value:08x}"
+
+
+def _end_unfinished_reads() -> None:
+  """Ends the reads that Orbax leaves behind where another one failed.
+
+  Each would complain of its closed event loop whenever it is collected, in
+  the middle of whatever runs then.
+  """
+  hook, log = sys.unraisablehook, logging.getLogger("asyncio")
+  disabled = log.disabled
+  sys.unraisablehook, log.disabled = lambda _: None, True
+  try:
+    gc.collect()
+  finally:
+    sys.unraisablehook, log.disabled = hook, disabled
 
 
 def _metric(metrics: Mapping[str, float]) -> float:

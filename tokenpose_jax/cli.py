@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from absl import flags, logging
 
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.version import __version__
 
 
@@ -87,7 +87,7 @@ def exit_code(command: Callable[[], int | None]) -> int:
     return command() or 0
   except InputError as error:
     # A name in a file may hold anything, line breaks too.
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    print("error:", one_line(error), file=sys.stderr)
     return 1
 
 
@@ -137,7 +137,7 @@ def parse_flags(argv: Sequence[str], config: flags.FlagHolder) -> None:
   except (AttributeError, KeyError) as error:  # ml_collections: no such field
     raise _unknown_field(argv, str(error)) from None
   except (flags.Error, OSError, TypeError, ValueError) as error:
-    raise InputError(" ".join(str(error).split())) from None
+    raise InputError(one_line(error)) from None
 
 
 def _unknown_field(argv: Sequence[str], message: str) -> InputError:

@@ -131,14 +131,23 @@ def codec_of(config: ConfigDict) -> Codec:
   Raises:
     InputError: its network or its codec cannot be used.
   """
-  model = ModelConfig.of(config.model)
+  return codec_with(ModelConfig.of(config.model), config.codec)
+
+
+def codec_with(
+  model: ModelConfig, fields: ConfigDict | Mapping[str, Any]
+) -> Codec:
+  """The codec of a network.
+
+  Args:
+    model: the network.
+    fields: `config.codec`; what is not there has its default.
+
+  Raises:
+    InputError: a field cannot be used.
+  """
   height, width = model.heatmap_hw
-  return Codec(
-    input_hw=model.input_hw,
-    heatmap_hw=(height, width),
-    sigma=config.codec.sigma,
-    udp=config.codec.udp,
-  )
+  return Codec(input_hw=model.input_hw, heatmap_hw=(height, width), **fields)
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:

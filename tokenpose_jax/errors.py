@@ -11,6 +11,16 @@ class InputError(ValueError):
   """
 
 
+def one_line(error: object, most: int | None = None) -> str:
+  """What an error of others says, on one line; its kind where it says nothing.
+
+  Args:
+    error: or anything that has words.
+    most: letters that are kept; None: all.
+  """
+  return (" ".join(str(error).split()) or type(error).__name__)[:most]
+
+
 def check_choice(field: str, value: object, allowed: Iterable[object]) -> None:
   """Checks that a field has one of the allowed values.
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.io
 from jaxtyping import Float
 
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 
 LARGEST = 2**31  # of numbers that are pixels
 
@@ -28,7 +28,7 @@ def parse(raw: bytes, what: str, *, structs: bool = False) -> dict[str, Any]:
       io.BytesIO(raw), squeeze_me=structs, struct_as_record=not structs
     )
   except Exception as error:  # whatever SciPy finds wrong in the bytes
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error, 200)
     raise InputError(f"{what} is not a MATLAB file: {reason}") from None
 
 

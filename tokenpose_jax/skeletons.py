@@ -266,6 +266,32 @@ def of_count(keypoints: int) -> Skeleton | None:
   return next(named, None)
 
 
+def of_weights(what: str, count: int, name: str, advice: str) -> Skeleton:
+  """The skeleton of weights, which have no keypoint names.
+
+  Args:
+    what: has the weights, for the error.
+    count: of their keypoints.
+    name: of a skeleton, or a JSON file; "": the named one of that many.
+    advice: what to do where there is none.
+
+  Raises:
+    InputError: there is none, or it has another number of keypoints.
+  """
+  skeleton = get(name) if name else of_count(count)
+  if skeleton is None:
+    raise InputError(
+      f"{what} has {count} keypoints, but does not say which skeleton they"
+      f" belong to; {advice}"
+    )
+  if skeleton.num_keypoints != count:
+    raise InputError(
+      f"{what} has {count} keypoints, the skeleton {skeleton.name}"
+      f" {skeleton.num_keypoints}"
+    )
+  return skeleton
+
+
 def get(name_or_path: str) -> Skeleton:
   """The skeleton of that name, or read from that JSON file.
 

@@ -26,7 +26,7 @@ from tokenpose_jax import (
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.codec import Codec
 from tokenpose_jax.data import EvalData, TrainData
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
@@ -286,7 +286,7 @@ class _Evaluations:
       "the evaluation of step %d failed: %s. Its checkpoint is saved, and the"
       " training goes on",
       step,
-      " ".join(str(failure).split()) or type(failure).__name__,
+      one_line(failure),
       # Bad input is a line; anything else is to be looked into.
       exc_info=None if isinstance(failure, InputError) else failure,
     )

@@ -267,10 +267,7 @@ def _of_count(path: str, count: int, skeleton: Skeleton) -> Skeleton:
   """A weights file has no keypoint names, so their number must do."""
   if count == skeleton.num_keypoints:
     return skeleton
-  if known := skeletons.of_count(count):
-    logging.info("%s has %d keypoints: %s", path, count, known.name)
-    return known
-  raise InputError(
-    f"{path} has {count} keypoints, but does not say which skeleton they belong"
-    " to; import it with tokenpose convert import --skeleton=FILE.json"
-  )
+  advice = "import it with tokenpose convert import --skeleton=FILE.json"
+  known = skeletons.of_weights(path, count, "", advice)
+  logging.info("%s has %d keypoints: %s", path, count, known.name)
+  return known

@@ -152,12 +152,10 @@ def _save(
 
 
 def _export(arguments: argparse.Namespace) -> None:
-  checkpoints = checkpoint.Checkpoints(arguments.workdir, read_only=True)
-  step = checkpoints.choose(arguments.step)
-  meta = checkpoints.read_meta(step)
+  step, meta, weights = checkpoint.read_weights(
+    arguments.workdir, arguments.step
+  )
   model = meta["config"]["model"]
-  weights = checkpoints.restore_weights(step, meta)
-  checkpoints.close()
   state_dict = convert.export_torch(model, *weights)
   convert.write_state_dict(arguments.file, state_dict)
   fields = json.dumps({k: model[k] for k in ("heads", "attention_scale")})
@@ -169,18 +167,9 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _skeleton(name: str | None, count: int) -> Skeleton:
   """The skeleton of that name, or the known one with that many keypoints."""
-  if name:
-    skeleton = skeletons.get(name)
-    if skeleton.num_keypoints == count:
-      return skeleton
-    raise InputError(
-      f"the file has {count} keypoints, the skeleton {skeleton.name}"
-      f" {skeleton.num_keypoints}"
-    )
-  if known := skeletons.of_count(count):
-    print(f"skeleton: {known.name}, by its {count} keypoints")
-    return known
-  raise InputError(
-    f"the file has {count} keypoints, but does not say which skeleton they"
-    " belong to; pass --skeleton=FILE.json"
+  skeleton = skeletons.of_weights(
+    "the file", count, name or "", "pass --skeleton=FILE.json"
   )
+  if not name:
+    print(f"skeleton: {skeleton.name}, by its {count} keypoints")
+  return skeleton

@@ -14,7 +14,7 @@ import safetensors.numpy
 from etils import epath
 
 from tokenpose_jax.convert import pytorch, unwrap
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 
 _SAFETENSORS = {
   "F64": np.float64,
@@ -56,14 +56,14 @@ def read_state_dict(path: str, key: str = "") -> dict[str, np.ndarray]:
     else:
       content = pytorch.read(path, file.read_bytes())
   except OSError as error:
-    raise InputError(f"cannot read {path}: {_one_line(error)}") from None
+    raise InputError(f"cannot read {path}: {one_line(error, 160)}") from None
   arrays = {}
   for name, value in unwrap.state_dict(path, content, key).items():
     try:
       arrays[name] = as_numpy(value)
     except Exception as error:  # of whatever kind of tensor there is
       raise InputError(
-        f"{path}: the tensor {name} cannot be read: {_one_line(error)}"
+        f"{path}: the tensor {name} cannot be read: {one_line(error, 160)}"
       ) from None
   return arrays
 
@@ -91,7 +91,7 @@ def write_state_dict(path: str, state: Mapping[str, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(encoded)
   except OSError as error:
-    raise InputError(f"cannot write {path}: {_one_line(error)}") from None
+    raise InputError(f"cannot write {path}: {one_line(error, 160)}") from None
 
 
 def as_numpy(value: Any) -> np.ndarray:
@@ -104,9 +104,8 @@ def as_numpy(value: Any) -> np.ndarray:
   """
   if hasattr(value, "detach"):  # a tensor of PyTorch
     value = value.detach().cpu()
-    value = (
-      value.to_dense() if value.layout.__str__() != "torch.strided" else value
-    )
+    if str(value.layout) != "torch.strided":
+      value = value.to_dense()
     value = value.float() if value.is_floating_point() else value
   array = np.asarray(value)
   if array.dtype.kind == "f" or "float" in array.dtype.name:
@@ -147,10 +146,5 @@ def _read_safetensors(path: str, raw: bytes) -> dict[str, np.ndarray]:
     raise InputError(f"{path} has tensors of type {error}") from None
   except Exception as error:  # its reader is compiled, and raises what it likes
     raise InputError(
-      f"{path} is not a complete .safetensors file: {_one_line(error)}"
+      f"{path} is not a complete .safetensors file: {one_line(error, 160)}"
     ) from None
-
-
-def _one_line(error: Exception) -> str:
-  text = " ".join(str(error).split())
-  return (text or type(error).__name__)[:160]

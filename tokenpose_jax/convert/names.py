@@ -156,7 +156,8 @@ _TOKEN = re.compile(
   r"\.keypoint_token"
 )
 BACKBONE = re.compile(r"(?P<prefix>|.*\.)layer1\.0\.\w+\.\w+")
-_AVERAGED = re.compile(r"ema|teacher|averag|shadow|swa")
+# What is averaged over steps, or of a teacher.
+AVERAGED = re.compile(r"ema|teacher|averag|shadow|swa")
 # Counters of tools that measure networks (thop), in every module.
 _COUNTERS = ("total_ops", "total_params")
 
@@ -180,7 +181,7 @@ def part(
   """
   fits = (anchor.fullmatch(name) for name in state_dict)
   found = [*dict.fromkeys(fit["prefix"] for fit in fits if fit)]
-  plain = [prefix for prefix in found if not _AVERAGED.search(prefix)] or found
+  plain = [prefix for prefix in found if not AVERAGED.search(prefix)] or found
   if len(plain) > 1:
     raise InputError(
       f"there are {len(plain)} networks, under {', '.join(plain)}; save the"

@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import logging
 
+from tokenpose_jax.convert.names import AVERAGED
 from tokenpose_jax.errors import InputError
 
 # Where training scripts put the state dict, the first that is there. The
@@ -14,8 +15,6 @@ WRAPPERS = (
   *("best_state_dict", "state_dict", "model_state_dict", "model", "module"),
   *("net", "network", "weights", "params"),
 )
-# What is averaged over steps, or of a teacher, is there besides.
-_AVERAGED = ("ema", "teacher", "averag", "shadow", "swa")
 # Dicts of tensors that are no network's.
 _OTHERS = ("optim", "sched", "scaler", "rng", "loop", "callback", "criterion")
 _DEEPEST = 4  # dicts in dicts
@@ -92,7 +91,7 @@ def _is_state_dict(content: Mapping) -> bool:
 
 
 def _is_averaged(name: str) -> bool:
-  return any(word in name.lower() for word in _AVERAGED)
+  return bool(AVERAGED.search(name.lower()))
 
 
 def _tensors(path: str, content: Mapping) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from etils import epath
 from jaxtyping import Float
 
 from tokenpose_jax import mat_files, skeletons
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics.oks import Numbers
 
 JOINTS = skeletons.MPII_16.keypoints
@@ -161,8 +161,7 @@ def _predictions(given: Numbers) -> Float[np.ndarray, "n 16 2"]:
   try:
     found = np.asarray(given)
   except (OverflowError, ValueError) as error:
-    reason = " ".join(str(error).split())
-    raise InputError(f"predictions are no array: {reason}") from None
+    raise InputError(f"predictions are no array: {one_line(error)}") from None
   if found.ndim != 3 or found.shape[1] != len(JOINTS) or found.shape[2] < 2:
     raise InputError(
       f"predictions have the shape {found.shape}, expected (N, 16, 2)"
@@ -211,8 +210,9 @@ def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   except FileNotFoundError:
     raise InputError(f"ground truth: {path} does not exist") from None
   except (OSError, TypeError, ValueError) as error:
-    reason = " ".join(str(error).split())
-    raise InputError(f"ground truth: cannot read {path}: {reason}") from None
+    raise InputError(
+      f"ground truth: cannot read {path}: {one_line(error)}"
+    ) from None
   content = mat_files.parse(raw, f"ground truth: cannot read {path}: it")
   shapes = {
     "pos_gt_src": (16, 2, -1),

@@ -9,10 +9,9 @@ from etils import epath
 from jaxtyping import Float, UInt8
 
 from tokenpose_jax import checkpoint, convert, network, skeletons
+from tokenpose_jax import config as config_lib
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.codec import Codec
 from tokenpose_jax.convert.detect import detect
-from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict.estimator import Estimator
@@ -40,14 +39,10 @@ def load(
 
 
 def _of_workdir(path: str, step: str, options: Mapping[str, Any]) -> Estimator:
-  checkpoints = checkpoint.Checkpoints(path, read_only=True)
-  number = checkpoints.choose(step)
-  meta = checkpoints.read_meta(number)
-  weights = checkpoints.restore_weights(number, meta)
-  checkpoints.close()
+  _, meta, weights = checkpoint.read_weights(path, step)
   config = meta["config"]
   model = ModelConfig.of(config["model"])
-  codec = _codec(model, config["codec"])
+  codec = config_lib.codec_with(model, config["codec"])
   # What was imported has none.
   settings = config.get("eval", {})
   saved = {
@@ -75,24 +70,9 @@ def _of_file(path: str, name: str, options: Mapping[str, Any]) -> Estimator:
   model = detect(state_dict).model
   weights = convert.import_torch(model, state_dict)
   count = model.num_keypoints
-  skeleton = skeletons.get(name) if name else skeletons.of_count(count)
-  if skeleton is None:
-    raise InputError(
-      f"{path} has {count} keypoints, but does not say which skeleton they"
-      " belong to; give skeleton="
-    )
-  if skeleton.num_keypoints != count:
-    raise InputError(
-      f"{path} has {count} keypoints, the skeleton {skeleton.name}"
-      f" {skeleton.num_keypoints}"
-    )
-  codec = _codec(model, {})
+  skeleton = skeletons.of_weights(path, count, name, "give skeleton=")
+  codec = config_lib.codec_with(model, {})
   return Estimator(heatmaps_of(model, weights), codec, skeleton, **options)
-
-
-def _codec(model: ModelConfig, fields: Mapping[str, Any]) -> Codec:
-  (height, width), (rows, columns) = model.input_hw, model.heatmap_hw
-  return Codec((height, width), (rows, columns), **fields)
 
 
 def heatmaps_of(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
