@@ -13,9 +13,9 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from input_pipeline import batches, datasets, files
+from tokenpose_jax import checkpoint, sharding
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import evaluate as evaluate_lib
-from tokenpose_jax import sharding
 from tokenpose_jax import train as train_lib
 from tokenpose_jax.data import EvalData
 from tokenpose_jax.errors import InputError
@@ -32,6 +32,7 @@ def train(config: ConfigDict, workdir: str) -> None:
   Raises:
     InputError: a field, a file or a checkpoint cannot be used.
   """
+  config_lib.check(config)
   _require_writable(workdir)
   config, skeleton, mesh = _start(config, workdir, config.data.train_split)
   slots = _slots(mesh, config, "train")
@@ -61,9 +62,15 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
   Raises:
     InputError: a field, a file or a checkpoint cannot be used.
   """
-  if tf.io.gfile.exists(workdir):
-    _require_writable(workdir)
+  config_lib.check(config)
+  if not tf.io.gfile.isdir(workdir):
+    raise InputError(
+      f"--workdir: there is no folder {workdir}; name that of a training"
+    )
+  _require_writable(workdir)
   config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
+  # Now, not after the data has been prepared.
+  checkpoint.Checkpoints(workdir, read_only=True).choose(config.eval.checkpoint)
   eval_data = _eval_data(config, skeleton, mesh)
   logging.info(_described(config, skeleton))
   evaluate_lib.evaluate_checkpoint(
@@ -75,7 +82,6 @@ def _start(
   config: ConfigDict, workdir: str, split: str
 ) -> tuple[ConfigDict, Skeleton, Mesh]:
   """The resolved config, its skeleton and the mesh."""
-  config_lib.check(config)
   skeleton = datasets.skeleton_of(config.data, split)
   if not skeleton.flip_pairs and skeleton.num_keypoints > 1:
     logging.warning(

@@ -263,13 +263,32 @@ def test_the_last_evaluation_fails_after_its_step_is_saved(
   monkeypatch, tmp_path
 ):
   figures = {5: 0.3, 10: 0.1, 15: InputError("no head box")}
-  with pytest.raises(InputError, match="no head box"):
+  with pytest.raises(
+    InputError, match="evaluation of step 15 failed: no head box"
+  ):
     trained(monkeypatch, tmp_path, figures)
   saved = checkpoint.Checkpoints(str(tmp_path), read_only=True)
   assert (saved.choose("best"), saved.choose("latest")) == (5, 15)
-  # Made up for by starting again.
+  # Made up for by starting again; once is enough.
   steps, saved = trained(monkeypatch, tmp_path, {15: 0.7})
   assert (steps, saved.choose("best")) == ([15], 15)
+  steps, _ = trained(monkeypatch, tmp_path, {15: 0.0})
+  assert not steps
+
+
+def test_a_checkpoint_that_cannot_be_saved_is_no_failed_evaluation(
+  monkeypatch, tmp_path, caplog
+):
+  def full(_):
+    raise OSError(28, "No space left on device")
+
+  manager = checkpoint.ocp.CheckpointManager
+  monkeypatch.setattr(manager, "wait_until_finished", full)
+  with pytest.raises(
+    InputError, match=r"cannot write a checkpoint to .*: .*No space left"
+  ):
+    trained(monkeypatch, tmp_path, {5: 0.3})
+  assert not [r for r in caplog.records if "evaluation" in r.getMessage()]
 
 
 def test_killed_while_it_was_evaluated(monkeypatch, tmp_path):

@@ -7,13 +7,14 @@ Orbax's own files carry none: a flipped bit would be restored as if nothing had
 happened.
 """
 
+import contextlib
 import dataclasses
 import gc
 import json
 import logging
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -55,7 +56,9 @@ class Checkpoints:
     Raises:
       InputError: the folder cannot be made.
     """
-    self.path = epath.Path(workdir).absolute() / FOLDER
+    folder = epath.Path(workdir)
+    # Only a local path has a current folder that it can be relative to.
+    self.path = (folder if "://" in workdir else folder.absolute()) / FOLDER
     policy = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(keep),
@@ -86,20 +89,33 @@ class Checkpoints:
     Args:
       state: its arrays may be donated once this returns.
       meta: JSON types (`describe`).
+
+    Raises:
+      InputError: this one, or the one before, cannot be written.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(_plain(state)),
-        meta=ocp.args.JsonSave(
-          {**meta, "checksums": _checksums(_plain(state))}
+    with self._writing():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(_plain(state)),
+          meta=ocp.args.JsonSave(
+            {**meta, "checksums": _checksums(_plain(state))}
+          ),
         ),
-      ),
-      force=True,
-    )
+        force=True,
+      )
+
+  def wait(self) -> None:
+    """Waits for a save under way.
+
+    Raises:
+      InputError: it failed.
+    """
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def add_metrics(
     self, step: int, metrics: Mapping[str, float], headline: str
@@ -113,8 +129,11 @@ class Checkpoints:
       step: of the checkpoint.
       metrics: of the evaluation.
       headline: the one of them that decides which checkpoint is best.
+
+    Raises:
+      InputError: the checkpoint could not be saved.
     """
-    self._manager.wait_until_finished()
+    self.wait()
     with sharding.first_process_first("metrics of a checkpoint"):
       if jax.process_index() == 0:
         file = self._metrics_file(step)
@@ -277,10 +296,30 @@ class Checkpoints:
       )
     )
 
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Says in one line why a checkpoint cannot be written."""
+    try:
+      yield
+    except Exception as error:  # Orbax raises whatever its writers raise.
+      steps = self.steps()
+      raise InputError(
+        f"cannot write a checkpoint to {self.path}: {one_line(error, 200)}. "
+        + (
+          f"Step {steps[-1]} is saved: the same command goes on from there"
+          if steps
+          else "None is saved yet"
+        )
+      ) from error
+
   def close(self) -> None:
-    """Waits for saves under way."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for a save under way.
+
+    Raises:
+      InputError: it failed.
+    """
+    with self._writing():
+      self._manager.close()
 
 
 def read_weights(

@@ -105,13 +105,17 @@ def quiet_tensorflow() -> None:
 def log_only(*ours: str, level: int = logging.INFO) -> None:
   """Shows log lines from these paths, and only errors from libraries.
 
+  None from Orbax, whose errors arrive as exceptions and are said once.
+
   Args:
     ours: absolute paths of files and folders.
     level: absl's, from which on ours are shown.
   """
 
   def keep(record: python_logging.LogRecord) -> bool:
-    return record.levelno >= 40 or record.pathname.startswith(ours)
+    path = record.pathname
+    error = record.levelno >= 40 and "/orbax/" not in path
+    return error or path.startswith(ours)
 
   logging.use_absl_handler()
   logging.set_verbosity(level)

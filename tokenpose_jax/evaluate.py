@@ -223,7 +223,7 @@ def evaluate_checkpoint(
     InputError: there is no such checkpoint, it is damaged, or from a different
       network.
   """
-  checkpoints = checkpoint.Checkpoints(workdir)
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
   step = checkpoints.choose(config.eval.checkpoint)
   saved = checkpoints.read_meta(step)
   now = checkpoint.describe(config, skeleton.to_dict(), saved["data"])

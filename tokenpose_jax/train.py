@@ -203,16 +203,13 @@ def train_and_evaluate(
   with contextlib.closing(checkpoints):  # Waits for saves, whatever happens.
     if first >= total:
       logging.info("nothing to train: the checkpoint is at step %d", first)
-      if evaluations:
-        evaluations.run(state, first, last=True)
-    elif (
-      evaluations
-      and first
-      and due(first)
-      and not checkpoints.has_metrics(first)
-    ):
+    ended = first >= total
+    missed = (
+      first and (ended or due(first)) and not checkpoints.has_metrics(first)
+    )
+    if evaluations and missed:
       # Killed after the step was saved: the best is that of an unbroken run.
-      evaluations.run(state, first)
+      evaluations.run(state, first, last=ended)
     batches = train_data.batches(first) if first < total else iter(())
     for step in range(first, total):
       batch = next(batches)
@@ -271,6 +268,8 @@ class _Evaluations:
       outcome = self._evaluate((state.params, state.model_state), step=step)
     except Exception as error:  # Whatever it is, the training is worth more.
       failure = error
+    # A checkpoint that cannot be saved is no failed evaluation.
+    self._checkpoints.wait()
     if sharding.all_agree(failure is None) and outcome is not None:
       try:
         self._record(step, outcome)
@@ -280,15 +279,22 @@ class _Evaluations:
       failure = InputError("it failed in another process")
     if failure is None:
       return
+    said = (
+      f"the evaluation of step {step} failed: {one_line(failure)}. Its"
+      " checkpoint is saved"
+    )
+    # Bad input is a line; anything else is to be looked into.
+    expected = isinstance(failure, InputError)
     if last:
+      said += "; the same command evaluates it again"
+      if expected:
+        raise InputError(said) from None
+      failure.add_note(said)
       raise failure
     logging.error(
-      "the evaluation of step %d failed: %s. Its checkpoint is saved, and the"
-      " training goes on",
-      step,
-      one_line(failure),
-      # Bad input is a line; anything else is to be looked into.
-      exc_info=None if isinstance(failure, InputError) else failure,
+      "%s, and the training goes on",
+      said,
+      exc_info=None if expected else failure,
     )
 
   def _record(self, step: int, outcome: evaluate.Outcome) -> None:
