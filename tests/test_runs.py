@@ -8,7 +8,7 @@ from tokenpose_jax import InputError
 
 
 def test_a_missing_run_is_not_made_by_its_evaluation(tmp_path):
-  with pytest.raises(InputError, match="there is no folder .*/run"):
+  with pytest.raises(InputError, match=r"there is no folder .*/run"):
     runs.evaluate(default.get_config(), str(tmp_path / "run"))
   assert not list(tmp_path.iterdir())
 
