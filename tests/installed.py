@@ -62,6 +62,9 @@ def main() -> None:
   assert poses.keypoints.shape == (2, 17, 2)
   assert np.isnan(poses.keypoints[1]).all()
   assert len(poses.to_coco("a.jpg")) == 1
+  run("publish", "run", "published")
+  again = tp.from_pretrained("published")(photo, [[5, 5, 40, 80]])
+  assert np.array_equal(again.keypoints, poses.keypoints[:1])
   print("the installed wheel works")
 
 

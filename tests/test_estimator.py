@@ -1,6 +1,7 @@
 """Photos and boxes in, keypoints out, from whatever was saved."""
 
 import json
+import sys
 
 import jax
 import numpy as np
@@ -113,6 +114,22 @@ def test_nothing_is_compiled_twice():
   for count in (1, 3, 8, 9, 40):
     assert len(made(PHOTOS[0], BOXES[0][:1].repeat(count, 0))) == count
   assert sizes == [1, 8, 8, 32, 32, 8]
+
+
+def test_supervision_has_the_same_people(estimator):
+  poses = estimator(PHOTOS[0], [*BOXES[0].tolist(), [20, 30, 0, 80]])
+  found = poses.to_supervision()
+  np.testing.assert_array_equal(found.xy, poses.keypoints[:2])
+  np.testing.assert_array_equal(found.keypoint_confidence, poses.scores[:2])
+  np.testing.assert_allclose(
+    found.detection_confidence, poses.person_scores[:2], rtol=1e-6
+  )
+
+
+def test_without_supervision(estimator, monkeypatch):
+  monkeypatch.setitem(sys.modules, "supervision", None)
+  with pytest.raises(tp.InputError, match="pip install supervision"):
+    estimator(PHOTOS[0]).to_supervision()
 
 
 def test_results_are_coco(estimator):

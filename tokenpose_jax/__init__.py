@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from tokenpose_jax.codec import Codec
   from tokenpose_jax.convert import export_torch, import_torch
   from tokenpose_jax.errors import InputError
+  from tokenpose_jax.hub import from_pretrained, save_pretrained
   from tokenpose_jax.models.config import ModelConfig
   from tokenpose_jax.models.published import PUBLISHED as published
   from tokenpose_jax.network import apply, create_model, init, normalize
@@ -40,11 +41,13 @@ _PUBLIC = {
   "create_model": "network:create_model",
   "export_torch": "convert:export_torch",
   "import_torch": "convert:import_torch",
+  "from_pretrained": "hub:from_pretrained",
   "init": "network:init",
   "load": "predict.load:load",
   "metrics": "metrics:",
   "normalize": "network:normalize",
   "published": "models.published:PUBLISHED",
+  "save_pretrained": "hub:save_pretrained",
   "skeletons": "skeletons:",
   "visualize": "visualize:",
 }
@@ -59,12 +62,14 @@ __all__ = [
   "apply",
   "create_model",
   "export_torch",
+  "from_pretrained",
   "import_torch",
   "init",
   "load",
   "metrics",
   "normalize",
   "published",
+  "save_pretrained",
   "skeletons",
   "visualize",
 ]

@@ -39,6 +39,7 @@ COMMANDS = {
   "convert": Command(
     "tokenpose_jax.convert.command", "weights from and to PyTorch"
   ),
+  "publish": Command("tokenpose_jax.hub", "a folder that others can load"),
 }
 
 

@@ -13,7 +13,7 @@ from tokenpose_jax.eval_report.gallery import Drawing, Gallery
 from tokenpose_jax.eval_report.page import Evaluation, render
 from tokenpose_jax.eval_report.provenance import Circumstances, how_made
 from tokenpose_jax.eval_report.record import Record
-from tokenpose_jax.eval_report.write import REPORT, write
+from tokenpose_jax.eval_report.write import REPORT, read, write
 
 __all__ = [
   "REPORT",
@@ -23,6 +23,7 @@ __all__ = [
   "Gallery",
   "Record",
   "how_made",
+  "read",
   "render",
   "write",
 ]

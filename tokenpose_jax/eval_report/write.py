@@ -105,6 +105,20 @@ def _read(folder: epath.Path) -> Record:
   return Record.from_json(path.read_text(), str(path))
 
 
+def read(workdir: str, step: int) -> list[page.Evaluation]:
+  """The evaluations of a step; none where it has none.
+
+  Args:
+    workdir: of a run.
+    step: that was evaluated.
+
+  Raises:
+    InputError: a newer software wrote one of them.
+  """
+  folder = epath.Path(workdir) / "eval" / str(step)
+  return _read_all(folder) if folder.exists() else []
+
+
 def _read_all(step: epath.Path) -> list[page.Evaluation]:
   """The evaluations of a step: annotated boxes first, then by name."""
   evaluations = []

@@ -72,6 +72,26 @@ class Poses:
         )
     return results
 
+  def to_supervision(self) -> Any:
+    """`supervision.KeyPoints`; people without keypoints are left out.
+
+    Raises:
+      InputError: supervision is not installed.
+    """
+    try:
+      import supervision
+    except ImportError:
+      raise InputError(
+        "supervision is not installed: pip install supervision"
+      ) from None
+    found = np.isfinite(self.keypoints).all((1, 2))
+    return supervision.KeyPoints(
+      xy=self.keypoints[found].astype(np.float32),
+      class_id=np.zeros(int(found.sum()), int),
+      keypoint_confidence=self.scores[found].astype(np.float32),
+      detection_confidence=self.person_scores[found].astype(np.float32),
+    )
+
   def draw(self, photo: Photo, min_score: float = 0.2) -> Photo:
     """A copy of the photo with the people on it.
 

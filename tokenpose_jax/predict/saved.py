@@ -1,0 +1,180 @@
+"""What was saved of a network, whatever it was saved as."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils import epath
+
+from tokenpose_jax import checkpoint, convert, json_files, skeletons
+from tokenpose_jax import config as config_lib
+from tokenpose_jax.codec import Codec
+from tokenpose_jax.convert.detect import detect
+from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.network import Tree
+from tokenpose_jax.predict.estimator import Estimator
+from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.version import __version__
+
+# Of a folder that `hub.save_pretrained` wrote.
+CONFIG, WEIGHTS, SKELETON = "config.json", "model.safetensors", "skeleton.json"
+FORMAT = 1
+
+# Option of an `Estimator` -> field of `config.eval`.
+_OPTIONS = {
+  "flip_test": "flip",
+  "flip_shift": "flip_shift",
+  "decoder": "decoder",
+  "min_keypoint_score": "min_keypoint_score",
+}
+_KINDS: dict[str, Callable[[Any], Any]] = {
+  "flip_test": bool,
+  "flip_shift": bool,
+  "decoder": str,
+  "min_keypoint_score": float,
+  "padding": float,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+  """A network with what its use needs.
+
+  Attributes:
+    model: the network.
+    weights: (params, model_state).
+    codec: where its heatmaps lie on crops.
+    skeleton: of its keypoints.
+    options: of an `Estimator`, as far as something was saved of them.
+    step: of the training; None where it is not known.
+  """
+
+  model: ModelConfig
+  weights: tuple[Tree, Tree]
+  codec: Codec
+  skeleton: Skeleton
+  options: Mapping[str, Any]
+  step: int | None = None
+
+
+def read(path: str, step: str = "best", skeleton: str = "") -> Saved:
+  """Reads a network.
+
+  Args:
+    path: a work directory, a folder of `hub.save_pretrained`, or a file of
+      TokenPose weights (.safetensors, or of PyTorch).
+    step: of a work directory: "best", "latest" or a number.
+    skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
+
+  Raises:
+    InputError: nothing can be read from there.
+  """
+  folder = epath.Path(path)
+  if not folder.is_dir():
+    return _of_file(path, skeleton)
+  if (folder / CONFIG).exists():
+    return _of_pretrained(folder)
+  return _of_workdir(path, step)
+
+
+def _of_workdir(path: str, which: str) -> Saved:
+  step, meta, weights = checkpoint.read_weights(path, which)
+  config = meta["config"]
+  model = ModelConfig.of(config["model"])
+  # What was imported has none.
+  settings = config.get("eval", {})
+  options = {
+    option: settings[field]
+    for option, field in _OPTIONS.items()
+    if field in settings
+  }
+  if "padding" in config.get("data", {}):
+    options["padding"] = config["data"]["padding"]
+  return Saved(
+    model,
+    weights,
+    config_lib.codec_with(model, config["codec"]),
+    Skeleton.from_dict(meta["skeleton"]),
+    options,
+    step,
+  )
+
+
+def _of_file(path: str, name: str) -> Saved:
+  state_dict = convert.read_state_dict(path)
+  model = detect(state_dict).model
+  return Saved(
+    model,
+    convert.import_torch(model, state_dict),
+    config_lib.codec_with(model, {}),
+    skeletons.of_weights(path, model.num_keypoints, name, "give skeleton="),
+    {},
+  )
+
+
+def _of_pretrained(folder: epath.Path) -> Saved:
+  file = folder / CONFIG
+  content = json_files.read(file, "the network")
+  try:
+    number, software = content["format"], content["software"]
+    if number > FORMAT:
+      raise InputError(
+        f"it has format {number}, written by tokenpose_jax {software}; this one"
+        f" reads up to {FORMAT}"
+      )
+    model = ModelConfig.of(content["model"])
+    codec = config_lib.codec_with(model, content["codec"])
+    options = {
+      name: kind(content["use"][name]) for name, kind in _KINDS.items()
+    }
+    step = None if content["step"] is None else int(content["step"])
+  except InputError as error:
+    raise InputError(f"{file}: {error}") from None
+  except (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+  ) as error:
+    raise InputError(
+      f"{file} does not describe a TokenPose network: {one_line(error, 160)}"
+    ) from None
+  skeleton = skeletons.of_weights(
+    str(file), model.num_keypoints, str(folder / SKELETON), ""
+  )
+  state_dict = convert.read_state_dict(str(folder / WEIGHTS))
+  weights = convert.import_torch(model, state_dict)
+  return Saved(model, weights, codec, skeleton, options, step)
+
+
+def write(saved: Saved, folder: epath.Path) -> None:
+  """Writes the three files that `read` needs.
+
+  Args:
+    saved: the network.
+    folder: that is there.
+
+  Raises:
+    InputError: a file cannot be written.
+  """
+  # What was not saved is as an `Estimator` has it today.
+  use = {**(Estimator.__init__.__kwdefaults__ or {}), **saved.options}
+  content = {
+    "format": FORMAT,
+    "software": __version__,
+    "library_name": "tokenpose_jax",
+    "model": saved.model.to_dict(),
+    "codec": {"sigma": saved.codec.sigma, "udp": saved.codec.udp},
+    "use": {name: kind(use[name]) for name, kind in _KINDS.items()},
+    "step": saved.step,
+  }
+  state_dict = convert.export_torch(saved.model, *saved.weights)
+  convert.write_state_dict(str(folder / WEIGHTS), state_dict)
+  try:
+    (folder / CONFIG).write_text(json.dumps(content, indent=2))
+    (folder / SKELETON).write_text(skeletons.to_json(saved.skeleton))
+  except OSError as error:
+    raise InputError(f"cannot write to {folder}: {one_line(error)}") from None
