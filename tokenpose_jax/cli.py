@@ -35,6 +35,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+  "predict": Command(
+    "tokenpose_jax.predict.command", "keypoints in photos and videos"
+  ),
   "cost": Command("tokenpose_jax.cost", "what a network costs"),
   "convert": Command(
     "tokenpose_jax.convert.command", "weights from and to PyTorch"

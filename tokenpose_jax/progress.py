@@ -49,7 +49,9 @@ class Writer(Protocol):
     """Writes what is left."""
 
 
-def bar(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
+def bar(
+  total: int | None, description: str, unit: str, initial: int = 0
+) -> tqdm:
   """A bar with the time left; disabled when stderr is not a terminal."""
   return tqdm(
     total=total,

@@ -5,7 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from tokenpose_jax.skeletons import Skeleton
 
@@ -48,6 +48,37 @@ def draw_pose(
       center, radius = tuple(place.tolist()), (size + 1) << _SHIFT
       draw(cv2.circle, center, radius, color=(0, 0, 0), width=-1)
       draw(cv2.circle, center, size << _SHIFT, color=shade, width=-1)
+  return image
+
+
+def draw_ids(
+  image: UInt8[np.ndarray, "h w 3"],
+  boxes: Float[np.ndarray, "n 4"],
+  ids: Int[np.ndarray, " n"],
+) -> UInt8[np.ndarray, "h w 3"]:
+  """A copy of an RGB image with a number above each box.
+
+  Args:
+    image: (h, w, 3) RGB.
+    boxes: (N, 4) x, y, w, h in pixels.
+    ids: (N,) the numbers; below 0: none.
+  """
+  image = image.copy()
+  size = max(0.4, image.shape[0] / 900)
+  for (x, y, w, _), number in zip(boxes.tolist(), ids.tolist(), strict=True):
+    if number >= 0:
+      at = round(x + w / 2), max(round(16 * size), round(y) - 4)
+      for color, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(
+          image,
+          str(number),
+          at,
+          cv2.FONT_HERSHEY_SIMPLEX,
+          size,
+          color,
+          max(1, round(width * size)),
+          cv2.LINE_AA,
+        )
   return image
 
 

@@ -13,9 +13,7 @@ from jaxtyping import Float, UInt8
 
 from tokenpose_jax.errors import InputError, check_choice, one_line
 
-Detector = Callable[
-  [UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "n 5"]
-]
+Detector = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "n 5"]]
 
 # How YOLOX's exports want their pixels: today's, blue first, from 0 to 255;
 # those before release 0.1.1, red first and normalized as ImageNet's.
@@ -128,9 +126,7 @@ class Yolox:
       pixels = (pixels - _MEAN) / _DEVIATION
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
 
-  def _decode(
-    self, raw: Float[np.ndarray, "a c"]
-  ) -> Float[np.ndarray, "a 5"]:
+  def _decode(self, raw: Float[np.ndarray, "a c"]) -> Float[np.ndarray, "a 5"]:
     """x, y, w, h in pixels of the canvas, score, of every anchor."""
     center, size = raw[:, :2], raw[:, 2:4]
     if not (size > 0).all():

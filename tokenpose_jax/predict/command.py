@@ -1,0 +1,245 @@
+r"""Finds keypoints in photos and videos.
+
+    tokenpose predict photo.jpg --weights runs/s_v1 --out found
+    tokenpose predict photos/ clip.mp4 --weights s_v1.safetensors --out found \
+        --detector yolox_s.onnx
+    tokenpose predict val2017/ --weights runs/s_v1 --out found \
+        --boxes detections.json --images person_keypoints_val2017.json
+
+Without --box, --boxes or --detector each image is one person. OUT gets
+results.json (COCO results) and drawn/; --write also knows json (named
+keypoints) and csv. All of it is written as it comes.
+"""
+
+import argparse
+import os
+
+from tokenpose_jax import progress
+from tokenpose_jax.codec import DECODERS
+from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.predict import boxes as boxes_lib
+from tokenpose_jax.predict import load as load_lib
+from tokenpose_jax.predict import run as run_lib
+from tokenpose_jax.predict import sources as sources_lib
+from tokenpose_jax.predict import writers as writers_lib
+from tokenpose_jax.predict.detector import COLORS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments of `tokenpose predict`."""
+  add = parser.add_argument
+  add(
+    "inputs",
+    nargs="+",
+    metavar="INPUT",
+    help="photos, videos, folders, patterns, the number of a camera",
+  )
+  add(
+    "--weights",
+    required=True,
+    help="a work directory, a published folder or a file of weights",
+  )
+  add("--out", required=True, help="a new or empty folder")
+  add("--step", default="best", help="of a work directory; default: best")
+  add("--skeleton", default="", help="of a file: a name or a JSON file")
+  group = parser.add_argument_group("where people are")
+  group.add_argument(
+    "--box", action="append", metavar="X,Y,W,H", help="pixels; repeatable"
+  )
+  group.add_argument("--boxes", metavar="FILE", help="COCO results")
+  group.add_argument(
+    "--detector", help="FILE.onnx of YOLOX, or module:function"
+  )
+  group.add_argument(
+    "--detector-colors", choices=COLORS, default="bgr", help="of YOLOX"
+  )
+  group.add_argument(
+    "--min-box-score",
+    type=float,
+    help="default: 0.3 of a detector, all of a file",
+  )
+  group.add_argument(
+    "--images", default="", help="an annotation file with the ids of photos"
+  )
+  group.add_argument("--category-id", type=int, default=1, help="default: 1")
+  group = parser.add_argument_group("how they are predicted")
+  group.add_argument(
+    "--no-flip-test", action="store_true", help="half the work, less exact"
+  )
+  group.add_argument("--decoder", choices=DECODERS)
+  group = parser.add_argument_group("videos")
+  group.add_argument(
+    "--detect-every",
+    type=int,
+    default=1,
+    metavar="N",
+    help="frames; between them, boxes come from the poses; default: 1",
+  )
+  group.add_argument(
+    "--no-track", action="store_true", help="people without ids"
+  )
+  group.add_argument(
+    "--smooth",
+    type=float,
+    nargs="?",
+    const=1.0,
+    default=0.0,
+    metavar="HZ",
+    help="cutoff of the One-Euro filter; 1 without a number; default: none",
+  )
+  group = parser.add_argument_group("output")
+  group.add_argument(
+    "--write",
+    default="coco,drawn",
+    help="of coco, json, csv, drawn; default: coco,drawn",
+  )
+  group.add_argument(
+    "--min-score",
+    type=float,
+    default=0.2,
+    help="keypoints below are not drawn; they stay in files; default: 0.2",
+  )
+
+
+def run(arguments: argparse.Namespace) -> int:
+  """Predicts.
+
+  Returns:
+    1 where something could not be read.
+
+  Raises:
+    InputError: an argument cannot be used, or the output not be written.
+  """
+  kinds = _kinds(arguments.write)
+  _check(arguments)
+  sources, passed = sources_lib.find(arguments.inputs)
+  _check_videos(arguments, sources)
+  ids = boxes_lib.ImageIds(arguments.images)
+  boxes = _boxes(arguments, ids)
+  _make_folder(arguments.out)
+  options = {"flip_test": False} if arguments.no_flip_test else {}
+  if arguments.decoder:
+    options["decoder"] = arguments.decoder
+  estimator = load_lib.load(
+    arguments.weights,
+    step=arguments.step,
+    skeleton=arguments.skeleton,
+    **options,
+  )
+  writers = writers_lib.writers(
+    kinds,
+    arguments.out,
+    estimator.skeleton,
+    category_id=arguments.category_id,
+    min_score=arguments.min_score,
+  )
+  bar = progress.bar(_length(sources), "predicting", "frames")
+  following = run_lib.Following(
+    arguments.detect_every, not arguments.no_track, arguments.smooth
+  )
+  whole = run_lib.Run(estimator, boxes, ids, writers, following, bar.update)
+  try:
+    whole(sources)
+  except KeyboardInterrupt:
+    print(f"stopped; what was found until now is in {arguments.out}")
+    return 130
+  finally:
+    bar.close()
+    for writer in writers:
+      writer.close()
+    if passed:
+      print(f"{len(passed)} other files passed over, as {passed[0]}")
+    for line in run_lib.describe(whole.count):
+      print(line)
+  return int(bool(whole.count.broken))
+
+
+def _kinds(text: str) -> list[str]:
+  kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+  wrong = [kind for kind in kinds if kind not in writers_lib.KINDS]
+  if wrong or not kinds:
+    raise InputError(f"--write={text}: allowed: {', '.join(writers_lib.KINDS)}")
+  return list(dict.fromkeys(kinds))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+  given = [
+    f"--{name}"
+    for name in ("box", "boxes", "detector")
+    if getattr(arguments, name)
+  ]
+  if len(given) > 1:
+    raise InputError(f"{' and '.join(given)} exclude each other; give one")
+  if arguments.detect_every < 1:
+    raise InputError(
+      f"--detect-every={arguments.detect_every}: expected at least 1"
+    )
+  if not 0 <= arguments.smooth < float("inf"):
+    raise InputError(f"--smooth={arguments.smooth}: expected a number of Hz")
+
+
+def _check_videos(
+  arguments: argparse.Namespace, sources: list[sources_lib.Source]
+) -> None:
+  moving = next((s for s in sources if s.kind != "photo"), None)
+  if moving and (arguments.boxes or arguments.images):
+    raise InputError(
+      f"{moving.name} is a video; --boxes and --images are of photos: give"
+      " --detector or --box"
+    )
+
+
+def _boxes(
+  arguments: argparse.Namespace, ids: boxes_lib.ImageIds
+) -> boxes_lib.Boxes:
+  if arguments.box:
+    return boxes_lib.Given(arguments.box)
+  score = arguments.min_box_score
+  if arguments.boxes:
+    return boxes_lib.Listed(
+      arguments.boxes,
+      ids,
+      category_id=arguments.category_id,
+      min_score=float("-inf") if score is None else score,
+    )
+  if arguments.detector:
+    score = 0.3 if score is None else score
+    detector = boxes_lib.detector_of(
+      arguments.detector, arguments.detector_colors, score
+    )
+    return boxes_lib.Detected(detector, score)
+  return boxes_lib.Whole()
+
+
+def _make_folder(path: str) -> None:
+  try:
+    os.makedirs(path, exist_ok=True)
+    filled = bool(os.listdir(path))
+    probe = os.path.join(path, ".partial")
+    with open(probe, "w"):
+      pass
+    os.remove(probe)
+  except OSError as error:
+    raise InputError(
+      f"--out: cannot write to {path}: {one_line(error)}"
+    ) from None
+  if filled:
+    raise InputError(f"--out: {path} is not empty; name a new folder")
+
+
+def _length(sources: list[sources_lib.Source]) -> int | None:
+  """Frames of all sources; None: not known."""
+  total = 0
+  for source in sources:
+    if source.kind == "camera":
+      return None
+    if source.kind == "photo":
+      total += 1
+      continue
+    try:
+      video = sources_lib.Video(source.path)
+    except sources_lib.Broken:
+      continue
+    total += video.length
+    video.close()
+  return total
