@@ -6,7 +6,7 @@ import pathlib
 import sys
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -21,6 +21,7 @@ Photo = UInt8[np.ndarray, "h w 3"]
 Scored = Float[np.ndarray, "n 5"]
 
 
+@runtime_checkable
 class Boxes(Protocol):
   """Finds the people of a photo or a frame.
 

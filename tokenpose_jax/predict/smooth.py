@@ -77,7 +77,7 @@ class Smoother:
     time: float,
   ) -> Float[np.ndarray, "k 2"]:
     state = self._people.get(number)
-    if state is None or time <= state.time:
+    if state is None or not 0 < time - state.time <= _KEPT:
       still = np.zeros_like(keypoints)
       self._people[number] = _State(keypoints, still, time)
       return keypoints

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,6 +47,7 @@ class Written(NamedTuple):
   rate: float
 
 
+@runtime_checkable
 class Writer(Protocol):
   """One kind of output."""
 
@@ -263,13 +264,22 @@ class _Video:
     self._container = av.open(
       path,
       "w",
-      options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+      options={
+        "movflags": "frag_keyframe+empty_moov+default_base_moof",
+        "flush_packets": "1",
+      },
     )
     exact = Fraction(rate).limit_denominator(1001)
-    self._stream: Any = self._container.add_stream("libx264", rate=exact)
+    self._stream: Any = self._container.add_stream(
+      # Frames that wait in the encoder are lost in a kill: few of them.
+      "libx264",
+      rate=exact,
+      options={"rc-lookahead": "5"},
+    )
     self._stream.height, self._stream.width = (side & ~1 for side in shape[:2])
     self._stream.pix_fmt = "yuv420p"
     self._stream.codec_context.gop_size = max(1, round(rate))
+    self._stream.codec_context.max_b_frames = 0  # They would delay the start.
     # A thousandth of a second: videos of phones have no even rate.
     self._stream.codec_context.time_base = Fraction(1, 1000)
     self._last = -1
