@@ -8,17 +8,19 @@
 
 import argparse
 import importlib
+import importlib.util
 import logging as python_logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from absl import flags, logging
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.version import __version__
+
+if TYPE_CHECKING:
+  from absl import flags
 
 
 class Command(NamedTuple):
@@ -42,6 +44,10 @@ COMMANDS = {
   "convert": Command(
     "tokenpose_jax.convert.command", "weights from and to PyTorch"
   ),
+  "export": Command(
+    "tokenpose_jax.export.command", "a network for other runtimes"
+  ),
+  "verify": Command("tokenpose_jax.exported", "that an export is what it was"),
   "publish": Command("tokenpose_jax.hub", "a folder that others can load"),
 }
 
@@ -66,8 +72,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   module.add_arguments(parser)
   options = parser.parse_args(arguments[1:])
-  flags.FLAGS(["tokenpose"])  # absl's logging waits for flags; there are none
-  log_only(os.path.dirname(os.path.abspath(__file__)), level=logging.WARNING)
+  if importlib.util.find_spec("absl"):  # `verify` does without.
+    from absl import flags, logging
+
+    flags.FLAGS(["tokenpose"])  # absl's logging waits for flags: here are none
+    log_only(os.path.dirname(os.path.abspath(__file__)), level=logging.WARNING)
   run(lambda: module.run(options))
 
 
@@ -106,15 +115,16 @@ def quiet_tensorflow() -> None:
   os.environ.setdefault("NO_GCE_CHECK", "true")
 
 
-def log_only(*ours: str, level: int = logging.INFO) -> None:
+def log_only(*ours: str, level: int = 0) -> None:
   """Shows log lines from these paths, and only errors from libraries.
 
   None from Orbax, whose errors arrive as exceptions and are said once.
 
   Args:
     ours: absolute paths of files and folders.
-    level: absl's, from which on ours are shown.
+    level: absl's, from which on ours are shown; 0: INFO.
   """
+  from absl import logging
 
   def keep(record: python_logging.LogRecord) -> bool:
     path = record.pathname
@@ -127,7 +137,7 @@ def log_only(*ours: str, level: int = logging.INFO) -> None:
   logging.get_absl_handler().addFilter(keep)
 
 
-def parse_flags(argv: Sequence[str], config: flags.FlagHolder) -> None:
+def parse_flags(argv: Sequence[str], config: "flags.FlagHolder") -> None:
   """Parses a command line with a config flag and overrides of its fields.
 
   Args:
@@ -137,6 +147,8 @@ def parse_flags(argv: Sequence[str], config: flags.FlagHolder) -> None:
   Raises:
     InputError: the command line or the config file cannot be used.
   """
+  from absl import flags
+
   try:
     flags.FLAGS(argv)
     if config.value is not None:

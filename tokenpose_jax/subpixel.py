@@ -7,6 +7,11 @@ old maximum, which needs the whole blurred map, matters only where the
 logarithm's floor cuts something off; only such maps are blurred as a whole.
 """
 
+import contextlib
+import contextvars
+import functools
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +35,22 @@ _REACH = 2  # the furthest neighbor that a derivative needs, pixels
 _NEAR = np.arange(-_REACH, _REACH + 1)
 # The neighbors that derivatives need: of 5 x 5, the thirteen in a diamond.
 _NEEDED = np.add.outer(abs(_NEAR), abs(_NEAR)) <= _REACH
+
+
+_LOOPS = contextvars.ContextVar("loops", default=True)
+
+
+@contextlib.contextmanager
+def without_loops() -> Iterator[None]:
+  """What is traced inside blurs every map: no loop over those that need it.
+
+  The same values, in programs that any runtime can read.
+  """
+  token = _LOOPS.set(False)
+  try:
+    yield
+  finally:
+    _LOOPS.reset(token)
 
 
 def whole(
@@ -241,6 +262,10 @@ def _blurred_peaks(
 
   One map per sample and iteration until none is left; usually zero iterations.
   """
+  if not _LOOPS.get():
+    maps = heatmaps.reshape(-1, *heatmaps.shape[2:])
+    peaks = _blur(maps).max((-2, -1)).reshape(wanted.shape)
+    return jnp.where(wanted, peaks, 1.0)
   numbers = np.arange(wanted.shape[1])[None]
   State = tuple[Bool[Array, "b k"], Float[Array, "b k"]]
 
@@ -259,14 +284,9 @@ def _blurred_peaks(
 def _blur(heatmaps: Float[AnyArray, "b h w"]) -> Float[AnyArray, "b h w"]:
   """Separable Gaussian blur, zeros outside: two small matrix products."""
   rows, columns = (_blur_matrix(size) for size in heatmaps.shape[-2:])
-  return jnp.einsum(
-    "yi,bij,xj->byx",
-    rows,
-    heatmaps,
-    columns,
-    # A reduced precision (TPU's default) would move sub-pixel maxima.
-    precision=jax.lax.Precision.HIGHEST,
-  )
+  # A reduced precision (TPU's default) would move sub-pixel maxima.
+  precise = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+  return precise(precise(rows, heatmaps), columns.T)
 
 
 def _blur_matrix(size: int) -> Float[np.ndarray, "s s"]:

@@ -13,6 +13,7 @@ keypoints) and csv. All of it is written as it comes.
 
 import argparse
 import os
+from typing import Any
 
 from tokenpose_jax import progress
 from tokenpose_jax.codec import DECODERS
@@ -117,7 +118,9 @@ def run(arguments: argparse.Namespace) -> int:
   ids = boxes_lib.ImageIds(arguments.images)
   boxes = _boxes(arguments, ids)
   _make_folder(arguments.out)
-  options = {"flip_test": False} if arguments.no_flip_test else {}
+  options: dict[str, Any] = {}
+  if arguments.no_flip_test:
+    options["flip_test"] = False
   if arguments.decoder:
     options["decoder"] = arguments.decoder
   estimator = load_lib.load(

@@ -1,13 +1,17 @@
 """Networks ready for use, from what was saved of them."""
 
+import importlib.util
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from tokenpose_jax import network
+from tokenpose_jax import exported, network
 from tokenpose_jax.arrays import AnyArray
+from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict import saved as saved_lib
@@ -15,26 +19,60 @@ from tokenpose_jax.predict.estimator import Estimator
 
 
 def load(
-  path: str, *, step: str = "best", skeleton: str = "", **options: Any
+  path: str,
+  *,
+  step: str = "best",
+  skeleton: str = "",
+  format: str = "",
+  **options: Any,
 ) -> Estimator:
   """A network ready for use.
 
   Args:
-    path: a work directory, a folder of `save_pretrained`, or a file of
-      TokenPose weights (.safetensors, or of PyTorch).
+    path: a work directory, a folder of `tokenpose publish` or of `tokenpose
+      export`, or a file of TokenPose weights (.safetensors, or of PyTorch).
     step: of a work directory: "best", "latest" or a number.
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
+    format: of an export; "": the first one that can be run here.
     options: of `Estimator`; by default those of the training's evaluation.
 
   Raises:
     InputError: nothing can be loaded from there.
   """
+  if os.path.exists(os.path.join(path, exported.META)):
+    return _of_export(path, format, options)
   saved = saved_lib.read(path, step, skeleton)
   return Estimator(
     heatmaps_of(saved.model, saved.weights),
     saved.codec,
     saved.skeleton,
     **{**saved.options, **options},
+  )
+
+
+def _of_export(path: str, name: str, options: Mapping[str, Any]) -> Estimator:
+  """An exported model, through its own runtime."""
+  meta = exported.read_meta(path)
+  there = [
+    n
+    for n in meta["formats"]
+    if n in exported.RUNTIMES
+    and importlib.util.find_spec(exported.RUNTIMES[n]) is not None
+  ]
+  if not name and not there:
+    needed = {exported.RUNTIMES.get(n, n) for n in meta["formats"]}
+    raise InputError(
+      f"{path} cannot be run here: install one of {', '.join(sorted(needed))}"
+    )
+  model = exported.open_model(path, name or there[0])
+  saved = saved_lib.description(path)
+  fixed = {"flip_test": False} if meta["flip_test"] else {}
+  return Estimator(
+    lambda crops: model(np.asarray(crops))["heatmaps"],
+    saved.codec,
+    saved.skeleton,
+    # A flip test that is inside is not made again.
+    **{**saved.options, **options, **fixed},
   )
 
 

@@ -1,13 +1,17 @@
 """What was saved of a network, whatever it was saved as."""
 
 import dataclasses
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 from etils import epath
 
-from tokenpose_jax import checkpoint, convert, json_files, skeletons
+from tokenpose_jax import checkpoint, convert, json_files, network, skeletons
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.codec import Codec
 from tokenpose_jax.convert.detect import detect
@@ -18,8 +22,9 @@ from tokenpose_jax.predict.estimator import Estimator
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.version import __version__
 
-# Of a folder that `hub.save_pretrained` wrote.
+# Of a folder of `tokenpose publish` or `tokenpose export`.
 CONFIG, WEIGHTS, SKELETON = "config.json", "model.safetensors", "skeleton.json"
+ORBAX = "orbax"  # the weights in an export, in place of WEIGHTS
 FORMAT = 1
 
 # Option of an `Estimator` -> field of `config.eval`.
@@ -115,7 +120,28 @@ def _of_file(path: str, name: str) -> Saved:
 
 
 def _of_pretrained(folder: epath.Path) -> Saved:
-  file = folder / CONFIG
+  described = description(str(folder))
+  if (folder / WEIGHTS).exists() or not (folder / ORBAX).exists():
+    state_dict = convert.read_state_dict(str(folder / WEIGHTS))
+    weights = convert.import_torch(described.model, state_dict)
+  else:
+    weights = read_orbax(described.model, str(folder / ORBAX))
+  return dataclasses.replace(described, weights=weights)
+
+
+def description(folder: str) -> Saved:
+  """What the JSON files of a folder say of a network: all but its weights.
+
+  Args:
+    folder: of `tokenpose publish` or `tokenpose export`.
+
+  Returns:
+    the network with empty weights.
+
+  Raises:
+    InputError: a file is missing or says something else.
+  """
+  file = epath.Path(folder) / CONFIG
   content = json_files.read(file, "the network")
   try:
     number, software = content["format"], content["software"]
@@ -143,11 +169,39 @@ def _of_pretrained(folder: epath.Path) -> Saved:
       f"{file} does not describe a TokenPose network: {one_line(error, 160)}"
     ) from None
   skeleton = skeletons.of_weights(
-    str(file), model.num_keypoints, str(folder / SKELETON), ""
+    str(file), model.num_keypoints, str(file.parent / SKELETON), ""
   )
-  state_dict = convert.read_state_dict(str(folder / WEIGHTS))
-  weights = convert.import_torch(model, state_dict)
-  return Saved(model, weights, codec, skeleton, options, step)
+  return Saved(model, ({}, {}), codec, skeleton, options, step)
+
+
+def read_orbax(model: ModelConfig, path: str) -> tuple[Tree, Tree]:
+  """(params, model_state) of an Orbax checkpoint of weights, NumPy.
+
+  Args:
+    model: the network.
+    path: of the checkpoint.
+
+  Raises:
+    InputError: it is damaged, or of another network.
+  """
+  params, model_state = network.abstract(model)
+  wanted = {"params": params, "model_state": model_state}
+  try:
+    with ocp.PyTreeCheckpointer() as reader:
+      found = reader.restore(
+        epath.Path(path).absolute(),
+        ocp.args.PyTreeRestore(
+          item=wanted,
+          restore_args=jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+          ),
+        ),
+      )
+  except Exception as error:  # Orbax raises whatever its readers raise.
+    raise InputError(
+      f"cannot read the weights in {path}: {one_line(error, 200)}"
+    ) from None
+  return found["params"], found["model_state"]
 
 
 def write(saved: Saved, folder: epath.Path) -> None:
@@ -160,8 +214,24 @@ def write(saved: Saved, folder: epath.Path) -> None:
   Raises:
     InputError: a file cannot be written.
   """
+  state_dict = convert.export_torch(saved.model, *saved.weights)
+  convert.write_state_dict(str(folder / WEIGHTS), state_dict)
+  write_description(saved, folder)
+
+
+def write_description(saved: Saved, folder: epath.Path) -> None:
+  """Writes the two files that `description` needs.
+
+  Args:
+    saved: the network.
+    folder: that is there.
+
+  Raises:
+    InputError: a file cannot be written.
+  """
   # What was not saved is as an `Estimator` has it today.
-  use = {**(Estimator.__init__.__kwdefaults__ or {}), **saved.options}
+  known = inspect.signature(Estimator).parameters
+  use = {name: known[name].default for name in _KINDS} | dict(saved.options)
   content = {
     "format": FORMAT,
     "software": __version__,
@@ -171,8 +241,6 @@ def write(saved: Saved, folder: epath.Path) -> None:
     "use": {name: kind(use[name]) for name, kind in _KINDS.items()},
     "step": saved.step,
   }
-  state_dict = convert.export_torch(saved.model, *saved.weights)
-  convert.write_state_dict(str(folder / WEIGHTS), state_dict)
   try:
     (folder / CONFIG).write_text(json.dumps(content, indent=2))
     (folder / SKELETON).write_text(skeletons.to_json(saved.skeleton))

@@ -1,0 +1,128 @@
+"""The whole path as one function: 8-bit crops to keypoints in crop pixels."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from tokenpose_jax import network, subpixel
+from tokenpose_jax.arrays import AnyArray
+from tokenpose_jax.codec import flip
+from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.models.layers import BATCH_NORM_EPS, ConvNorm
+from tokenpose_jax.network import Tree
+from tokenpose_jax.predict.saved import Saved
+
+Function = Callable[
+  [UInt8[AnyArray, "b h w 3"]],
+  tuple[Float[Array, "b k 2"], Float[Array, "b k"], Float[Array, "b k hh ww"]],
+]
+
+
+class Shift(nnx.Module):
+  """What is left of a batch norm whose gain is in its convolution."""
+
+  def __init__(self, shift: Float[AnyArray, " c"]):
+    self.shift = nnx.Param(jnp.asarray(shift))
+
+  def __call__(
+    self, x: Float[Array, "b h w c"], *, train: bool
+  ) -> Float[Array, "b h w c"]:
+    """Adds one value a channel."""
+    del train
+    return x + self.shift[...].reshape(1, 1, 1, -1)
+
+
+def folded(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
+  """The network with its batch norms inside its convolutions.
+
+  Args:
+    model: the network.
+    weights: (params, model_state).
+
+  Returns:
+    an NNX module: images (B, H, W, 3) normalized to heatmaps, `train=False`.
+  """
+  graph, _, _ = network.split_module(network.abstract_module(model))
+  module: Any = network.merge_module(graph, *weights)
+  for _, part in nnx.iter_graph(module):
+    if isinstance(part, ConvNorm):
+      norm = part.norm
+      scale, var = (
+        np.asarray(v[...], np.float64) for v in (norm.scale, norm.var)
+      )
+      gain = scale / np.sqrt(var + BATCH_NORM_EPS)
+      shift = np.asarray(norm.bias[...]) - np.asarray(norm.mean[...]) * gain
+      kernel = np.asarray(part.conv.kernel[...]) * gain
+      part.conv.kernel.set_value(jnp.asarray(kernel, jnp.float32))
+      # Another module in its place: nothing of it is trained again.
+      part.norm = Shift(np.asarray(shift, np.float32))  # type: ignore[assignment]
+  return module
+
+
+def function_of(
+  saved: Saved, *, flip_test: bool = False, decoder: str = ""
+) -> Function:
+  """A network as one function.
+
+  Args:
+    saved: the network.
+    flip_test: averages with the mirrored crop.
+    decoder: one of `codec.DECODERS`; "": the saved one, or dark.
+
+  Returns:
+    crops (B, H, W, 3) uint8 RGB to keypoints (B, K, 2) in crop pixels, scores
+    (B, K) and heatmaps (B, K, h, w).
+  """
+  module = folded(saved.model, saved.weights)
+  mirror = tuple(saved.skeleton.flip_permutation.tolist())
+  decoder = decoder or saved.options.get("decoder", "dark")
+  shifted = bool(saved.options.get("flip_shift", False))
+
+  def function(crops: UInt8[AnyArray, "b h w 3"]) -> Any:
+    images = network.normalize(crops)
+    heatmaps = module(images, train=False)
+    if flip_test:
+      mirrored = module(images[:, :, ::-1], train=False)
+      heatmaps = (heatmaps + flip(mirrored, mirror, shift=shifted)) / 2
+    with subpixel.without_loops():
+      keypoints, scores = saved.codec.decode(heatmaps, decoder)
+    return keypoints, scores, heatmaps
+
+  return function
+
+
+def reference(
+  saved: Saved,
+  crops: UInt8[np.ndarray, "b h w 3"],
+  *,
+  flip_test: bool = False,
+  decoder: str = "",
+) -> Any:
+  """What an evaluation makes of crops: nothing folded, nothing replaced.
+
+  Args:
+    saved: the network.
+    crops: (B, H, W, 3) uint8 RGB.
+    flip_test: as for `function_of`.
+    decoder: as for `function_of`.
+
+  Returns:
+    keypoints, scores and heatmaps as of the function, NumPy.
+  """
+  run = jax.jit(functools.partial(network.apply, saved.model))
+  images = network.normalize(crops)
+  heatmaps = run(*saved.weights, images)
+  if flip_test:
+    mirrored = run(*saved.weights, images[:, :, ::-1])
+    mirror = tuple(saved.skeleton.flip_permutation.tolist())
+    shift = bool(saved.options.get("flip_shift", False))
+    heatmaps = (heatmaps + flip(mirrored, mirror, shift=shift)) / 2
+  decoder = decoder or saved.options.get("decoder", "dark")
+  decode = jax.jit(functools.partial(saved.codec.decode, decoder=decoder))
+  return jax.device_get((*decode(heatmaps), heatmaps))

@@ -1,0 +1,360 @@
+"""Exported networks: running one, and proving that it is what was exported.
+
+    tokenpose verify DIR
+
+Needs NumPy and the runtime of the format (ONNX Runtime, LiteRT or TensorFlow);
+of this package, its own files alone: `pip install --no-deps`. StableHLO needs
+JAX, the formats of weights (orbax, safetensors) all of this package: they are
+passed over where that is missing.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tokenpose_jax.errors import InputError, check_choice, one_line
+
+FORMAT = 1
+META, SUMS, INPUTS, PARITY = (
+  "export.json",
+  "SHA256SUMS",
+  "test_inputs.npz",
+  "parity.json",
+)
+OUTPUTS = ("keypoints", "scores", "heatmaps")
+FILES = {
+  "onnx": "model.onnx",
+  "stablehlo": "model.stablehlo",
+  "savedmodel": "saved_model",
+  "litert": "model.tflite",
+  "orbax": "orbax",
+  "safetensors": "model.safetensors",
+}
+RUNTIMES = {
+  "onnx": "onnxruntime",
+  "savedmodel": "tensorflow",
+  "litert": "ai_edge_litert",
+  "stablehlo": "jax",
+  "safetensors": "jax",
+  "orbax": "jax",
+}
+# Differences that are rounding, not another network.
+MOST_HEATMAP = 1e-4
+MOST_PIXELS = 0.01
+SURE = 0.2  # a keypoint that scores less has no place to be compared
+
+Model = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""Crops (B, H, W, 3) uint8 to keypoints (B, K, 2) in crop pixels, scores
+(B, K) and heatmaps (B, K, h, w)."""
+
+
+class Difference(NamedTuple):
+  """How far a model is from what was exported.
+
+  Attributes:
+    heatmaps: largest, absolute.
+    pixels: largest of the keypoints whose score is above `SURE`.
+    milliseconds: for the test inputs, one crop.
+  """
+
+  heatmaps: float
+  pixels: float
+  milliseconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments of `tokenpose verify`."""
+  parser.add_argument("folder", help="that `tokenpose export` wrote")
+  parser.add_argument(
+    "--format",
+    default="",
+    help="of " + ", ".join(FILES) + "; default: all that can be run here",
+  )
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Checks files against their sums, and runs what can be run.
+
+  Raises:
+    InputError: a file is not as it was exported, a model computes something
+      else, or none can be run.
+  """
+  folder = arguments.folder
+  meta = read_meta(folder)
+  check_sums(folder)
+  print(f"{folder}: files are as exported")
+  wanted = arguments.format.split(",") if arguments.format else meta["formats"]
+  ran = 0
+  for name in wanted:
+    check_choice("--format", name, meta["formats"])
+    if importlib.util.find_spec(RUNTIMES[name]) is None:
+      print(f"{name}: passed over, {RUNTIMES[name]} is not installed")
+      continue
+    difference = compare(open_model(folder, name), folder)
+    print(f"{name}: {describe(difference)}")
+    check(name, difference)
+    ran += 1
+  if not ran:
+    needed = {RUNTIMES[name] for name in wanted}
+    raise InputError(
+      f"nothing was run: install one of {', '.join(sorted(needed))}"
+    )
+
+
+def describe(difference: Difference) -> str:
+  """A difference as text."""
+  return (
+    f"heatmaps within {difference.heatmaps:.1e}, keypoints within"
+    f" {difference.pixels:.4f} px, {difference.milliseconds:.1f} ms a crop"
+  )
+
+
+def check(name: str, difference: Difference) -> None:
+  """Checks that a difference is rounding.
+
+  Args:
+    name: of the format.
+    difference: of its model.
+
+  Raises:
+    InputError: it is more.
+  """
+  # A NaN is no small difference.
+  fine = difference.heatmaps <= MOST_HEATMAP
+  if not (fine and difference.pixels <= MOST_PIXELS):
+    raise InputError(
+      f"{name} computes something else than was exported:"
+      f" {describe(difference)}; allowed: {MOST_HEATMAP:g} and"
+      f" {MOST_PIXELS:g} px"
+    )
+
+
+def read_meta(folder: str) -> dict[str, Any]:
+  """What export.json says.
+
+  Args:
+    folder: that `tokenpose export` wrote.
+
+  Raises:
+    InputError: it is none, or a newer software wrote it.
+  """
+  path = os.path.join(folder, META)
+  try:
+    with open(path, encoding="utf-8") as file:
+      meta = json.load(file)
+  except FileNotFoundError:
+    raise InputError(f"{folder} is no export: it has no {META}") from None
+  except (OSError, ValueError, RecursionError) as error:
+    raise InputError(f"cannot read {path}: {one_line(error, 160)}") from None
+  keys = ("format", "software", "formats", "flip_test", "decoder")
+  if not isinstance(meta, dict) or any(key not in meta for key in keys):
+    raise InputError(f"{path} is not of an export: expected {', '.join(keys)}")
+  if meta["format"] != FORMAT:
+    raise InputError(
+      f"{path} has format {meta['format']!r:.20}, written by tokenpose_jax"
+      f" {meta['software']!s:.20}; this one reads {FORMAT}"
+    )
+  if not isinstance(meta["formats"], dict) or not meta["formats"]:
+    raise InputError(f"{path} names no formats")
+  return meta
+
+
+def check_sums(folder: str) -> None:
+  """Checks every file against SHA256SUMS.
+
+  Args:
+    folder: that `tokenpose export` wrote.
+
+  Raises:
+    InputError: a file is missing or is not as it was exported.
+  """
+  try:
+    with open(os.path.join(folder, SUMS), encoding="utf-8") as file:
+      rows = [line.split(maxsplit=1) for line in file.read().splitlines()]
+    sums = {name.strip(): value for value, name in rows}
+  except (OSError, ValueError) as error:
+    raise InputError(
+      f"cannot read {SUMS} of {folder}: {one_line(error, 160)}"
+    ) from None
+  for name, value in sums.items():
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):
+      raise InputError(f"{path} is missing; copy the folder again")
+    if sha256(path) != value:
+      raise InputError(
+        f"{path} is not as it was exported; copy it again, or export anew"
+      )
+
+
+def sha256(path: str) -> str:
+  """The SHA-256 of a file."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def compare(model: Model, folder: str) -> Difference:
+  """Runs the test inputs.
+
+  Args:
+    model: as returned by `open_model`.
+    folder: with the test inputs and what the network made of them.
+
+  Raises:
+    InputError: the inputs cannot be read, or the model fails on them.
+  """
+  path = os.path.join(folder, INPUTS)
+  try:
+    with np.load(path) as file:
+      saved = {name: file[name] for name in ("crops", *OUTPUTS)}
+  except (OSError, ValueError, KeyError, EOFError) as error:
+    raise InputError(f"cannot read {path}: {one_line(error, 160)}") from None
+  crops = saved["crops"]
+  try:
+    found = model(crops)
+    seconds = []
+    for _ in range(3):
+      start = time.perf_counter()
+      model(crops)
+      seconds.append(time.perf_counter() - start)
+  except Exception as error:  # Of as many kinds as there are runtimes.
+    raise InputError(f"the model fails: {one_line(error, 200)}") from None
+  sure = saved["scores"] > SURE
+  away = np.abs(found["keypoints"] - saved["keypoints"]).max(-1)
+  return Difference(
+    float(np.abs(found["heatmaps"] - saved["heatmaps"]).max()),
+    float(away[sure].max()) if sure.any() else 0.0,
+    1000 * min(seconds) / len(crops),
+  )
+
+
+def open_model(folder: str, name: str, threads: int = 0) -> Model:
+  """A model of an export, ready to be run.
+
+  Args:
+    folder: that `tokenpose export` wrote.
+    name: of the format.
+    threads: 0: all cores.
+
+  Raises:
+    InputError: the format is not there, or it cannot be opened.
+  """
+  meta = read_meta(folder)
+  check_choice("format", name, meta["formats"])
+  path = os.path.join(folder, FILES[name])
+  try:
+    return _OPEN[name](path, threads)
+  except ImportError as error:
+    raise InputError(
+      f"{path} needs {RUNTIMES[name]}: {one_line(error, 120)}"
+    ) from None
+  except InputError:
+    raise
+  except Exception as error:  # Of as many kinds as there are runtimes.
+    raise InputError(f"cannot open {path}: {one_line(error, 200)}") from None
+
+
+def _onnx(path: str, threads: int) -> Model:
+  import onnxruntime
+
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads = threads
+  options.log_severity_level = 3
+  session = onnxruntime.InferenceSession(
+    path, options, providers=["CPUExecutionProvider"]
+  )
+
+  def model(crops: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(
+      zip(OUTPUTS, session.run(list(OUTPUTS), {"crops": crops}), strict=True)
+    )
+
+  return model
+
+
+def _litert(path: str, threads: int) -> Model:
+  from ai_edge_litert.interpreter import Interpreter
+
+  interpreter = Interpreter(path, num_threads=threads or os.cpu_count())
+  runner = interpreter.get_signature_runner("serving_default")
+  size = int(runner.get_input_details()["crops"]["shape"][0])
+
+  def model(crops: np.ndarray) -> dict[str, np.ndarray]:
+    # Its batch is fixed: others are cut and filled up.
+    parts = []
+    for start in range(0, len(crops), size):
+      part = crops[start : start + size]
+      fill = [(0, size - len(part))] + [(0, 0)] * 3
+      out = runner(crops=np.pad(part, fill))
+      parts.append({n: out[n][: len(part)] for n in OUTPUTS})
+    return {n: np.concatenate([p[n] for p in parts]) for n in OUTPUTS}
+
+  return model
+
+
+def _savedmodel(path: str, threads: int) -> Model:
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  os.environ.setdefault("NO_GCE_CHECK", "true")
+  import tensorflow as tf
+
+  del threads  # TensorFlow's are those of the process.
+  loaded = tf.saved_model.load(path)
+  function = loaded.signatures["serving_default"]
+
+  def model(crops: np.ndarray) -> dict[str, np.ndarray]:
+    with _without_xla_flags():
+      out = function(crops=tf.constant(crops))
+    return {name: out[name].numpy() for name in OUTPUTS}
+
+  return model
+
+
+@contextlib.contextmanager
+def _without_xla_flags() -> Iterator[None]:
+  """TensorFlow's XLA ends the process where it reads a flag of JAX's."""
+  flags = os.environ.pop("XLA_FLAGS", None)
+  try:
+    yield
+  finally:
+    if flags is not None:
+      os.environ["XLA_FLAGS"] = flags
+
+
+def _stablehlo(path: str, threads: int) -> Model:
+  import jax
+  import jax.export
+
+  del threads
+  with open(path, "rb") as file:
+    exported = jax.export.deserialize(bytearray(file.read()))
+  function = jax.jit(exported.call)
+
+  def model(crops: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip(OUTPUTS, map(np.asarray, function(crops)), strict=True))
+
+  return model
+
+
+def _weights(path: str, threads: int) -> Model:
+  del threads
+  # Needs all of the package.
+  weights = importlib.import_module("tokenpose_jax.export.weights")
+  return weights.model_of(os.path.dirname(path), os.path.basename(path))
+
+
+_OPEN: dict[str, Callable[[str, int], Model]] = {
+  "onnx": _onnx,
+  "litert": _litert,
+  "savedmodel": _savedmodel,
+  "stablehlo": _stablehlo,
+  "safetensors": _weights,
+  "orbax": _weights,
+}
