@@ -16,8 +16,16 @@ ON_CPU := XLA_FLAGS="--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE $(XLA_FLAG
 demo: $(VENV)/.run
 	$(ON_CPU) \
 	$(RUN) main.py --config=configs/demo.py --workdir=runs/demo
+	rm -rf runs/demo/predicted
+	$(ON_CPU) \
+	$(RUN) -m tokenpose_jax predict data/synthetic/test/00050000000?.jpg --weights=runs/demo \
+	  --boxes=data/synthetic/person_detection_results/detections_test.json \
+	  --min-box-score=0.5 --out=runs/demo/predicted
 	@echo
+	@echo "Drawn: runs/demo/predicted/drawn; where its figures are:"
 	@echo "Report: runs/demo/eval/*/report.html; curves: $(VENV)/bin/tensorboard --logdir=runs/demo"
+	@echo "On your own photo (a person each, or --box=X,Y,W,H, or --detector=FILE.onnx):"
+	@echo "  $(RUN) -m tokenpose_jax predict PHOTO.jpg --weights=runs/demo --out=found"
 	@echo "Next, the same model with the boxes of a (simulated) detector:"
 	@echo "  $(RUN) main.py --config=configs/demo.py --workdir=runs/demo --mode=evaluate --config.eval.boxes=data/synthetic/person_detection_results/detections_test.json"
 
@@ -57,9 +65,11 @@ $(VENV)/.run: requirements.txt constraints.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev: requirements.txt requirements-dev.txt requirements-export.txt constraints.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check \
 	  -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r requirements-export.txt
 	@touch $@
 
 clean:
