@@ -52,7 +52,10 @@ def test_people_walk_smoothly(frames):
       speed = np.abs(np.diff(hips, axis=0)) * other
       assert 30 < speed[:, 0].mean() < 200
   joints = np.array([by_id(f)[0]["joints"] for f in fine])
-  assert np.abs(np.diff(joints, 2, axis=0)).max() < 4
+  # Feet that touch the ground stop, no joint jumps.
+  jerks = np.abs(np.diff(joints, 2, axis=0))
+  assert jerks.max() < 6
+  assert jerks.mean() < 0.6
 
 
 def test_labels_are_consistent(frames):

@@ -180,7 +180,8 @@ def annotate(body, view, shapes, top, depth) -> dict:
     body: the person.
     view: of the camera.
     shapes: the projected solids.
-    top, depth: (H, W) of `painter.paint_body`.
+    top: (H, W) of `painter.paint_body`.
+    depth: (H, W), the same.
 
   Returns:
     keypoints (17, 3), bbox (4,) and head_box (4,) as in `draw_image`;

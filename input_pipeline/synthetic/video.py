@@ -192,7 +192,7 @@ def gait(rng: np.random.Generator, step: float) -> pose_lib.Pose:
   for n in range(2):
     angle = 2 * np.pi * (step + n / 2)
     # The knee bends as the leg comes forward.
-    bend = 6 + 45 * max(0.0, -np.sin(angle))
+    bend = 6 + 45 * max(0.0, -np.sin(angle)) ** 2
     legs[n] = 4 + stride * np.cos(angle), 3, 6, bend
     arms[n] = -swing * np.cos(angle), 9, 8, elbow
   twist = 4 * np.cos(2 * np.pi * step)
