@@ -111,9 +111,17 @@ class _Builder:
     return solid
 
 
-def sample_body(rng: np.random.Generator) -> Body:
-  """Draws one person: proportions, pose and clothes."""
-  build, pose = _Builder(rng), pose_lib.sample_pose(rng)
+def sample_body(
+  rng: np.random.Generator, pose: pose_lib.Pose | None = None
+) -> Body:
+  """Draws one person: proportions, pose and clothes.
+
+  Args:
+    rng: the same state gives the same person.
+    pose: None: drawn, too; given, proportions and clothes do not depend on it.
+  """
+  build = _Builder(rng)
+  pose = pose or pose_lib.sample_pose(rng)
   skin = Fabric(*2 * (_skin(rng),))
   shirt = sample_fabric(rng, plain=0.7)
   lower = sample_fabric(rng, plain=0.85, brightness=0.6)

@@ -98,11 +98,11 @@ def _draw_scene(rng) -> tuple[np.ndarray, list[dict]]:
     number = len(people) + 1
     scenery.ground_shadow(canvas.image, shapes)
     top, depth = painter.paint_body(canvas, body, shapes, number)
-    people.append(_annotate(body, view, shapes, top, depth))
+    people.append(annotate(body, view, shapes, top, depth))
   if rng.random() < 0.15:
     scenery.occlude(rng, canvas, people)
   for number, person in enumerate(people, 1):
-    _finish(person, canvas.owner, number)
+    finish(person, canvas.owner, number)
   image = canvas.image
   image *= np.float32(rng.uniform(0.8, 1.1))
   image += ((speckle - 127.5) * np.float32(rng.uniform(0, 0.05)))[..., None]
@@ -173,8 +173,20 @@ def _camera(rng) -> np.ndarray:
   return np.diag([1.0, -1.0, 1.0]) @ turns @ pose_lib.turn(1, yaw)
 
 
-def _annotate(body, view, shapes, top, depth) -> dict:
-  """What one body shows, before anything comes in front of it."""
+def annotate(body, view, shapes, top, depth) -> dict:
+  """What one body shows, before anything comes in front of it.
+
+  Args:
+    body: the person.
+    view: of the camera.
+    shapes: the projected solids.
+    top: (H, W) of `painter.paint_body`.
+    depth: (H, W), the same.
+
+  Returns:
+    keypoints (17, 3), bbox (4,) and head_box (4,) as in `draw_image`;
+    silhouette, the number of its pixels.
+  """
   points, zoom = view.points(body.keypoints)
   height, width = top.shape
   low, high = points[:, :2] >= 0, points[:, :2] <= (width - 1, height - 1)
@@ -218,8 +230,14 @@ def _turned_to_us(axes: np.ndarray) -> np.ndarray:
   return toward > np.array([-0.15, 0.05, 0.05, -0.4, -0.4])
 
 
-def _finish(person: dict, owner: np.ndarray, number: int) -> None:
-  """Marks joints that other people or things cover, and rounds."""
+def finish(person: dict, owner: np.ndarray, number: int) -> None:
+  """Marks joints that other people or things cover, and rounds.
+
+  Args:
+    person: of `annotate`; gets its area.
+    owner: (H, W) of the finished canvas.
+    number: of the person on it.
+  """
   keypoints = person["keypoints"]
   x, y = np.round(keypoints[:, :2]).astype(int).T
   covered = (keypoints[:, 2] == 2) & (owner[y, x] != number)
