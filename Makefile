@@ -49,6 +49,7 @@ bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.data
 	$(RUN) -m benchmarks.data_fidelity
 	$(RUN) -m benchmarks.precision
+	$(RUN) -m benchmarks.video
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
