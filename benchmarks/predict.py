@@ -74,7 +74,7 @@ class Repeated:
 
 def long(estimator: tp.Estimator, minutes: int) -> None:
   """Speed and memory of each minute of a video."""
-  drawn = [d.image for d in video.frames(seconds=10)]
+  drawn = [frame.image for frame in video.draw_frames(count=250)]
   minute = round(60 * Repeated.rate)
   run_lib.Video = Repeated(drawn, minutes * minute)  # type: ignore[misc, assignment]
   done, last = [0], [time.monotonic()]

@@ -32,7 +32,7 @@ class Smoother:
   """
 
   def __init__(
-    self, *, min_cutoff: float = 1.0, beta: float = 4.0, d_cutoff: float = 1.0
+    self, *, min_cutoff: float = 1.0, beta: float = 8.0, d_cutoff: float = 1.0
   ):
     """Knows nobody yet.
 

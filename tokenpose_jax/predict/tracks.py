@@ -138,8 +138,8 @@ def _move(
   """A track where its person was found."""
   centers = [b[:2] + b[2:] / 2 for b in (track.box, box)]
   now = (centers[1] - centers[0]) / (track.missed + 1)
-  # Half of it: boxes of detectors jump.
-  track.velocity = (track.velocity + now) / 2
+  # A tenth of it: boxes of detectors jump by more than people walk.
+  track.velocity = 0.9 * track.velocity + 0.1 * now
   track.keypoints, track.scores, track.box = keypoints, scores, box
   track.missed = 0
 
