@@ -2,8 +2,10 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from tests import moving
+from tokenpose_jax import InputError
 from tokenpose_jax.predict import boxes as boxes_lib
 from tokenpose_jax.predict import run as run_lib
 from tokenpose_jax.predict import sources as sources_lib
@@ -102,6 +104,24 @@ def test_an_empty_video_of_people_is_looked_at_every_frame(tmp_path):
   )
   assert (count.frames, count.people) == (6, 0)
   assert all(len(i.poses) == 0 for i in items)
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+  class Full(Kept):
+    def add(self, item):
+      raise OSError(28, "No space left on device")
+
+  whole = run_lib.Run(
+    moving.estimator(),
+    Counting(),
+    boxes_lib.ImageIds(),
+    [Full()],
+    run_lib.Following(),
+    lambda _: None,
+  )
+  sources = sources_lib.find([moving.video(tmp_path / "a.mp4", 4)])[0]
+  with pytest.raises(InputError, match=r"people of a.mp4: .*No space left"):
+    whole(sources)
 
 
 def test_smooth_keypoints_tremble_less(tmp_path):

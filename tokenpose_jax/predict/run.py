@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tokenpose_jax.errors import one_line
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import tracks
 from tokenpose_jax.predict.boxes import Boxes, ImageIds
 from tokenpose_jax.predict.estimator import BATCH_SIZES, Estimator
@@ -30,6 +30,10 @@ _READERS = 2  # threads that decode photos
 _AHEAD = 16  # photos that are decoded before they are needed
 _FRAMES = 16  # of a chunk at most: frames are large
 _PEOPLE = BATCH_SIZES[-1]  # of a chunk, about
+
+
+Found = tuple[Source, Frame, Float[np.ndarray, "n 5"]]
+"""A frame and the boxes in it, x, y, w, h and a score."""
 
 
 @dataclasses.dataclass
@@ -119,7 +123,7 @@ class Run:
   def _photos(self, photos: Sequence[Source]) -> Iterator[list[Written]]:
     """People of photos, in chunks."""
 
-    def found() -> Iterator[tuple[Source, Frame, Float[np.ndarray, "n 5"]]]:
+    def found() -> Iterator[Found]:
       for source, image in self._read(photos):
         yield source, Frame(image), self._boxes(source, image)
 
@@ -169,17 +173,15 @@ class Run:
     finally:
       opened.close()
 
-  def _find(
-    self, source: Source, follow: "_Follower", frame: Frame
-  ) -> tuple[Source, Frame, Float[np.ndarray, "n 5"]]:
-    boxes = follow.boxes(frame) if self._boxes.costly else None
+  def _find(self, source: Source, follow: "_Follower", frame: Frame) -> Found:
+    boxes = follow.boxes() if self._boxes.costly else None
     if boxes is None:
       boxes = self._boxes(source, frame.image)
     return source, frame, boxes
 
   def _predict(
     self,
-    chunk: list[tuple[Source, Frame, Float[np.ndarray, "n 5"]]],
+    chunk: list[Found],
     rate: float,
   ) -> list[Written]:
     """The people of a chunk."""
@@ -210,8 +212,14 @@ class Run:
 
   def _write(self, items: list[Written]) -> None:
     for item in items:
-      for writer in self._writers:
-        writer.add(item)
+      try:
+        for writer in self._writers:
+          writer.add(item)
+      except OSError as error:  # A full disk; PyAV's errors are of it, too.
+        raise InputError(
+          f"cannot write the people of {item.source.name}: {one_line(error)};"
+          " what was written before stays"
+        ) from None
       self.count.frames += 1
       self.count.people += int(np.isfinite(item.poses.keypoints[:, 0, 0]).sum())
       self._progress(1)
@@ -233,9 +241,8 @@ class _Follower:
     self._next: Float[np.ndarray, "n 5"] | None = None
     self._since = 0
 
-  def boxes(self, frame: Frame) -> Float[np.ndarray, "n 5"] | None:
+  def boxes(self) -> Float[np.ndarray, "n 5"] | None:
     """From the last poses; None: it is time to look."""
-    del frame
     self._since += 1
     if self._next is None or not len(self._next) or self._since >= self._every:
       self._since = 0
@@ -262,11 +269,11 @@ class _Follower:
 
 
 def _chunks(
-  found: Iterable[tuple[Source, Frame, Float[np.ndarray, "n 5"]]],
+  found: Iterable[Found],
   frames: int = _FRAMES,
-) -> Iterator[list[tuple[Source, Frame, Float[np.ndarray, "n 5"]]]]:
+) -> Iterator[list[Found]]:
   """Frames whose people fill a batch, in order; the last ones, too."""
-  chunk: list[tuple[Source, Frame, Float[np.ndarray, "n 5"]]] = []
+  chunk: list[Found] = []
   people = 0
   try:
     for item in found:
