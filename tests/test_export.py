@@ -151,6 +151,9 @@ def test_flip_test_and_decoder_inside(weights, tmp_path):
 def test_half_the_precision_is_half_the_size(weights, folder, tmp_path):
   path = tmp_path / "half"
   export(weights, path, "--fp16")
+  parser = argparse.ArgumentParser()
+  exported.add_arguments(parser)
+  exported.run(parser.parse_args([str(path)]))  # Verified by its own bound.
   sizes = [(p / "model.onnx").stat().st_size for p in (path, folder)]
   assert sizes[0] < 0.75 * sizes[1]
   crops = command.test_crops((64, 64))

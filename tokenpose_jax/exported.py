@@ -47,9 +47,10 @@ RUNTIMES = {
   "safetensors": "jax",
   "orbax": "jax",
 }
-# Differences that are rounding, not another network.
-MOST_HEATMAP = 1e-4
-MOST_PIXELS = 0.01
+# Differences that are rounding, not another network: in heatmaps, and of sure
+# keypoints in pixels.
+MOST = (1e-4, 0.01)
+MOST_FP16 = (0.02, 0.5)
 SURE = 0.2  # a keypoint that scores less has no place to be compared
 
 Model = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
       continue
     difference = compare(open_model(folder, name), folder)
     print(f"{name}: {describe(difference)}")
-    check(name, difference)
+    check(name, difference, fp16=_is_fp16(meta, name))
     ran += 1
   if not ran:
     needed = {RUNTIMES[name] for name in wanted}
@@ -118,24 +119,29 @@ def describe(difference: Difference) -> str:
   )
 
 
-def check(name: str, difference: Difference) -> None:
+def check(name: str, difference: Difference, *, fp16: bool = False) -> None:
   """Checks that a difference is rounding.
 
   Args:
     name: of the format.
     difference: of its model.
+    fp16: its weights have half the precision.
 
   Raises:
     InputError: it is more.
   """
+  heatmaps, pixels = MOST_FP16 if fp16 else MOST
   # A NaN is no small difference.
-  fine = difference.heatmaps <= MOST_HEATMAP
-  if not (fine and difference.pixels <= MOST_PIXELS):
+  if not (difference.heatmaps <= heatmaps and difference.pixels <= pixels):
     raise InputError(
       f"{name} computes something else than was exported:"
-      f" {describe(difference)}; allowed: {MOST_HEATMAP:g} and"
-      f" {MOST_PIXELS:g} px"
+      f" {describe(difference)}; allowed: {heatmaps:g} and {pixels:g} px"
     )
+
+
+def _is_fp16(meta: dict[str, Any], name: str) -> bool:
+  facts = meta["formats"][name]
+  return isinstance(facts, dict) and bool(facts.get("fp16"))
 
 
 def read_meta(folder: str) -> dict[str, Any]:

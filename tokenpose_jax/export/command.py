@@ -128,8 +128,7 @@ def _write(
   for name in names:
     difference = exported.compare(exported.open_model(folder, name), folder)
     print(f"{name}: {exported.describe(difference)}")
-    if not (name == "onnx" and job.fp16):
-      exported.check(name, difference)
+    exported.check(name, difference, fp16=job.fp16 and name == "onnx")
     parity[name] = difference._asdict()
   _write_json(os.path.join(folder, exported.PARITY), parity)
   with open(os.path.join(folder, "README.md"), "w", encoding="utf-8") as file:
