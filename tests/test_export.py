@@ -114,8 +114,8 @@ def test_the_graph_is_worth_shipping(folder):
   graph = onnx.load(folder / "model.onnx").graph
   count = collections.Counter(node.op_type for node in graph.node)
   model = tiny.model()
-  # Two in each block, and one before the head.
-  assert count["LayerNormalization"] == 2 * model.depth + 1
+  # Two in each block, one after them and one before the head.
+  assert count["LayerNormalization"] == 2 * model.depth + 2
   assert count["Gelu"] == model.depth
   for absent in ("Einsum", "BatchNormalization", "Loop", "Erf", "Sqrt", "If"):
     assert not count[absent], absent
@@ -155,7 +155,7 @@ def test_half_the_precision_is_half_the_size(weights, folder, tmp_path):
   exported.add_arguments(parser)
   exported.run(parser.parse_args([str(path)]))  # Verified by its own bound.
   sizes = [(p / "model.onnx").stat().st_size for p in (path, folder)]
-  assert sizes[0] < 0.75 * sizes[1]
+  assert sizes[0] < 0.8 * sizes[1]
   crops = command.test_crops((64, 64))
   one, other = (
     exported.open_model(str(p), "onnx")(crops)["heatmaps"]

@@ -1,6 +1,7 @@
 """One function per format: a network written as other runtimes read it."""
 
 import datetime
+import functools
 import os
 import warnings
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export
 
 from tokenpose_jax import exported
@@ -66,25 +68,49 @@ def onnx(job: Job) -> dict[str, Any]:
       normalization_mode="prefer_native",
     )
   if job.fp16:
-    float16 = _import("onnxruntime.transformers.float16")
-    # Normalization and decoding stay exact: their values leave the range.
-    kept = _not_products(model)
-    model = float16.convert_float_to_float16(
-      model, keep_io_types=True, node_block_list=kept
-    )
+    _halve(model)
   library.checker.check_model(model)
   library.save(model, job.path("onnx"))
   return {"opset": OPSET, "batch": "any", "fp16": job.fp16}
 
 
-def _not_products(model: Any) -> list[str]:
-  """Nodes that keep float32: all but convolutions and matrix products."""
-  kept = []
-  for number, node in enumerate(model.graph.node):
-    node.name = node.name or f"node_{number}"
+def _halve(model: Any) -> None:
+  """Half precision for convolutions and products of matrices, in place.
+
+  Everything else, normalization and decoding above all, leaves its range.
+  """
+  library = _import("onnx")
+  half, full = library.TensorProto.FLOAT16, library.TensorProto.FLOAT
+  cast = functools.partial(library.helper.make_node, "Cast")
+  graph = model.graph
+  constants = {tensor.name: tensor for tensor in graph.initializer}
+  halved: dict[str, str] = {}
+  nodes = []
+  for node in graph.node:
     if node.op_type not in ("Conv", "Gemm", "MatMul"):
-      kept.append(node.name)
-  return kept
+      nodes.append(node)
+      continue
+    for place, name in enumerate(node.input):
+      short = f"{name}_half"
+      if name and name not in halved:
+        halved[name] = short
+        if name in constants:
+          values = library.numpy_helper.to_array(constants[name])
+          graph.initializer.append(
+            library.numpy_helper.from_array(values.astype(np.float16), short)
+          )
+        else:
+          nodes.append(cast([name], [short], to=half))
+      node.input[place] = halved.get(name, name)
+    (output,) = node.output
+    node.output[0] = f"{output}_product"
+    nodes += [node, cast([node.output[0]], [output], to=full)]
+  del graph.node[:]
+  graph.node.extend(nodes)
+  used = {name for node in nodes for name in node.input}
+  kept = [tensor for tensor in graph.initializer if tensor.name in used]
+  del graph.initializer[:]
+  graph.initializer.extend(kept)
 
 
 def stablehlo(job: Job) -> dict[str, Any]:

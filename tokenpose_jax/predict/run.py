@@ -32,7 +32,7 @@ _FRAMES = 16  # of a chunk at most: frames are large
 _PEOPLE = BATCH_SIZES[-1]  # of a chunk, about
 
 
-Found = tuple[Source, Frame, Float[np.ndarray, "n 5"]]
+Found = tuple[Source, Frame, Float[np.ndarray, "_ 5"]]
 """A frame and the boxes in it, x, y, w, h and a score."""
 
 
