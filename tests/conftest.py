@@ -1,5 +1,6 @@
 """Set-up of every test: eight fake CPU devices, quick compilation."""
 
+import logging
 import os
 
 # Before JAX and TensorFlow are imported. The preset compiles about three times
@@ -15,6 +16,19 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("NO_GCE_CHECK", "true")
 
 import jax
+import pytest
 
 # A shape that broadcasts by accident is an error.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _heard():
+  """What the software logs is heard, whatever was set by tests before.
+
+  Commands run in this process set levels, and so do libraries.
+  """
+  logging.disable(logging.NOTSET)
+  ours = logging.getLogger("absl")
+  ours.setLevel(logging.NOTSET)
+  ours.disabled, ours.propagate = False, True
