@@ -34,9 +34,7 @@ def write(path: str, content: str | bytes) -> None:
     InputError: it cannot be written.
   """
   try:
-    mode = "w" if isinstance(content, str) else "wb"
-    with tf.io.gfile.GFile(path, mode) as file:
-      file.write(content)
+    _put(path, content)
   except (OSError, tf.errors.OpError) as error:
     raise InputError(f"cannot write {path}: {reason(error)}") from None
 
@@ -68,8 +66,7 @@ def probe(path: str) -> None:
     OSError: that cannot be done; or TensorFlow's OpError.
   """
   beside = f"{path}.{os.getpid()}.partial"
-  with tf.io.gfile.GFile(beside, "w") as file:
-    file.write("")
+  _put(beside, "")
   tf.io.gfile.remove(beside)
 
 
@@ -86,10 +83,14 @@ def replace(path: str, content: str | bytes) -> None:
     OSError: it cannot be written; or TensorFlow's OpError.
   """
   partial = f"{path}.{os.getpid()}"
-  mode = "w" if isinstance(content, str) else "wb"
-  with tf.io.gfile.GFile(partial, mode) as file:
-    file.write(content)
+  _put(partial, content)
   tf.io.gfile.rename(partial, path, overwrite=True)
+
+
+def _put(path: str, content: str | bytes) -> None:
+  mode = "w" if isinstance(content, str) else "wb"
+  with tf.io.gfile.GFile(path, mode) as file:
+    file.write(content)
 
 
 def reason(error: Exception) -> str:

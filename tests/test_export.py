@@ -1,7 +1,7 @@
 """Exports: the same keypoints in every format, and graphs worth shipping."""
 
-import argparse
 import collections
+import functools
 import json
 import pathlib
 
@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 import tokenpose_jax as tp
-from tests import fixtures, tiny
-from tokenpose_jax import convert, exported
+from tests import exporting, fixtures, tiny
+from tokenpose_jax import exported
 from tokenpose_jax.export import command, function
 from tokenpose_jax.predict import saved as saved_lib
 
@@ -20,21 +20,10 @@ NAMES = tuple(exported.FILES)
 PHOTO = fixtures.rng(0).integers(0, 256, (120, 200, 3)).astype(np.uint8)
 BOXES = [[20.0, 30, 60, 80], [100, 20, 40, 90], [5, 5, 150, 110]]
 
-# Heatmaps of 16 x 16: those that are narrower than DARK's window of 15 cannot
-# be exported to ONNX.
-SQUARE = tiny.model().to_dict() | {
-  "input_hw": (64, 64),
-  "heatmap_hw": (),
-  "patch_hw": (4, 4),
-  "heads": 8,
-}
-
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
   """A file of a network whose batch norms do something."""
-  model = tp.ModelConfig.of(SQUARE | {"attention_scale": "width"})
-  params, model_state = tp.init(model, seed=0, scheme="fan_in")
   rng = np.random.default_rng(0)
 
   def changed(path, leaf):
@@ -42,16 +31,14 @@ def weights(tmp_path_factory):
       return leaf
     return (leaf + rng.uniform(0.1, 0.9, leaf.shape)).astype(np.float32)
 
-  tree = jax.tree_util.tree_map_with_path(changed, (params, model_state))
-  path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-  convert.write_state_dict(str(path), tp.export_torch(model, *tree))
-  return str(path)
+  return exporting.weights_file(
+    tmp_path_factory.mktemp("weights") / "tiny.safetensors",
+    exporting.SQUARE | {"attention_scale": "width"},
+    lambda weights: jax.tree_util.tree_map_with_path(changed, weights),
+  )
 
 
-def export(*arguments) -> None:
-  parser = argparse.ArgumentParser()
-  command.add_arguments(parser)
-  command.run(parser.parse_args([str(a) for a in arguments]))
+export = functools.partial(exporting.command, command)
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +138,7 @@ def test_flip_test_and_decoder_inside(weights, tmp_path):
 def test_half_the_precision_is_half_the_size(weights, folder, tmp_path):
   path = tmp_path / "half"
   export(weights, path, "--fp16")
-  parser = argparse.ArgumentParser()
-  exported.add_arguments(parser)
-  exported.run(parser.parse_args([str(path)]))  # Verified by its own bound.
+  exporting.command(exported, path)  # Verified by its own bound.
   sizes = [(p / "model.onnx").stat().st_size for p in (path, folder)]
   assert sizes[0] < 0.8 * sizes[1]
   crops = command.test_crops((64, 64))

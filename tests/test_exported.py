@@ -1,6 +1,6 @@
 """`tokenpose verify`: exports are what they were, without JAX."""
 
-import argparse
+import functools
 import json
 import os
 import shutil
@@ -11,30 +11,17 @@ import numpy as np
 import pytest
 
 import tokenpose_jax as tp
-from tests import fixtures, tiny
-from tokenpose_jax import convert, exported
+from tests import exporting, fixtures
+from tokenpose_jax import exported
 from tokenpose_jax.export import command
-
-# Heatmaps of 16 x 16: those that are narrower than DARK's window of 15 cannot
-# be exported to ONNX.
-SQUARE = tiny.model().to_dict() | {
-  "input_hw": (64, 64),
-  "heatmap_hw": (),
-  "patch_hw": (4, 4),
-  "heads": 8,
-}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-  model = tp.ModelConfig.of(SQUARE)
   weights = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-  state_dict = tp.export_torch(model, *tp.init(model, seed=0, scheme="fan_in"))
-  convert.write_state_dict(str(weights), state_dict)
   folder = weights.parent / "export"
-  parser = argparse.ArgumentParser()
-  command.add_arguments(parser)
-  command.run(parser.parse_args([str(weights), str(folder)]))
+  source = exporting.weights_file(weights, exporting.SQUARE)
+  exporting.command(command, source, folder)
   return folder
 
 
@@ -43,10 +30,7 @@ def folder(made, tmp_path):
   return shutil.copytree(made, tmp_path / "copy")
 
 
-def verify(folder, *more) -> None:
-  parser = argparse.ArgumentParser()
-  exported.add_arguments(parser)
-  exported.run(parser.parse_args([str(folder), *more]))
+verify = functools.partial(exporting.command, exported)
 
 
 def test_an_export_is_verified(folder, capsys):

@@ -1,6 +1,6 @@
 """The command `tokenpose predict`: what it takes, writes and refuses."""
 
-import argparse
+import functools
 import json
 import shutil
 
@@ -9,19 +9,16 @@ import numpy as np
 import pytest
 
 import tokenpose_jax as tp
-from tests import moving, tiny
-from tokenpose_jax import convert
+from tests import exporting, moving, tiny
 from tokenpose_jax.predict import command
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-  fields = tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"}
-  model = tp.ModelConfig.of(fields)
-  path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-  state_dict = tp.export_torch(model, *tp.init(model, seed=0, scheme="fan_in"))
-  convert.write_state_dict(str(path), state_dict)
-  return str(path)
+  return exporting.weights_file(
+    tmp_path_factory.mktemp("weights") / "tiny.safetensors",
+    tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"},
+  )
 
 
 @pytest.fixture
@@ -33,10 +30,7 @@ def photos(tmp_path):
   return folder
 
 
-def predict(*arguments) -> int:
-  parser = argparse.ArgumentParser()
-  command.add_arguments(parser)
-  return command.run(parser.parse_args([str(a) for a in arguments]))
+predict = functools.partial(exporting.command, command)
 
 
 def test_photos_in_files_out(tmp_path, photos, weights, capsys):

@@ -1,4 +1,4 @@
-"""Every Orbax call: saving, the best and the latest, resuming, checking.
+"""Checkpoints of a run: saving, the best and the latest, resuming, checking.
 
 A checkpoint holds the training state and, as JSON, what is needed to use it
 years later: the format's number, the software's version, the whole config, the
@@ -9,10 +9,7 @@ happened.
 
 import contextlib
 import dataclasses
-import gc
 import json
-import logging
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,7 +22,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import network, sharding
+from tokenpose_jax import network, orbax_trees, sharding
 from tokenpose_jax.config import Differences
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.models.config import ModelConfig
@@ -246,17 +243,8 @@ class Checkpoints:
     shapes = {"params": params, "model_state": model_state}
 
     def read() -> dict[str, Any]:
-      with ocp.PyTreeCheckpointer() as reader:
-        return reader.restore(
-          self.path / str(step) / "state",
-          ocp.args.PyTreeRestore(
-            item=shapes,
-            restore_args=jax.tree.map(
-              lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes
-            ),
-            partial_restore=True,
-          ),
-        )
+      folder = self.path / str(step) / "state"
+      return orbax_trees.read(folder, shapes, partial=True)
 
     restored = self._unless_damaged(step, read)
     self._check(step, meta["checksums"], restored)
@@ -266,11 +254,9 @@ class Checkpoints:
     self, step: int, read: Callable[[], dict[str, Any]]
   ) -> dict[str, Any]:
     try:
-      return read()
-    except Exception as error:  # Orbax raises whatever its readers raise.
-      reason = str(error)
-    _end_unfinished_reads()  # With the error go the reads that it refers to.
-    raise self._damaged(step, reason)
+      return orbax_trees.attempt(read)
+    except orbax_trees.Unreadable as error:
+      raise self._damaged(step, error) from None
 
   def _check(
     self, step: int, saved: Mapping[str, str], restored: dict[str, Any]
@@ -418,21 +404,6 @@ def fingerprint(weights: tuple[Tree, Tree]) -> str:
   for leaf in jax.tree.leaves(weights):
     value = zlib.crc32(_local(leaf).tobytes(), value)
   return f"{value:08x}"
-
-
-def _end_unfinished_reads() -> None:
-  """Ends the reads that Orbax leaves behind where another one failed.
-
-  Each would complain of its closed event loop whenever it is collected, in
-  the middle of whatever runs then.
-  """
-  hook, log = sys.unraisablehook, logging.getLogger("asyncio")
-  disabled = log.disabled
-  sys.unraisablehook, log.disabled = lambda _: None, True
-  try:
-    gc.collect()
-  finally:
-    sys.unraisablehook, log.disabled = hook, disabled
 
 
 def _metric(metrics: Mapping[str, float]) -> float:

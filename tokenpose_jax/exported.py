@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
   ran = 0
   for name in wanted:
     check_choice("--format", name, meta["formats"])
-    if importlib.util.find_spec(RUNTIMES[name]) is None:
+    if not has_runtime(name):
       print(f"{name}: passed over, {RUNTIMES[name]} is not installed")
       continue
     difference = compare(open_model(folder, name), folder)
@@ -109,6 +109,11 @@ def run(arguments: argparse.Namespace) -> None:
     raise InputError(
       f"nothing was run: install one of {', '.join(sorted(needed))}"
     )
+
+
+def has_runtime(name: str) -> bool:
+  """Whether what runs a format is installed."""
+  return importlib.util.find_spec(RUNTIMES[name]) is not None
 
 
 def describe(difference: Difference) -> str:
@@ -268,15 +273,25 @@ def open_model(folder: str, name: str, threads: int = 0) -> Model:
     raise InputError(f"cannot open {path}: {one_line(error, 200)}") from None
 
 
-def _onnx(path: str, threads: int) -> Model:
+def onnx_session(path: str, threads: int = 0) -> Any:
+  """An ONNX Runtime session on the CPU; raises whatever that raises.
+
+  Args:
+    path: of an .onnx file.
+    threads: 0: all cores.
+  """
   import onnxruntime
 
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = threads
-  options.log_severity_level = 3
-  session = onnxruntime.InferenceSession(
+  options.log_severity_level = 4  # Its errors arrive as exceptions.
+  return onnxruntime.InferenceSession(
     path, options, providers=["CPUExecutionProvider"]
   )
+
+
+def _onnx(path: str, threads: int) -> Model:
+  session = onnx_session(path, threads)
 
   def model(crops: np.ndarray) -> dict[str, np.ndarray]:
     return dict(

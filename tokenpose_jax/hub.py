@@ -241,8 +241,7 @@ def _result(evaluation: eval_report.Evaluation) -> dict[str, Any]:
     "dataset": {"type": "keypoints", "name": _data(evaluation)},
     "metrics": [
       {"type": figure, "value": round(value, 4), "name": figure}
-      for figure, value in evaluation.metrics.figures.items()
-      if value >= 0
+      for figure, value in _defined(evaluation).items()
     ],
   }
 
@@ -251,17 +250,21 @@ def _table(evaluations: list[eval_report.Evaluation]) -> list[str]:
   """Rows of a table; none where nothing was evaluated."""
   rows: list[str] = []
   for evaluation in evaluations:
-    record = evaluation.metrics
-    defined = {n: v for n, v in record.figures.items() if v >= 0}
+    defined = _defined(evaluation)
     if not rows:
       rows = [
         f"| data | boxes | {' | '.join(defined)} |",
         "| --- " * (2 + len(defined)) + "|",
       ]
     figures = " | ".join(f"{v:.3f}" for v in defined.values())
-    boxes = epath.Path(record.made["boxes"]).name
+    boxes = epath.Path(evaluation.metrics.made["boxes"]).name
     rows.append(f"| {_data(evaluation)} | {boxes} | {figures} |")
   return rows
+
+
+def _defined(evaluation: eval_report.Evaluation) -> dict[str, float]:
+  """The figures; those below 0 are not defined."""
+  return {n: v for n, v in evaluation.metrics.figures.items() if v >= 0}
 
 
 def _data(evaluation: eval_report.Evaluation) -> str:

@@ -4,6 +4,7 @@ Evaluation, prediction and exports share it; jitting and sharding are theirs.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -93,19 +94,35 @@ def keypoints(
     crops: (B, H, W, 3) uint8 RGB.
     crop_to_image: (B, 2, 3) crop pixels to image pixels.
   """
+  found = heatmaps(settings, params, model_state, crops)
+  return from_heatmaps(settings.codec, settings.decoder, found, crop_to_image)
+
+
+def heatmaps(
+  settings: Settings,
+  params: Tree,
+  model_state: Tree,
+  crops: UInt8[AnyArray, "b h w 3"],
+) -> Float[AnyArray, "b k hh ww"]:
+  """Heatmaps of the people in crops, with the flip test.
+
+  Args:
+    settings: the network and how it is used.
+    params: of the network.
+    model_state: of the network.
+    crops: (B, H, W, 3) uint8 RGB.
+  """
   images = network.normalize(crops)
-  heatmaps = network.apply(settings.model, params, model_state, images)
+  run = functools.partial(network.apply, settings.model, params, model_state)
+  found = run(images)
   if settings.flip_permutation:
-    mirrored = network.apply(
-      settings.model, params, model_state, images[:, :, ::-1]
-    )
     flipped = flip(
-      mirrored, settings.flip_permutation, shift=settings.flip_shift
+      run(images[:, :, ::-1]),
+      settings.flip_permutation,
+      shift=settings.flip_shift,
     )
-    heatmaps = (heatmaps + flipped) / 2
-  return from_heatmaps(
-    settings.codec, settings.decoder, heatmaps, crop_to_image
-  )
+    found = (found + flipped) / 2
+  return found
 
 
 def from_heatmaps(

@@ -201,16 +201,16 @@ def train_and_evaluate(
 
   progress = Progress(config, writer, skeleton, first, total)
   with contextlib.closing(checkpoints):  # Waits for saves, whatever happens.
-    if first >= total:
-      logging.info("nothing to train: the checkpoint is at step %d", first)
     ended = first >= total
+    if ended:
+      logging.info("nothing to train: the checkpoint is at step %d", first)
     missed = (
       first and (ended or due(first)) and not checkpoints.has_metrics(first)
     )
     if evaluations and missed:
       # Killed after the step was saved: the best is that of an unbroken run.
       evaluations.run(state, first, last=ended)
-    batches = train_data.batches(first) if first < total else iter(())
+    batches = iter(()) if ended else train_data.batches(first)
     for step in range(first, total):
       batch = next(batches)
       placed = sharding.put_batch(mesh, batch)

@@ -2,6 +2,7 @@
 
 import datetime
 import functools
+import importlib
 import os
 import warnings
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax import export
 
 from tokenpose_jax import exported
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.export import weights
 from tokenpose_jax.export.function import Function
 from tokenpose_jax.exported import FILES, OUTPUTS
+from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict.saved import Saved
 
 OPSET = 20  # the first one with Gelu
@@ -184,13 +186,13 @@ def litert(job: Job) -> dict[str, Any]:
 
 def orbax(job: Job) -> dict[str, Any]:
   """The weights as an Orbax checkpoint."""
-  weights.write_orbax(job.saved, job.path("orbax"))
+  saved_lib.write_orbax(job.saved, epath.Path(job.folder))
   return {"tree": "params, model_state"}
 
 
 def safetensors(job: Job) -> dict[str, Any]:
   """The weights as `tokenpose publish` writes them."""
-  weights.write_safetensors(job.saved, job.folder)
+  saved_lib.write_weights(job.saved, epath.Path(job.folder))
   return {"names": "of the original implementation"}
 
 
@@ -211,8 +213,6 @@ def _import(module: str, name: str = "") -> Any:
   Raises:
     InputError: it is not installed.
   """
-  import importlib
-
   try:
     found = importlib.import_module(module)
   except ImportError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from tokenpose_jax import network, subpixel
+from tokenpose_jax import inference, network, subpixel
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.codec import flip
 from tokenpose_jax.models.config import ModelConfig
@@ -115,14 +115,14 @@ def reference(
   Returns:
     keypoints, scores and heatmaps as of the function, NumPy.
   """
-  run = jax.jit(functools.partial(network.apply, saved.model))
-  images = network.normalize(crops)
-  heatmaps = run(*saved.weights, images)
-  if flip_test:
-    mirrored = run(*saved.weights, images[:, :, ::-1])
-    mirror = tuple(saved.skeleton.flip_permutation.tolist())
-    shift = bool(saved.options.get("flip_shift", False))
-    heatmaps = (heatmaps + flip(mirrored, mirror, shift=shift)) / 2
-  decoder = decoder or saved.options.get("decoder", "dark")
-  decode = jax.jit(functools.partial(saved.codec.decode, decoder=decoder))
-  return jax.device_get((*decode(heatmaps), heatmaps))
+  settings = inference.Settings(
+    saved.model,
+    saved.codec,
+    tuple(saved.skeleton.flip_permutation.tolist()) if flip_test else (),
+    bool(saved.options.get("flip_shift", False)),
+    decoder or saved.options.get("decoder", "dark"),
+  )
+  run = jax.jit(functools.partial(inference.heatmaps, settings))
+  heatmaps = run(*saved.weights, crops)
+  decode = functools.partial(saved.codec.decode, decoder=settings.decoder)
+  return jax.device_get((*jax.jit(decode)(heatmaps), heatmaps))

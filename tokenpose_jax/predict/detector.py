@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from tokenpose_jax import exported, network
 from tokenpose_jax.errors import InputError, check_choice, one_line
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "n 5"]]
@@ -18,8 +19,8 @@ Detector = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "n 5"]]
 # How YOLOX's exports want their pixels: today's, blue first, from 0 to 255;
 # those before release 0.1.1, red first and normalized as ImageNet's.
 COLORS = ("bgr", "normalized-rgb")
-_MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
-_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32) * 255
+_MEAN = np.array(network.IMAGE_MEAN, np.float32) * 255
+_DEVIATION = np.array(network.IMAGE_STD, np.float32) * 255
 _STRIDES = (8, 16, 32)
 _GREY = 114  # around the photo
 _FREE_SIDE = 640  # of a model that takes any size, YOLOX's own
@@ -54,7 +55,7 @@ class Yolox:
         installed.
     """
     check_choice("colors", colors, COLORS)
-    self._session = session(path, threads)
+    self._session = _session(path, threads)
     inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
     form = inputs[0].shape, outputs[0].shape
     if len(inputs) != 1 or len(form[0]) != 4 or form[0][1] != 3:
@@ -137,32 +138,15 @@ class Yolox:
     return np.column_stack([center - size / 2, size, score])
 
 
-def session(path: str, threads: int = 0) -> Any:
-  """An ONNX Runtime session on the CPU.
-
-  Args:
-    path: of an .onnx file.
-    threads: 0: all cores.
-
-  Raises:
-    InputError: the file is missing or no model, or ONNX Runtime is not
-      installed.
-  """
+def _session(path: str, threads: int) -> Any:
   try:
-    import onnxruntime
+    with open(path, "rb"):
+      pass
+    return exported.onnx_session(path, threads)
   except ImportError:
     raise InputError(
       f"{path} needs ONNX Runtime: pip install onnxruntime"
     ) from None
-  options = onnxruntime.SessionOptions()
-  options.log_severity_level = 4  # Its errors arrive as exceptions.
-  options.intra_op_num_threads = threads
-  try:
-    with open(path, "rb"):
-      pass
-    return onnxruntime.InferenceSession(
-      path, options, providers=["CPUExecutionProvider"]
-    )
   except Exception as error:  # Of kinds that ONNX Runtime does not export.
     raise InputError(
       f"cannot use {path} as an ONNX model: {one_line(error, 200)}"

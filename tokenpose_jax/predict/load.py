@@ -1,6 +1,5 @@
 """Networks ready for use, from what was saved of them."""
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -53,12 +52,8 @@ def load(
 def _of_export(path: str, name: str, options: Mapping[str, Any]) -> Estimator:
   """An exported model, through its own runtime."""
   meta = exported.read_meta(path)
-  there = [
-    n
-    for n in meta["formats"]
-    if n in exported.RUNTIMES
-    and importlib.util.find_spec(exported.RUNTIMES[n]) is not None
-  ]
+  known = [n for n in meta["formats"] if n in exported.RUNTIMES]
+  there = [n for n in known if exported.has_runtime(n)]
   if not name and not there:
     needed = {exported.RUNTIMES.get(n, n) for n in meta["formats"]}
     raise InputError(

@@ -6,12 +6,16 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
-from tokenpose_jax import checkpoint, convert, json_files, network, skeletons
+from tokenpose_jax import (
+  checkpoint,
+  convert,
+  json_files,
+  network,
+  orbax_trees,
+  skeletons,
+)
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.codec import Codec
 from tokenpose_jax.convert.detect import detect
@@ -120,13 +124,28 @@ def _of_file(path: str, name: str) -> Saved:
 
 
 def _of_pretrained(folder: epath.Path) -> Saved:
-  described = description(str(folder))
-  if (folder / WEIGHTS).exists() or not (folder / ORBAX).exists():
-    state_dict = convert.read_state_dict(str(folder / WEIGHTS))
-    weights = convert.import_torch(described.model, state_dict)
+  only_orbax = (folder / ORBAX).exists() and not (folder / WEIGHTS).exists()
+  return of_folder(str(folder), ORBAX if only_orbax else WEIGHTS)
+
+
+def of_folder(folder: str, weights: str) -> Saved:
+  """Reads a folder of `tokenpose publish` or `tokenpose export`.
+
+  Args:
+    folder: that has the weights.
+    weights: `WEIGHTS` or `ORBAX`.
+
+  Raises:
+    InputError: a file is missing, damaged or of another network.
+  """
+  described = description(folder)
+  path = epath.Path(folder) / weights
+  if weights == ORBAX:
+    read = _read_orbax(described.model, path)
   else:
-    weights = read_orbax(described.model, str(folder / ORBAX))
-  return dataclasses.replace(described, weights=weights)
+    state_dict = convert.read_state_dict(str(path))
+    read = convert.import_torch(described.model, state_dict)
+  return dataclasses.replace(described, weights=read)
 
 
 def description(folder: str) -> Saved:
@@ -174,34 +193,28 @@ def description(folder: str) -> Saved:
   return Saved(model, ({}, {}), codec, skeleton, options, step)
 
 
-def read_orbax(model: ModelConfig, path: str) -> tuple[Tree, Tree]:
-  """(params, model_state) of an Orbax checkpoint of weights, NumPy.
+def _read_orbax(model: ModelConfig, path: epath.Path) -> tuple[Tree, Tree]:
+  params, model_state = network.abstract(model)
+  shapes = {"params": params, "model_state": model_state}
+  try:
+    found = orbax_trees.attempt(
+      lambda: orbax_trees.read(path.absolute(), shapes)
+    )
+  except orbax_trees.Unreadable as error:
+    raise InputError(f"cannot read the weights in {path}: {error}") from None
+  return found["params"], found["model_state"]
+
+
+def write_orbax(saved: Saved, folder: epath.Path) -> None:
+  """Writes {"params": ..., "model_state": ...} as a checkpoint of Orbax.
 
   Args:
-    model: the network.
-    path: of the checkpoint.
-
-  Raises:
-    InputError: it is damaged, or of another network.
+    saved: the network.
+    folder: that is there; `ORBAX` in it is made.
   """
-  params, model_state = network.abstract(model)
-  wanted = {"params": params, "model_state": model_state}
-  try:
-    with ocp.PyTreeCheckpointer() as reader:
-      found = reader.restore(
-        epath.Path(path).absolute(),
-        ocp.args.PyTreeRestore(
-          item=wanted,
-          restore_args=jax.tree.map(
-            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
-          ),
-        ),
-      )
-  except Exception as error:  # Orbax raises whatever its readers raise.
-    raise InputError(
-      f"cannot read the weights in {path}: {one_line(error, 200)}"
-    ) from None
-  return found["params"], found["model_state"]
+  params, model_state = saved.weights
+  tree = {"params": params, "model_state": model_state}
+  orbax_trees.write((folder / ORBAX).absolute(), tree)
 
 
 def write(saved: Saved, folder: epath.Path) -> None:
@@ -214,9 +227,22 @@ def write(saved: Saved, folder: epath.Path) -> None:
   Raises:
     InputError: a file cannot be written.
   """
+  write_weights(saved, folder)
+  write_description(saved, folder)
+
+
+def write_weights(saved: Saved, folder: epath.Path) -> None:
+  """Writes the weights under the original implementation's names.
+
+  Args:
+    saved: the network.
+    folder: that is there.
+
+  Raises:
+    InputError: the file cannot be written.
+  """
   state_dict = convert.export_torch(saved.model, *saved.weights)
   convert.write_state_dict(str(folder / WEIGHTS), state_dict)
-  write_description(saved, folder)
 
 
 def write_description(saved: Saved, folder: epath.Path) -> None:

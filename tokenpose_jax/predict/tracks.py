@@ -180,12 +180,11 @@ def boxes_of(
   boxes = []
   for person in people.tolist():
     points = keypoints[person][shown[person]]
-    low, size = points.min(0), np.ptp(points, axis=0)
+    low, high = points.min(0), points.max(0)
     # A person seen from the side is thin, but no line.
-    size = np.maximum(size, size.max() / 4)
-    center = (points.min(0) + points.max(0)) / 2
-    low = center - size * (0.5 + _MARGIN)
-    boxes.append(np.concatenate([low, size * (1 + 2 * _MARGIN)]))
+    size = np.maximum(high - low, (high - low).max() / 4)
+    corner = (low + high) / 2 - size * (0.5 + _MARGIN)
+    boxes.append(np.concatenate([corner, size * (1 + 2 * _MARGIN)]))
   found = np.array(boxes).reshape(-1, 4)
   if not len(found):
     return found, people

@@ -1,0 +1,83 @@
+"""Trees of arrays in Orbax's own files, read and written without a manager."""
+
+import gc
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from tokenpose_jax.errors import one_line
+
+Read = TypeVar("Read")
+
+
+class Unreadable(Exception):
+  """Orbax cannot read something; one line says why."""
+
+
+def attempt(read: Callable[[], Read]) -> Read:
+  """What Orbax reads.
+
+  Args:
+    read: calls Orbax.
+
+  Raises:
+    Unreadable: it raised whatever its readers raise.
+  """
+  try:
+    return read()
+  except Exception as error:  # Orbax raises whatever its readers raise.
+    reason = one_line(error, 200)
+  _end_unfinished_reads()  # With the error go the reads that it refers to.
+  raise Unreadable(reason)
+
+
+def read(folder: os.PathLike, shapes: Any, *, partial: bool = False) -> Any:
+  """A tree as NumPy arrays; raises whatever Orbax raises (`attempt`).
+
+  Args:
+    folder: of the tree.
+    shapes: the tree with shapes and types in place of arrays.
+    partial: what else the folder holds is passed over.
+  """
+  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+  with ocp.PyTreeCheckpointer() as reader:
+    return reader.restore(
+      folder,
+      ocp.args.PyTreeRestore(
+        item=shapes,
+        restore_args=jax.tree.map(lambda _: as_numpy, shapes),
+        partial_restore=partial,
+      ),
+    )
+
+
+def write(folder: os.PathLike, tree: Any) -> None:
+  """Writes a tree that any user of Orbax can restore.
+
+  Args:
+    folder: a new one.
+    tree: of arrays.
+  """
+  with ocp.StandardCheckpointer() as writer:
+    writer.save(folder, jax.tree.map(np.asarray, tree))
+
+
+def _end_unfinished_reads() -> None:
+  """Ends the reads that Orbax leaves behind where another one failed.
+
+  Each would complain of its closed event loop whenever it is collected, in
+  the middle of whatever runs then.
+  """
+  hook, log = sys.unraisablehook, logging.getLogger("asyncio")
+  disabled = log.disabled
+  sys.unraisablehook, log.disabled = lambda _: None, True
+  try:
+    gc.collect()
+  finally:
+    sys.unraisablehook, log.disabled = hook, disabled
