@@ -142,6 +142,7 @@ PHOTO = "{photos}/0.png"
     ([PHOTO, W, OUT, "--detect-every=0"], "expected at least 1"),
     ([PHOTO, W, OUT, "--smooth=-1"], "expected a number of Hz"),
     ([PHOTO, W, OUT, "--smooth=nan"], "expected a number of Hz"),
+    ([PHOTO, W, OUT, "--nms=0"], "expected an OKS"),
     ([PHOTO, W, OUT, "--skeleton=mpii_16"], "17 keypoints, the skeleton mpii"),
     (["{tmp}/v.mp4", W, OUT, "--boxes={tmp}/ok.json"], "v.mp4 is a video"),
   ],

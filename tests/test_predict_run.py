@@ -36,7 +36,7 @@ class Counting(boxes_lib.Detected):
     return moving.find(image)
 
 
-def run(inputs, boxes, **following):
+def run(inputs, boxes, nms=1.0, **following):
   kept, steps = Kept(), []
   whole = run_lib.Run(
     moving.estimator(),
@@ -45,6 +45,7 @@ def run(inputs, boxes, **following):
     [kept],
     run_lib.Following(**following),
     steps.append,
+    nms,
   )
   count = whole(sources_lib.find(inputs)[0])
   assert sum(steps) == count.frames == len(kept.items)
@@ -160,3 +161,23 @@ def test_a_damaged_video_is_kept_as_far_as_it_goes(tmp_path):
   items, count = run([str(tmp_path / "c.mp4"), str(whole)], Counting())
   assert count.frames == 40
   assert "c.mp4" in count.broken[0][0]
+
+
+def twice(image):
+  """Each person, and once more with a lower score and a smaller box."""
+  found = moving.find(image)
+  again = found * [1, 1, 1, 1, 0.5] + [0.5, 0.5, -1, -1, 0]
+  return np.concatenate([again, found, [[200, 0, 10, 10, 0.9]]])
+
+
+def test_of_two_poses_of_one_person_the_better_one_stays(tmp_path):
+  cv2.imwrite(str(tmp_path / "1.png"), moving.frame(1))
+  boxes = boxes_lib.Detected(twice, 0.3)
+  (item,), count = run([str(tmp_path)], boxes)
+  assert (len(item.poses), count.people, count.doubles) == (5, 4, 0)
+  (item,), count = run([str(tmp_path)], boxes, nms=0.9)
+  # The box outside of the photo is no double of anything.
+  assert item.box_scores.tolist() == [0.8, 0.8, 0.9]
+  assert np.isnan(item.poses.keypoints[2]).all()
+  assert (count.people, count.doubles) == (2, 2)
+  assert "2 poses left out" in run_lib.describe(count)[1]

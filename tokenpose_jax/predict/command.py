@@ -68,6 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--no-flip-test", action="store_true", help="half the work, less exact"
   )
   group.add_argument("--decoder", choices=DECODERS)
+  group.add_argument(
+    "--nms",
+    type=float,
+    default=1.0,
+    metavar="OKS",
+    help="above it, of two poses the better one stays, as 0.9 in an"
+    " evaluation; default: 1, all stay",
+  )
   group = parser.add_argument_group("videos")
   group.add_argument(
     "--detect-every",
@@ -140,7 +148,9 @@ def run(arguments: argparse.Namespace) -> int:
   following = run_lib.Following(
     arguments.detect_every, not arguments.no_track, arguments.smooth
   )
-  whole = run_lib.Run(estimator, boxes, ids, writers, following, bar.update)
+  whole = run_lib.Run(
+    estimator, boxes, ids, writers, following, bar.update, arguments.nms
+  )
   try:
     whole(sources)
   except KeyboardInterrupt:
@@ -177,6 +187,8 @@ def _check(arguments: argparse.Namespace) -> None:
     raise InputError(
       f"--detect-every={arguments.detect_every}: expected at least 1"
     )
+  if not 0 < arguments.nms <= 1:
+    raise InputError(f"--nms={arguments.nms}: expected an OKS, over 0 up to 1")
   if not 0 <= arguments.smooth < float("inf"):
     raise InputError(f"--smooth={arguments.smooth}: expected a number of Hz")
 

@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from tokenpose_jax import crops, geometry, inference, visualize
+from tokenpose_jax import crops, geometry, inference, skeletons, visualize
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.codec import DECODERS, Codec, flip
 from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.metrics import oks
+from tokenpose_jax.metrics.nms import oks_nms
 from tokenpose_jax.skeletons import Skeleton
 
 Photo = UInt8[np.ndarray, "h w 3"]
@@ -46,6 +47,16 @@ class Poses:
 
   def __len__(self) -> int:
     return len(self.boxes)
+
+  def select(self, people: Int[np.ndarray, " m"]) -> "Poses":
+    """Those of some indices."""
+    return Poses(
+      self.keypoints[people],
+      self.scores[people],
+      self.person_scores[people],
+      self.boxes[people],
+      self.skeleton,
+    )
 
   def to_coco(
     self, image_id: int | str, category_id: int = 1
@@ -190,6 +201,33 @@ class Estimator:
       for n, (box, photo) in enumerate(zip(given, checked, strict=True))
     ]
     return self._predict(checked, people)
+
+  def distinct(
+    self, poses: Poses, threshold: float = 0.9
+  ) -> Int[np.ndarray, " m"]:
+    """OKS-NMS as in an evaluation: of poses on one person, the best one.
+
+    Args:
+      poses: of one photo.
+      threshold: OKS above which two poses are of one person.
+
+    Returns:
+      the indices (M,) of the people to keep, ascending. People without
+      keypoints (NaN) are kept.
+    """
+    found = np.isfinite(poses.keypoints).all((1, 2))
+    people = np.flatnonzero(found)
+    _, scale = geometry.box_to_center_scale(
+      poses.boxes[people], self.codec.input_hw, self._padding
+    )
+    kept = oks_nms(
+      poses.keypoints[people],
+      poses.person_scores[people],
+      np.prod(scale.astype(np.float64) * geometry.SCALE_UNIT, axis=-1),
+      skeletons.with_sigmas(poses.skeleton).sigmas or (),
+      threshold,
+    )
+    return np.sort(np.concatenate([np.flatnonzero(~found), people[kept]]))
 
   def _predict(
     self, photos: list[np.ndarray], boxes: list[np.ndarray]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import tracks
 from tokenpose_jax.predict.boxes import Boxes, ImageIds
-from tokenpose_jax.predict.estimator import BATCH_SIZES, Estimator
+from tokenpose_jax.predict.estimator import BATCH_SIZES, Estimator, Poses
 from tokenpose_jax.predict.smooth import Smoother
 from tokenpose_jax.predict.sources import (
   Broken,
@@ -43,11 +43,13 @@ class Count:
   Attributes:
     frames: photos and frames written.
     people: with keypoints.
+    doubles: left out because another pose is of the same person.
     broken: (path, reason) of what could not be read.
   """
 
   frames: int = 0
   people: int = 0
+  doubles: int = 0
   broken: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
@@ -77,6 +79,7 @@ class Run:
     writers: Sequence[Writer],
     following: Following,
     progress: Callable[[int], Any],
+    nms: float = 1.0,
   ):
     """Reads nothing yet.
 
@@ -87,12 +90,15 @@ class Run:
       writers: of the output.
       following: of people through videos.
       progress: is told how many frames have been written.
+      nms: OKS above which two poses of a photo are of one person, of which
+        the better one stays; 1: all stay.
     """
     self._estimator = estimator
     self._boxes, self._ids = boxes, ids
     self._writers = writers
     self._following = following
     self._progress = progress
+    self._nms = nms
     self.count = Count()
 
   def __call__(self, sources: Sequence[Source]) -> Count:
@@ -190,20 +196,30 @@ class Run:
       [boxes[:, :4] for _, _, boxes in chunk],
     )
     return [
-      Written(
-        source,
-        frame,
-        # The score of a detection is that of its box, too (reference 5.4).
-        dataclasses.replace(
-          poses, person_scores=poses.person_scores * boxes[:, 4]
-        ),
-        boxes[:, 4],
-        np.full(len(poses), -1),
-        self._image_id(source, frame),
-        rate,
-      )
+      self._item(source, frame, boxes[:, 4], poses, rate)
       for (source, frame, boxes), poses in zip(chunk, found, strict=True)
     ]
+
+  def _item(
+    self,
+    source: Source,
+    frame: Frame,
+    box_scores: Float[np.ndarray, " n"],
+    poses: Poses,
+    rate: float,
+  ) -> Written:
+    """The people of a frame, to be written."""
+    # The score of a detection is that of its box, too (reference 5.4).
+    poses = dataclasses.replace(
+      poses, person_scores=poses.person_scores * box_scores
+    )
+    if self._nms < 1:
+      kept = self._estimator.distinct(poses, self._nms)
+      self.count.doubles += len(poses) - len(kept)
+      poses, box_scores = poses.select(kept), box_scores[kept]
+    ids = np.full(len(poses), -1)
+    number = self._image_id(source, frame)
+    return Written(source, frame, poses, box_scores, ids, number, rate)
 
   def _image_id(self, source: Source, frame: Frame) -> int | str:
     if frame.number is None:
@@ -298,5 +314,9 @@ def describe(count: Count) -> list[str]:
     count: of a run.
   """
   lines = [f"{count.frames} photos and frames, {count.people} people"]
+  if count.doubles:
+    lines.append(
+      f"{count.doubles} poses left out as of the same people (--nms)"
+    )
   lines += [f"not read: {path}: {one_line(why)}" for path, why in count.broken]
   return lines
