@@ -5,16 +5,22 @@ r"""Trains or evaluates TokenPose.
         --mode=evaluate --config.eval.boxes=detections.json
 
 Any field of the config can be set with --config.FIELD=VALUE; configs/default.py
-lists them. Bad input prints one line and exits with code 1.
+lists them. Bad input prints one line and exits with code 1. SIGTERM and Ctrl-C
+save the step under way and exit with 143 and 130; the same command goes on.
 """
 
 import os
 import sys
 
+from tokenpose_jax import stopping
+
+if __name__ == "__main__":
+  stopping.listen()  # Before the imports, which take seconds.
+
 from absl import flags
 from ml_collections import config_flags
 
-from tokenpose_jax import cli
+from tokenpose_jax import cli, processes
 from tokenpose_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -23,6 +29,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of checkpoints, evaluations and summaries."
 )
+_PROCESSES = {
+  name: flags.DEFINE_string(flag, None, f"In place of {name}.")
+  for name, flag in processes.FLAGS.items()
+}
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
 
 
@@ -48,8 +58,9 @@ def run() -> None:
     *(os.path.join(here, n) for n in ("tokenpose_jax", "input_pipeline"))
   )
   start = runs.train if _MODE.value == "train" else runs.evaluate
-  start(config, workdir or "")
+  given = {n: flag.value for n, flag in _PROCESSES.items() if flag.value}
+  start(config, workdir or "", given)
 
 
 if __name__ == "__main__":
-  cli.run(run)
+  cli.run_to_the_end(run)

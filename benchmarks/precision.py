@@ -53,7 +53,7 @@ def compare(fields: dict[str, Any], weights: Any, images: Any) -> dict:
 
 def trained(workdir: str) -> dict:
   """`compare` on the best checkpoint and the people of its evaluation."""
-  saved = checkpoint.Checkpoints(workdir, read_only=True)
+  saved = checkpoint.Checkpoints(workdir)
   step = saved.choose("best")
   meta = saved.read_meta(step)
   config = ConfigDict(meta["config"])

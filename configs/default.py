@@ -22,6 +22,13 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # Seeds the initial weights, the order of people and every augmentation.
   config.seed = 0
 
+  # Steps (first, last) that are traced for XProf, into WORKDIR/profile; after
+  # the start, not counting steps of earlier starts. (): none.
+  config.profile_steps = ()
+  # Compiled programs, for the next start; "": none. JAX_COMPILATION_CACHE_DIR
+  # goes first.
+  config.compile_cache = "~/.cache/tokenpose_jax"
+
   # The network, and nothing else: the fields of ModelConfig, described in
   # tokenpose_jax/models/config.py. `num_keypoints` follows data.skeleton;
   # `heatmap_hw` is a quarter of the crop, (), unless given.
@@ -99,10 +106,16 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   train.log_every = 100  # steps
   train.pictures_every = 2000  # steps; 0: never
   train.eval_every_epochs = 10  # and at the end; 0: only at the end
+  # A loss, gradient or weight that is not finite: stop | skip (that step
+  # changes nothing, and is counted).
+  train.on_nonfinite = "stop"
 
   checkpoint = config.checkpoint = ml_collections.ConfigDict()
   checkpoint.every_steps = 1000  # and at the end
   checkpoint.keep = 2  # latest ones; the best one is kept as well
+  # A damaged one: previous (moved to WORKDIR/damaged, and the one before is
+  # used) | stop.
+  checkpoint.on_damage = "previous"
   # Resume although the data or the network differ from the checkpoint's.
   checkpoint.accept_mismatch = False
 

@@ -68,12 +68,32 @@ def train_data(
   }
   if config.data.person_crops:
     identity["crop_density"] = config.data.crop_density
+
+  def image_ids(step: int) -> list[int]:
+    positions = step * config.train.batch_size + np.arange(
+      config.train.batch_size
+    )
+    return people.image_id[_people_at(config, people, positions)].tolist()
+
   return TrainData(
     batches=lambda first: train_batches(
       config, split, people, reader, slots=slots, first_step=first
     ),
     people=len(people),
     identity=identity,
+    image_ids=image_ids,
+  )
+
+
+def _people_at(
+  config: ConfigDict, people: People, positions: Int[np.ndarray, " n"]
+) -> Int[np.ndarray, " n"]:
+  """The indices of the people at positions of the run (sampling.py)."""
+  return np.array(
+    [
+      sampling.person_at(config.seed, position, len(people))
+      for position in positions.tolist()
+    ]
   )
 
 
@@ -193,12 +213,7 @@ def training_crops(
   Returns:
     (n,) indices of people, and the crops.
   """
-  chosen = np.array(
-    [
-      sampling.person_at(config.seed, p, len(people))
-      for p in positions.tolist()
-    ]
-  )
+  chosen = _people_at(config, people, positions)
   return chosen, augment.augmented_crops(
     people.center[chosen],
     people.scale[chosen],

@@ -1,7 +1,11 @@
 """A run: the data of a config, a mesh, and training or evaluation on them."""
 
 import contextlib
+import importlib.metadata
 import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,51 +17,71 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from input_pipeline import batches, datasets, files
-from tokenpose_jax import checkpoint, sharding
+from tokenpose_jax import checkpoint, processes, sharding, stopping
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import evaluate as evaluate_lib
 from tokenpose_jax import train as train_lib
+from tokenpose_jax import workdir as workdir_lib
 from tokenpose_jax.data import EvalData
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.version import __version__
+
+# Seconds until a file that one host has written is seen by another one.
+_VISIBLE = 15
+# Other versions may compute or save something else.
+_SAME_VERSIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def train(config: ConfigDict, workdir: str) -> None:
+def train(
+  config: ConfigDict, workdir: str, given: Mapping[str, str] | None = None
+) -> None:
   """Trains, with evaluations, in a work directory.
 
   Args:
     config: of configs/.
     workdir: for checkpoints, evaluations and summaries.
+    given: as for `processes.initialize`.
 
   Raises:
     InputError: a field, a file or a checkpoint cannot be used.
   """
   config_lib.check(config)
   _require_writable(workdir)
-  config, skeleton, mesh = _start(config, workdir, config.data.train_split)
-  slots = _slots(mesh, config, "train")
-  with sharding.first_process_first("prepare training data"):
-    train_data = batches.train_data(config, skeleton, slots)
-  eval_data = _eval_data(config, skeleton, mesh)
-  logging.info(_described(config, skeleton))
-  with contextlib.closing(_writer(workdir)) as writer:
-    train_lib.train_and_evaluate(
-      config,
-      skeleton,
-      workdir,
-      mesh=mesh,
-      train_data=train_data,
-      eval_data=eval_data,
-      writer=writer,
-    )
+  workdir_lib.require_inside(workdir)
+  processes.initialize(given)
+  with _alone(workdir):
+    config, skeleton, mesh = _start(config, workdir, config.data.train_split)
+    slots = _slots(mesh, config, "train")
+    with processes.first_process_first("preparing training data"):
+      train_data = batches.train_data(config, skeleton, slots)
+    eval_data = _eval_data(config, skeleton, mesh)
+    logging.info(_described(config, skeleton))
+    _require_same(config, skeleton, train_data.identity)
+    with (
+      contextlib.closing(_writer(workdir)) as writer,
+      processes.in_step("training"),
+    ):
+      train_lib.train_and_evaluate(
+        config,
+        skeleton,
+        workdir,
+        mesh=mesh,
+        train_data=train_data,
+        eval_data=eval_data,
+        writer=writer,
+      )
 
 
-def evaluate(config: ConfigDict, workdir: str) -> None:
+def evaluate(
+  config: ConfigDict, workdir: str, given: Mapping[str, str] | None = None
+) -> None:
   """Evaluates a checkpoint of a work directory.
 
   Args:
     config: of configs/.
     workdir: of a training or of an import.
+    given: as for `processes.initialize`.
 
   Raises:
     InputError: a field, a file or a checkpoint cannot be used.
@@ -67,12 +91,16 @@ def evaluate(config: ConfigDict, workdir: str) -> None:
     raise InputError(
       f"--workdir: there is no folder {workdir}; name that of a training"
     )
-  _require_writable(workdir)
-  config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
   # Now, not after the data has been prepared.
-  checkpoint.Checkpoints(workdir, read_only=True).choose(config.eval.checkpoint)
+  checkpoint.Checkpoints(workdir).choose(config.eval.checkpoint)
+  _require_writable(workdir)
+  workdir_lib.require_inside(workdir)
+  processes.initialize(given)
+  stopping.at("in an evaluation")
+  config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
   eval_data = _eval_data(config, skeleton, mesh)
   logging.info(_described(config, skeleton))
+  _require_same(config, skeleton, {"boxes": len(eval_data.boxes)})
   evaluate_lib.evaluate_checkpoint(
     config, skeleton, workdir, mesh=mesh, data=eval_data
   )
@@ -95,8 +123,83 @@ def _start(
     datasets.write_skeleton(skeleton, workdir)
   # TensorFlow only reads images here; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")
-  sharding.initialize()
+  _keep_compiled(config.compile_cache)
   return resolved, skeleton, sharding.create_mesh()
+
+
+@contextlib.contextmanager
+def _alone(workdir: str) -> Iterator[None]:
+  """No other run is in the work directory, and all processes are in this one.
+
+  Raises:
+    InputError: another run is there, or the folder is not shared.
+  """
+  if jax.process_index() == 0:
+    with workdir_lib.held(workdir):
+      _require_shared(workdir)
+      yield
+  else:
+    _require_shared(workdir)
+    yield
+
+
+def _require_shared(workdir: str) -> None:
+  """Raises InputError where process 0 writes to another folder."""
+  if jax.process_count() == 1:
+    return
+  name = f".shared-{os.getpid()}"
+  (mark, *_) = processes.exchange("mark", name)
+  path = os.path.join(workdir, mark)
+  if jax.process_index() == 0:
+    files.write(path, "")
+  processes.exchange("the work directory is marked", "")
+  end = time.monotonic() + _VISIBLE
+  while not (seen := tf.io.gfile.exists(path)) and time.monotonic() < end:
+    time.sleep(0.5)
+  fine = processes.exchange("the work directory is shared", str(int(seen)))
+  if jax.process_index() == 0:
+    tf.io.gfile.remove(path)
+  if "0" in fine:
+    raise InputError(
+      f"--workdir: process {fine.index('0')} does not see what process 0"
+      f" writes to {workdir}: name a folder that all of them share"
+    )
+
+
+def _require_same(
+  config: ConfigDict, skeleton: Skeleton, data: Mapping[str, Any]
+) -> None:
+  """Raises InputError where processes would train on something else."""
+  plain = config_lib.to_dict(config)
+  for section in ("data", "compile_cache"):  # Each host may have its own place.
+    plain.pop(section)
+  flat = {name: value for name, (_, value) in
+          config_lib.differences({}, plain).items()}  # fmt: skip
+  processes.require_same("config", flat)
+  processes.require_same("skeleton", skeleton.to_dict())
+  processes.require_same("data", data)
+  versions = {n: importlib.metadata.version(n) for n in _SAME_VERSIONS}
+  processes.require_same("software", {"tokenpose_jax": __version__, **versions})
+
+
+def _keep_compiled(folder: str) -> None:
+  """Keeps compiled programs for the next start."""
+  if not folder or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    return
+  if "://" not in folder:
+    folder = os.path.expanduser(folder)
+    try:
+      os.makedirs(folder, exist_ok=True)
+      files.probe(os.path.join(folder, ".writable"))
+    except (OSError, tf.errors.OpError) as error:
+      logging.warning(
+        "compile_cache: cannot write to %s (%s): programs are compiled at"
+        " every start",
+        folder,
+        files.reason(error),
+      )
+      return
+  jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def _described(config: ConfigDict, skeleton: Skeleton) -> str:
@@ -117,7 +220,7 @@ def _require_writable(workdir: str) -> None:
 
 def _eval_data(config: ConfigDict, skeleton: Skeleton, mesh: Mesh) -> EvalData:
   slots = _slots(mesh, config, "eval")
-  with sharding.first_process_first("prepare evaluation data"):
+  with processes.first_process_first("preparing evaluation data"):
     return batches.eval_data(config, skeleton, slots)
 
 

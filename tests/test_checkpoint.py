@@ -1,73 +1,17 @@
-"""Checkpoints: what they hold, which is best, and what damage does."""
+"""Checkpoints: what they hold, which is best, and what is damaged."""
 
-import gc
-import pathlib
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import checkpoints, tiny
 from tokenpose_jax import InputError, checkpoint, skeletons
 
 
-def make(tmp_path, settings=None, metrics=None):
-  """A work directory with a checkpoint per entry of `metrics`."""
-  settings = settings or tiny.config()
-  state, _, _ = tiny.training(settings, jax.devices()[:1])
-  meta = checkpoint.describe(
-    settings, skeletons.COCO_17.to_dict(), {"annotations_sha256": "abc"}
-  )
-  saved = checkpoint.Checkpoints(str(tmp_path), keep=2)
-  for value in metrics or [None]:
-    state = state.replace(step=state.step + 1)
-    saved.save(state, meta)
-    if value:
-      saved.add_metrics(int(state.step), {"AP": value}, "AP")
-  saved.close()
-  return state, meta
-
-
-def files(folder: pathlib.Path) -> dict[str, bytes]:
-  return {
-    str(path.relative_to(folder)): path.read_bytes()
-    for path in folder.rglob("*")
-    if path.is_file()
-  }
-
-
-def test_state_and_meta_come_back(tmp_path):
-  state, meta = make(tmp_path)
-  opened = checkpoint.Checkpoints(str(tmp_path))
-  saved = opened.read_meta(1)
-  assert {name: saved[name] for name in meta} == meta
-  assert saved["config"]["model"]["dim"] == 32
-  template = jax.tree.map(lambda a: a * 0, state)
-  restored = opened.restore(1, template, saved)
-  for one, other in zip(
-    jax.tree.leaves(restored), jax.tree.leaves(state), strict=True
-  ):
-    np.testing.assert_array_equal(one, other)
-
-
-def test_the_best_follows_the_metric_of_the_evaluation(tmp_path):
-  settings = tiny.config()
-  state, _, _ = tiny.training(settings, jax.devices()[:1])
-  meta = checkpoint.describe(settings, skeletons.COCO_17.to_dict(), {})
-  saved = checkpoint.Checkpoints(str(tmp_path), keep=1)
-  for value in (50.0, 88.0, 70.0):  # MPII: the weighted mean PCKh
-    state = state.replace(step=state.step + 1)
-    metrics = {"Head": 99.0 - value, "Mean": value}
-    saved.save(state, meta)
-    saved.add_metrics(int(state.step), metrics, "Mean")
-  saved.close()
-  opened = checkpoint.Checkpoints(str(tmp_path))
-  assert (opened.steps(), opened.choose("best")) == ([2, 3], 2)
-
-
 def test_latest_two_and_the_best_stay(tmp_path):
-  make(tmp_path, metrics=[0.1, 0.5, 0.2, None, 0.3])
+  checkpoints.make(tmp_path, metrics=[0.1, 0.5, 0.2, None, 0.3])
   opened = checkpoint.Checkpoints(str(tmp_path))
   assert opened.steps() == [2, 4, 5]
   assert opened.choose("best") == 2
@@ -82,77 +26,56 @@ def test_no_checkpoint_is_named(tmp_path):
     checkpoint.Checkpoints(str(tmp_path)).choose("best")
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
-  (tmp_path / "file").write_text("")
-  with pytest.raises(InputError, match=r"cannot write .*/file/run/checkpoints"):
-    checkpoint.Checkpoints(str(tmp_path / "file" / "run"))
+def test_a_bucket_is_no_local_folder():
+  bucket = checkpoint.Checkpoints("gs://bucket/run")
+  assert str(bucket.path) == "gs://bucket/run/checkpoints"
+  assert checkpoint.Checkpoints("runs/t").path.is_absolute()
 
 
-def test_a_bucket_is_no_local_folder(monkeypatch):
-  made = []
-  monkeypatch.setattr(
-    checkpoint.ocp, "CheckpointManager", lambda path, **_: made.append(path)
-  )
-  checkpoint.Checkpoints("gs://bucket/run")
-  checkpoint.Checkpoints("runs/t")
-  assert str(made[0]) == "gs://bucket/run/checkpoints"
-  assert made[1].is_absolute()
-
-
-def _largest(step: pathlib.Path) -> pathlib.Path:
-  """The largest file of arrays."""
-  return max((step / "state").rglob("d/*"), key=lambda p: p.stat().st_size)
-
-
-def _truncate(step: pathlib.Path):
-  largest = _largest(step)
-  largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-
-
-def _flip_bits(step: pathlib.Path):
-  """Flips one bit, which Orbax itself does not notice."""
-  largest = _largest(step)
-  raw = bytearray(largest.read_bytes())
-  raw[len(raw) // 2] ^= 1
-  largest.write_bytes(bytes(raw))
-
-
-@pytest.mark.parametrize(
-  "damage",
-  [
-    _truncate,
-    _flip_bits,
-    lambda step: shutil.rmtree(step / "state"),
-    lambda step: (step / "state" / "_METADATA").unlink(),
-    lambda step: (step / "meta" / "metadata").write_text("{"),
-    lambda step: shutil.rmtree(step / "meta"),
-  ],
-  ids=["truncated", "bit", "no state", "no metadata", "bad meta", "no meta"],
-)
-def test_damage_is_said_and_nothing_changes(tmp_path, damage):
-  state, _ = make(tmp_path, metrics=[None, None])
-  step = tmp_path / checkpoint.FOLDER / "2"
-  damage(step)
-  before = files(tmp_path)
+@pytest.mark.parametrize("damage", checkpoints.DAMAGES)
+def test_damage_is_one_line_and_nothing_changes(tmp_path, damage):
+  checkpoints.make(tmp_path, metrics=[None, None])
+  checkpoints.DAMAGES[damage](tmp_path / checkpoint.FOLDER / "2")
+  before = checkpoints.files(tmp_path)
   opened = checkpoint.Checkpoints(str(tmp_path))
-  if opened.steps()[-1] != 2:
-    # Orbax no longer counts it as a checkpoint: the one before is the latest.
-    assert opened.choose("latest") == 1
+  if damage == "no metadata":
+    # That of the optimizer is not needed: what is read is checked.
+    opened.restore_weights(2, opened.read_meta(2))
     return
-
-  def resume():
-    opened.restore(2, state, opened.read_meta(2))
-
-  with pytest.raises(InputError, match=r"checkpoints/2 is damaged") as error:
-    resume()
+  with pytest.raises(checkpoint.Damaged, match="checkpoints/2 is dam") as error:
+    opened.restore_weights(2, opened.read_meta(2))
   assert "\n" not in str(error.value)
-  assert "Step 1 is intact" in str(error.value)
-  assert files(tmp_path) == before
-  gc.collect()  # Reads that were left behind would complain now: an error.
+  assert "Step 1 is there as well" in str(error.value)
+  assert checkpoints.files(tmp_path) == before
+
+
+BROKEN = ["", "{", "[]", "null", '{"AP": "high"}', '{"AP": NaN}', "\0" * 40]
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_broken_metrics_are_named_and_passed_over(tmp_path, content, caplog):
+  checkpoints.make(tmp_path, metrics=[0.3, 0.5])
+  opened = checkpoint.Checkpoints(str(tmp_path))
+  assert opened.choose("best") == 2
+  opened.metrics_file(2).write_text(content)
+  assert opened.choose("best") == 1
+  (line,) = [r.getMessage() for r in caplog.records if "damaged" in r.message]
+  assert "checkpoints/2/metrics/metrics is damaged" in line
+  assert "\n" not in line
+
+
+def test_what_is_no_step_is_passed_over(tmp_path):
+  checkpoints.make(tmp_path, metrics=[None, None])
+  folder = tmp_path / checkpoint.FOLDER
+  shutil.copytree(folder / "2", folder / "2.bak")
+  shutil.copytree(folder / "2", folder / "old")
+  (folder / "٣").mkdir()
+  (folder / "note.txt").write_text("mine")
+  assert checkpoint.Checkpoints(str(tmp_path)).steps() == [1, 2]
 
 
 def test_mismatches_name_the_fields(tmp_path):
-  _, meta = make(tmp_path)
+  _, meta = checkpoints.make(tmp_path)
   other = checkpoint.describe(
     tiny.config(model__depth=3),
     skeletons.COCO_17.to_dict(),
@@ -166,7 +89,7 @@ def test_mismatches_name_the_fields(tmp_path):
 
 
 def test_a_checkpoint_of_a_newer_format_is_named(tmp_path):
-  _, meta = make(tmp_path)
+  _, meta = checkpoints.make(tmp_path)
   newer = {**meta, "format": checkpoint.FORMAT + 1, "software": "9.0"}
   with pytest.raises(InputError, match=r"DIR has format 2, written by .* 9\.0"):
     checkpoint.upgrade(newer, "DIR")

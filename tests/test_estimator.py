@@ -9,7 +9,7 @@ import pytest
 
 import tokenpose_jax as tp
 from tests import fixtures, tiny
-from tokenpose_jax import checkpoint, convert, crops, inference
+from tokenpose_jax import checkpoint, convert, crops, inference, saving
 from tokenpose_jax.predict.load import heatmaps_of
 from tokenpose_jax.skeletons import COCO_17
 
@@ -172,7 +172,7 @@ def test_bad_input_is_one_line(estimator, photo, boxes, says):
 def test_a_work_directory_knows_how_it_is_used(tmp_path, network):
   settings = tiny.config(eval__flip=False, eval__decoder="argmax")
   state, _, _ = tiny.training(settings, jax.devices()[:1])
-  saved = checkpoint.Checkpoints(str(tmp_path))
+  saved = saving.Saver(str(tmp_path))
   meta = checkpoint.describe(settings, COCO_17.to_dict(), {})
   saved.save(state, meta)
   saved.close()

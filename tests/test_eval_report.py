@@ -21,6 +21,7 @@ from tokenpose_jax import (
   checkpoint,
   evaluate,
   inference,
+  saving,
   sharding,
   skeletons,
 )
@@ -256,7 +257,7 @@ def detection_facts(file, case):
 
 def test_a_checkpoint_with_other_heatmap_coordinates_is_refused(tmp_path):
   meta = checkpoint.describe(tiny.config(), skeletons.COCO_17.to_dict(), {})
-  saved = checkpoint.Checkpoints(str(tmp_path))
+  saved = saving.Saver(str(tmp_path))
   saved.save(
     TrainState(
       step=jnp.int32(1),

@@ -13,7 +13,7 @@ import yaml
 
 import tokenpose_jax as tp
 from tests import eval_run, fixtures, hub_server, tiny
-from tokenpose_jax import checkpoint, hub
+from tokenpose_jax import checkpoint, hub, saving
 from tokenpose_jax.predict import saved as saved_lib
 
 PHOTO = fixtures.rng(0).integers(0, 256, (120, 200, 3)).astype(np.uint8)
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
   path = tmp_path_factory.mktemp("run")
   settings = tiny.config(eval__flip=False, eval__decoder="quarter")
   state, _, _ = tiny.training(settings, jax.devices()[:1])
-  saved = checkpoint.Checkpoints(str(path))
+  saved = saving.Saver(str(path))
   skeleton = tp.skeletons.COCO_17.to_dict()
   saved.save(
     state.replace(step=jnp.asarray(70, jnp.int32)),

@@ -75,7 +75,7 @@ def test_it_is_evaluated_and_resumed(old):
   log = command(old, "--config.train.steps=403")
   assert "resuming from step 400" in log
   assert "resuming with a change: train.steps: 400 -> 403" in log
-  saved = checkpoint.Checkpoints(str(old / "run"), read_only=True)
+  saved = checkpoint.Checkpoints(str(old / "run"))
   assert saved.steps() == [400, 403]
   assert saved.choose("best") in (400, 403)
   assert saved.read_meta(403)["format"] == checkpoint.FORMAT

@@ -214,9 +214,11 @@ EVERY = dict(train__steps=15, train__eval_every_epochs=1)
 def counting(*_):
   """A step that only counts: what is tried is the loop around it."""
   add_one = jax.jit(lambda step: step + 1)
-  names = ("loss", "accuracy", "grad_norm", "learning_rate", "unreadable")
+  names = ("loss", "accuracy", "grad_norm", "update_norm", "learning_rate")
   nothing = StepMetrics(
-    dict.fromkeys(names, 0.0), np.zeros((1, 17, 2)), np.zeros((1, 17))
+    dict.fromkeys(names, 0.0) | {"unreadable": 0, "labeled": 1},
+    np.zeros((1, 17, 2)),
+    np.zeros((1, 17)),
   )
   return lambda state, _: (
     state.replace(step=add_one(state.step)),
@@ -233,7 +235,7 @@ def trained(monkeypatch, tmp_path, figures, **fields):
   try:
     run(settings, tmp_path, evaluation=case.data)
   finally:
-    saved = checkpoint.Checkpoints(str(tmp_path), read_only=True)
+    saved = checkpoint.Checkpoints(str(tmp_path))
   return case.steps, saved
 
 
@@ -267,7 +269,7 @@ def test_the_last_evaluation_fails_after_its_step_is_saved(
     InputError, match="evaluation of step 15 failed: no head box"
   ):
     trained(monkeypatch, tmp_path, figures)
-  saved = checkpoint.Checkpoints(str(tmp_path), read_only=True)
+  saved = checkpoint.Checkpoints(str(tmp_path))
   assert (saved.choose("best"), saved.choose("latest")) == (5, 15)
   # Made up for by starting again; once is enough.
   steps, saved = trained(monkeypatch, tmp_path, {15: 0.7})

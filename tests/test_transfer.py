@@ -15,6 +15,7 @@ from tokenpose_jax import (
   checkpoint,
   convert,
   network,
+  saving,
   skeletons,
   train_state,
   transfer,
@@ -168,7 +169,7 @@ def test_starting_from_a_file_of_another_skeleton(tmp_path, caplog):
 def test_starting_from_a_work_directory(tmp_path):
   settings = tiny.config(seed=5)
   trained, _, _ = tiny.training(settings, jax.devices()[:1])
-  saved = checkpoint.Checkpoints(str(tmp_path))
+  saved = saving.Saver(str(tmp_path))
   saved.save(trained, checkpoint.describe(settings, COCO_17.to_dict(), {}))
   saved.close()
   changes = {"init__weights": str(tmp_path), "data__skeleton": "mpii_16"}

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: saving, the best and the latest, resuming, checking.
+"""Checkpoints of a run: the best and the latest, reading, checking.
 
 A checkpoint holds the training state and, as JSON, what is needed to use it
 years later: the format's number, the software's version, the whole config, the
@@ -7,27 +7,25 @@ Orbax's own files carry none: a flipped bit would be restored as if nothing had
 happened.
 """
 
-import contextlib
-import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
-from orbax.checkpoint import checkpoint_managers
 
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import network, orbax_trees, sharding
+from tokenpose_jax import network, orbax_trees
 from tokenpose_jax.config import Differences
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
-from tokenpose_jax.train_state import TrainState
+from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.version import __version__
 
 FOLDER = "checkpoints"
@@ -35,119 +33,66 @@ FORMAT = 1
 
 # A benchmark's headline is saved under this name; before format 1, under its
 # own name, the first of these.
-_HEADLINE = "headline"
+HEADLINE = "headline"
 _OLD_HEADLINES = ("AP", "Mean")
 
 
-class Checkpoints:
-  """The checkpoints of a work directory."""
+class Damaged(InputError):
+  """A checkpoint cannot be read, or is not what was saved."""
 
-  def __init__(self, workdir: str, *, keep: int = 2, read_only: bool = False):
-    """Opens them.
+
+class Checkpoints:
+  """The checkpoints of a work directory, as they are: nothing is changed."""
+
+  def __init__(self, workdir: str):
+    """Reads nothing yet.
 
     Args:
       workdir: of a run.
-      keep: how many of the latest stay; the best one stays as well.
-      read_only: makes no folder and deletes nothing.
-
-    Raises:
-      InputError: the folder cannot be made.
     """
     folder = epath.Path(workdir)
     # Only a local path has a current folder that it can be relative to.
     self.path = (folder if "://" in workdir else folder.absolute()) / FOLDER
-    policy = checkpoint_managers.AnyPreservationPolicy(
-      [
-        checkpoint_managers.LatestN(keep),
-        checkpoint_managers.BestN(
-          get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False
-        ),
-      ]
-    )
-    options = ocp.CheckpointManagerOptions(
-      preservation_policy=policy,
-      best_fn=_metric,
-      best_mode="max",
-      create=not read_only,
-      read_only=read_only,
-    )
-    try:
-      self._manager = ocp.CheckpointManager(self.path, options=options)
-    except OSError as error:
-      raise InputError(f"cannot write {self.path}: {error.strerror}") from None
 
   def steps(self) -> list[int]:
     """The steps saved, ascending."""
-    return sorted(self._manager.all_steps())
+    if not self.path.exists():
+      return []
+    return sorted(
+      int(folder.name)
+      for folder in self.path.iterdir()
+      if folder.name.isascii()
+      and folder.name.isdigit()
+      and ocp.utils.is_checkpoint_finalized(folder)
+    )
 
-  def save(self, state: TrainState, meta: Mapping[str, Any]) -> None:
-    """Saves in the background.
-
-    Args:
-      state: its arrays may be donated once this returns.
-      meta: JSON types (`describe`).
-
-    Raises:
-      InputError: this one, or the one before, cannot be written.
-    """
-    step = int(state.step)
-    if step in self._manager.all_steps():
-      return
-    with self._writing():
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(_plain(state)),
-          meta=ocp.args.JsonSave(
-            {**meta, "checksums": _checksums(_plain(state))}
-          ),
-        ),
-        force=True,
-      )
-
-  def wait(self) -> None:
-    """Waits for a save under way.
-
-    Raises:
-      InputError: it failed.
-    """
-    with self._writing():
-      self._manager.wait_until_finished()
-
-  def add_metrics(
-    self, step: int, metrics: Mapping[str, float], headline: str
-  ) -> None:
-    """Adds an evaluation to a checkpoint that is saved, or being saved.
-
-    Orbax takes metrics only with the state. Saved first, a state does not
-    depend on its evaluation; so this writes the file that Orbax would.
+  def metrics(self, step: int) -> dict[str, float] | None:
+    """Those of the evaluation of a checkpoint.
 
     Args:
       step: of the checkpoint.
-      metrics: of the evaluation.
-      headline: the one of them that decides which checkpoint is best.
 
-    Raises:
-      InputError: the checkpoint could not be saved.
+    Returns:
+      them by name; None: it was not evaluated, or the file is damaged, which
+      the log says.
     """
-    self.wait()
-    with sharding.first_process_first("metrics of a checkpoint"):
-      if jax.process_index() == 0:
-        file = self._metrics_file(step)
-        file.parent.mkdir(exist_ok=True)
-        # Whole or not there: a kill may come at any time.
-        partial = file.with_name(f"{file.name}.partial")
-        partial.write_text(
-          json.dumps({_HEADLINE: metrics[headline], **metrics})
-        )
-        partial.replace(file)
-      self._manager.reload()
+    file = self.metrics_file(step)
+    try:
+      found = json.loads(file.read_text())
+      if headline_of(found) == headline_of(found):  # A number.
+        return found
+      reason = f"expected metrics by name, got {one_line(found, 80)}"
+    except FileNotFoundError:
+      return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+      reason = one_line(error, 200)
+    logging.warning(
+      "%s is damaged (%s): step %d counts as not evaluated", file, reason, step
+    )
+    return None
 
-  def has_metrics(self, step: int) -> bool:
-    """Was the checkpoint evaluated?"""
-    return self._metrics_file(step).exists()
-
-  def _metrics_file(self, step: int) -> epath.Path:
+  def metrics_file(self, step: int) -> epath.Path:
+    """Where the metrics of a checkpoint are."""
     return self.path / str(step) / "metrics" / "metrics"
 
   def choose(self, which: str) -> int:
@@ -159,6 +104,17 @@ class Checkpoints:
     Raises:
       InputError: there is no such checkpoint.
     """
+    return self.choices(which)[0]
+
+  def choices(self, which: str) -> list[int]:
+    """The steps that `config.eval.checkpoint` may mean, the first one first.
+
+    Args:
+      which: "best", "latest" or a step, which is the only choice.
+
+    Raises:
+      InputError: there is no such checkpoint.
+    """
     steps = self.steps()
     if not steps:
       raise InputError(
@@ -166,12 +122,17 @@ class Checkpoints:
         " directory of a training"
       )
     if which == "latest":
-      return steps[-1]
+      return steps[::-1]
     if which == "best":
-      best = self._manager.best_step()
-      return steps[-1] if best is None else best
+      metrics = {step: self.metrics(step) for step in steps}
+      # Of equal ones, and of those without an evaluation, the latest.
+      return sorted(
+        steps,
+        key=lambda step: (headline_of(metrics[step] or {}), step),
+        reverse=True,
+      )
     if which.isdigit() and int(which) in steps:
-      return int(which)
+      return [int(which)]
     raise InputError(
       f"eval.checkpoint is {which!r}; allowed: best, latest or one of {steps}"
     )
@@ -188,41 +149,22 @@ class Checkpoints:
     Raises:
       InputError: the checkpoint is damaged, or from a newer software.
     """
-
-    def read() -> dict[str, Any]:
-      return self._manager.restore(
-        step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-      )["meta"]
-
-    return upgrade(self._unless_damaged(step, read), self.path / str(step))
-
-  def restore(
-    self, step: int, template: TrainState, meta: Mapping[str, Any]
-  ) -> TrainState:
-    """Reads a state and checks it against its checksums.
-
-    Args:
-      step: of the checkpoint.
-      template: a state of the same shapes, types and shardings.
-      meta: as returned by `read_meta`.
-
-    Raises:
-      InputError: the checkpoint is damaged, or from a different network.
-    """
-    shapes = jax.tree.map(
-      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
-      _plain(template),
-    )
-
-    def read() -> dict[str, Any]:
-      return self._manager.restore(
-        step,
-        args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes)),
-      )["state"]
-
-    restored = self._unless_damaged(step, read)
-    self._check(step, meta["checksums"], restored)
-    return dataclasses.replace(template, **restored)
+    folder = self.path / str(step)
+    try:
+      saved = json.loads((folder / "meta" / "metadata").read_text())
+      newer = saved.get("format", 0) > FORMAT
+      meta = upgrade(saved, folder)
+      # Whatever is missing is missed now, not in the middle of the work.
+      model = ModelConfig.of(meta["config"]["model"])
+      config_lib.codec_with(model, meta["config"]["codec"])
+      Skeleton.from_dict(meta["skeleton"])
+      dict(meta["data"]), dict(meta["checksums"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+      if isinstance(error, InputError) and newer:
+        raise
+      reason = f"its meta: {type(error).__name__}: {one_line(error)}"
+      raise self.damaged(step, reason) from None
+    return meta
 
   def restore_weights(
     self, step: int, meta: Mapping[str, Any]
@@ -246,66 +188,65 @@ class Checkpoints:
       folder = self.path / str(step) / "state"
       return orbax_trees.read(folder, shapes, partial=True)
 
-    restored = self._unless_damaged(step, read)
-    self._check(step, meta["checksums"], restored)
+    restored = self.unless_damaged(step, read)
+    self.check(step, meta["checksums"], restored)
     return restored["params"], restored["model_state"]
 
-  def _unless_damaged(
+  def unless_damaged(
     self, step: int, read: Callable[[], dict[str, Any]]
   ) -> dict[str, Any]:
+    """What Orbax reads of a checkpoint.
+
+    Args:
+      step: of the checkpoint.
+      read: calls Orbax.
+
+    Raises:
+      Damaged: it cannot.
+    """
     try:
       return orbax_trees.attempt(read)
     except orbax_trees.Unreadable as error:
-      raise self._damaged(step, error) from None
+      raise self.damaged(step, error) from None
 
-  def _check(
+  def check(
     self, step: int, saved: Mapping[str, str], restored: dict[str, Any]
   ) -> None:
-    """Raises InputError where a restored array is not the saved one."""
-    checksums = _checksums(restored)
+    """Checks arrays against their checksums.
+
+    Args:
+      step: of the checkpoint.
+      saved: the checksums.
+      restored: the tree of arrays.
+
+    Raises:
+      Damaged: one is not what was saved.
+    """
+    checksums = checksums_of(restored)
     wrong = [name for name, v in checksums.items() if saved.get(name) != v]
     if wrong:
-      raise self._damaged(
+      raise self.damaged(
         step, f"{len(wrong)} arrays differ from their checksums, as {wrong[0]}"
       )
 
-  def _damaged(self, step: int, reason: object) -> InputError:
+  def damaged(self, step: int, reason: object) -> Damaged:
+    """The error of a damaged checkpoint, with what can be done.
+
+    Args:
+      step: of the checkpoint.
+      reason: what is wrong.
+    """
     older = [s for s in self.steps() if s < step]
-    return InputError(
+    return Damaged(
       f"the checkpoint {self.path / str(step)} is damaged:"
       f" {one_line(reason, 200)}. Nothing was changed. "
       + (
-        f"Step {older[-1]} is intact: move the damaged folder away to resume"
-        " from it"
+        f"Step {older[-1]} is there as well: move the damaged folder away, or"
+        " set checkpoint.on_damage=previous"
         if older
         else "Move the damaged folder away to start training again"
       )
     )
-
-  @contextlib.contextmanager
-  def _writing(self) -> Iterator[None]:
-    """Says in one line why a checkpoint cannot be written."""
-    try:
-      yield
-    except Exception as error:  # Orbax raises whatever its writers raise.
-      steps = self.steps()
-      raise InputError(
-        f"cannot write a checkpoint to {self.path}: {one_line(error, 200)}. "
-        + (
-          f"Step {steps[-1]} is saved: the same command goes on from there"
-          if steps
-          else "None is saved yet"
-        )
-      ) from error
-
-  def close(self) -> None:
-    """Waits for a save under way.
-
-    Raises:
-      InputError: it failed.
-    """
-    with self._writing():
-      self._manager.close()
 
 
 def read_weights(
@@ -320,12 +261,10 @@ def read_weights(
   Raises:
     InputError: there is no such checkpoint, or it is damaged.
   """
-  checkpoints = Checkpoints(workdir, read_only=True)
+  checkpoints = Checkpoints(workdir)
   step = checkpoints.choose(which)
   meta = checkpoints.read_meta(step)
-  weights = checkpoints.restore_weights(step, meta)
-  checkpoints.close()
-  return step, meta, weights
+  return step, meta, checkpoints.restore_weights(step, meta)
 
 
 def describe(
@@ -406,21 +345,13 @@ def fingerprint(weights: tuple[Tree, Tree]) -> str:
   return f"{value:08x}"
 
 
-def _metric(metrics: Mapping[str, float]) -> float:
-  names = (_HEADLINE, *_OLD_HEADLINES)
+def headline_of(metrics: Mapping[str, float]) -> float:
+  """The metric that decides which checkpoint is best; -inf: there is none."""
+  names = (HEADLINE, *_OLD_HEADLINES)
   return next((metrics[n] for n in names if n in metrics), float("-inf"))
 
 
-def _plain(state: TrainState) -> dict[str, Any]:
-  return {
-    "step": state.step,
-    "params": state.params,
-    "model_state": state.model_state,
-    "opt_state": state.opt_state,
-  }
-
-
-def _checksums(tree: dict[str, Any]) -> dict[str, str]:
+def checksums_of(tree: dict[str, Any]) -> dict[str, str]:
   """CRC-32 of every array, by its path."""
   return {
     jax.tree_util.keystr(path): f"{zlib.crc32(_local(leaf).tobytes()):08x}"

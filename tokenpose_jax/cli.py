@@ -13,9 +13,11 @@ import logging as python_logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from tokenpose_jax import stopping
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.version import __version__
 
@@ -88,6 +90,26 @@ def run(command: Callable[[], int | None]) -> None:
   """
   if code := exit_code(command):
     sys.exit(code)
+
+
+def run_to_the_end(command: Callable[[], int | None]) -> None:
+  """Runs a command that has threads and partners; leaves at its end.
+
+  A failure ends all of them: no thread of a checkpoint or of TensorFlow keeps
+  the process alive, and the other processes of a run hear why.
+
+  Args:
+    command: as for `exit_code`.
+  """
+  try:
+    code, line = command() or 0, ""
+  except InputError as error:
+    code, line = 1, f"error: {one_line(error)}"
+  except Exception as error:
+    traceback.print_exc()
+    code, line = 1, f"error: {one_line(error)}"
+  if code:
+    stopping.leave(code, line)
 
 
 def exit_code(command: Callable[[], int | None]) -> int:

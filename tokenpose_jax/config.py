@@ -32,6 +32,8 @@ _WORDS = {
   "init.scheme": network.SCHEMES,
   "optim.schedule": optim.SCHEDULES,
   "eval.decoder": tuple(DECODERS),
+  "train.on_nonfinite": ("stop", "skip"),
+  "checkpoint.on_damage": ("previous", "stop"),
 }
 
 # The allowed range of every number, both ends included. "(" and ")" exclude.
@@ -92,6 +94,16 @@ def check(config: ConfigDict) -> None:
   if list(drops) != sorted(set(drops)) or any(epoch <= 0 for epoch in drops):
     raise InputError(
       f"optim.drop_epochs is {drops}; it must be epochs above 0, ascending"
+    )
+  traced = tuple(config.profile_steps)
+  if traced and not (
+    len(traced) == 2
+    and all(isinstance(step, int) for step in traced)
+    and 0 < traced[0] <= traced[1]
+  ):
+    raise InputError(
+      f"profile_steps is {traced}; expected the first and the last step, as"
+      " (10, 15)"
     )
   which = config.eval.checkpoint
   if which not in ("best", "latest") and not which.isdigit():

@@ -5,7 +5,7 @@ loads, N the boxes of an evaluation, K keypoints, H x W the crop.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -55,11 +55,13 @@ class TrainData:
     people: in an epoch.
     identity: what must not change between a checkpoint and its resumption,
       JSON types.
+    image_ids: of the people in the whole batch of a step.
   """
 
   batches: Callable[[int], Iterator[TrainBatch]]
   people: int
   identity: Mapping[str, Any]
+  image_ids: Callable[[int], Sequence[int]] = lambda step: ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,14 @@ from jax.sharding import Mesh
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from tokenpose_jax import checkpoint, eval_report, inference, progress, sharding
+from tokenpose_jax import (
+  checkpoint,
+  eval_report,
+  inference,
+  processes,
+  progress,
+  sharding,
+)
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.data import EvalBatch, EvalData
 from tokenpose_jax.errors import InputError
@@ -91,17 +98,18 @@ def predict(
     valid=np.zeros(total, bool),
   )
   bar = progress.bar(total, "evaluating", "people")
-  for batch in data.batches():
-    placed = sharding.put_batch(mesh, batch)
-    out = jax.device_get(eval_step(*weights, placed))
-    good = out["mask"] > 0
-    index = out["index"][good]
-    predictions.keypoints[index] = out["image"][good]
-    predictions.scores[index] = out["scores"][good]
-    predictions.valid[index] = True
-    if gallery is not None:
-      _show(gallery, batch, out)
-    bar.update(int(good.sum()))
+  with processes.in_step("evaluation"):
+    for batch in data.batches():
+      placed = sharding.put_batch(mesh, batch)
+      out = jax.device_get(eval_step(*weights, placed))
+      good = out["mask"] > 0
+      index = out["index"][good]
+      predictions.keypoints[index] = out["image"][good]
+      predictions.scores[index] = out["scores"][good]
+      predictions.valid[index] = True
+      if gallery is not None:
+        _show(gallery, batch, out)
+      bar.update(int(good.sum()))
   bar.close()
   return predictions
 
@@ -223,8 +231,52 @@ def evaluate_checkpoint(
     InputError: there is no such checkpoint, it is damaged, or from a different
       network.
   """
-  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
-  step = checkpoints.choose(config.eval.checkpoint)
+  step, weights = _read(config, skeleton, workdir)
+  return evaluate(
+    create_eval_step(inference.Settings.of(config, skeleton), mesh),
+    sharding.put_replicated(mesh, weights),
+    data,
+    mesh,
+    config=config,
+    skeleton=skeleton,
+    workdir=workdir,
+    step=step,
+  ).metrics
+
+
+def _read(
+  config: ConfigDict, skeleton: Skeleton, workdir: str
+) -> tuple[int, tuple[Tree, Tree]]:
+  """The step and the weights that `config.eval.checkpoint` names.
+
+  A training beside may delete a checkpoint while it is read: then it is looked
+  for again.
+  """
+  checkpoints = checkpoint.Checkpoints(workdir)
+  damaged: set[int] = set()
+  while True:
+    choices = checkpoints.choices(config.eval.checkpoint)
+    step = next((s for s in choices if s not in damaged), choices[0])
+    try:
+      return step, _weights(config, skeleton, checkpoints, step)
+    except checkpoint.Damaged as error:
+      gone = step not in checkpoints.steps()
+      last = set(choices) <= damaged | {step}
+      if not gone and (last or config.checkpoint.on_damage == "stop"):
+        raise
+      damaged.add(step)
+      if not gone:
+        reason, _, _ = str(error).partition(". Nothing was changed")
+        logging.warning("%s; another one is evaluated", reason)
+
+
+def _weights(
+  config: ConfigDict,
+  skeleton: Skeleton,
+  checkpoints: checkpoint.Checkpoints,
+  step: int,
+) -> tuple[Tree, Tree]:
+  """The weights of a checkpoint, if they are of the config's network."""
   saved = checkpoints.read_meta(step)
   now = checkpoint.describe(config, skeleton.to_dict(), saved["data"])
   changed = checkpoint.mismatches(saved, now)
@@ -236,15 +288,4 @@ def evaluate_checkpoint(
       f" {'; '.join(config_lib.lines(changed))}; give its config, or"
       " --config.checkpoint.accept_mismatch=True to use it anyway"
     )
-  weights = checkpoints.restore_weights(step, saved)
-  checkpoints.close()
-  return evaluate(
-    create_eval_step(inference.Settings.of(config, skeleton), mesh),
-    sharding.put_replicated(mesh, weights),
-    data,
-    mesh,
-    config=config,
-    skeleton=skeleton,
-    workdir=workdir,
-    step=step,
-  ).metrics
+  return checkpoints.restore_weights(step, saved)

@@ -71,13 +71,27 @@ def write(folder: os.PathLike, tree: Any) -> None:
 def _end_unfinished_reads() -> None:
   """Ends the reads that Orbax leaves behind where another one failed.
 
-  Each would complain of its closed event loop whenever it is collected, in
-  the middle of whatever runs then.
+  Each would complain of its closed event loop, in the middle of whatever runs
+  then: when it is collected, or when its data arrives after all.
   """
-  hook, log = sys.unraisablehook, logging.getLogger("asyncio")
-  disabled = log.disabled
-  sys.unraisablehook, log.disabled = lambda _: None, True
+  if sys.unraisablehook is not _passed_over:
+    _hooks.append(sys.unraisablehook)
+    sys.unraisablehook = _passed_over
+  log = logging.getLogger("asyncio")
+  disabled, log.disabled = log.disabled, True
   try:
     gc.collect()
   finally:
-    sys.unraisablehook, log.disabled = hook, disabled
+    log.disabled = disabled
+
+
+_hooks: list[Callable[[Any], Any]] = []
+
+
+def _passed_over(complaint: Any) -> None:
+  """Passes on what is not of an unfinished read."""
+  of_a_read = "Event loop is closed" in str(complaint.exc_value) or (
+    "coroutine" in str(complaint.object)
+  )
+  if not of_a_read:
+    _hooks[-1](complaint)

@@ -1,10 +1,11 @@
-"""Training progress: bar, log lines, summaries."""
+"""Training progress: bar, log lines, summaries, and what ends a training."""
 
+import collections
 import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -19,6 +20,15 @@ from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.data import TrainBatch
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
+
+# Scalars of a step that are finite as long as the training is sound: the loss
+# of the weights before it, its gradient, and what it adds to the weights.
+FINITE = ("loss", "grad_norm", "update_norm")
+
+_LONG = 100  # steps without anything to learn from, after which it is an error
+_DIVERGED = 10  # times the loss of the start
+
+_TIMED = ("steps", "data", "compilation", "checkpoint", "evaluation")
 
 
 class StepMetrics(NamedTuple):
@@ -77,6 +87,7 @@ class Progress:
     skeleton: Skeleton,
     first: int,
     total: int,
+    image_ids: Callable[[int], Sequence[int]] = lambda step: (),
   ):
     """Starts the bar.
 
@@ -86,28 +97,46 @@ class Progress:
       skeleton: of the pictures.
       first: step at which this run starts.
       total: steps of the training.
+      image_ids: of the people in the batch of a step, for errors.
     """
     self._config = config
     self._writer = writer
     self._skeleton = skeleton
     self._total = total
+    self._image_ids = image_ids
     self._pending: tuple[int, StepMetrics, TrainBatch] | None = None
     self._window: list[dict[str, float]] = []
     self._unreadable = 0
+    self._skipped = 0
+    self._in_vain: collections.Counter[str] = collections.Counter()
+    self._first_loss = math.inf
     self._bar = bar(total, "training", "step", initial=first)
-    self._since = time.monotonic()
+    self._start = self._since = time.monotonic()
     self._timed = -1  # steps since then; the first one compiles
+    self._seconds: dict[str, float] = dict.fromkeys(_TIMED, 0.0)
+    self._saved_step, self._saved_at = 0, self._start
 
   def add(self, step: int, metrics: StepMetrics, batch: TrainBatch) -> None:
     """Takes a step's metrics, and reads those of the step before."""
     self.flush()
     self._pending = (step, metrics, batch)
 
+  def saved(self, step: int) -> None:
+    """Takes note of a checkpoint."""
+    self._saved_step, self._saved_at = step, time.monotonic()
+
+  def described(self) -> str:
+    """What is saved, in words."""
+    if self._saved_step:
+      return f"step {self._saved_step} is saved"
+    return "nothing is saved yet"
+
   def flush(self) -> None:
     """Reads the metrics that are pending.
 
     Raises:
-      InputError: the loss is not finite.
+      InputError: they say that the training is not sound, or that there is
+        nothing to learn from.
     """
     if self._pending is None:
       return
@@ -115,14 +144,12 @@ class Progress:
     self._pending = None
     scalars, points, scores = jax.device_get(metrics)
     row = {name: float(value) for name, value in scalars.items()}
-    if not math.isfinite(row["loss"]):
-      raise InputError(
-        f"the loss is {row['loss']} at step {step}; that step was not saved."
-        " Lower --config.optim.learning_rate, or start from an earlier"
-        " checkpoint"
-      )
-    self._unreadable += int(row.pop("unreadable"))
-    self._window.append(row)
+    self._unreadable += int(row["unreadable"])
+    self._check(step, row)
+    if all(math.isfinite(row[name]) for name in FINITE):
+      self._window.append(row)
+    else:
+      self._skipped += 1
     self._bar.update(1)
     if self._timed < 0:
       self._since = time.monotonic()
@@ -133,39 +160,95 @@ class Progress:
     if every and step % every == 0 and jax.process_index() == 0:
       self._picture(step, batch, points, scores)
 
+  def _check(self, step: int, row: Mapping[str, float]) -> None:
+    """Raises InputError where it makes no sense to go on."""
+    people = self._config.train.batch_size
+    bad = next((n for n in FINITE if not math.isfinite(row[n])), None)
+    if bad and self._config.train.on_nonfinite == "stop":
+      raise InputError(
+        f"the {bad.replace('_', ' of the ', 1) if bad != 'loss' else bad} is"
+        f" {row[bad]} at step {step}; that step was not saved"
+        f" {self._where(step)}. Lower --config.optim.learning_rate, start from"
+        " an earlier checkpoint, or set --config.train.on_nonfinite=skip"
+      )
+    for what, in_vain in (
+      ("no step was finite", bad is not None),
+      ("no image could be read", row["unreadable"] >= people),
+      ("no keypoint was labeled", row["labeled"] == 0),
+    ):
+      self._in_vain[what] = self._in_vain[what] + 1 if in_vain else 0
+      if self._in_vain[what] == _LONG:
+        raise InputError(
+          f"{what} in {_LONG} steps, up to step {step}: there is nothing to"
+          f" learn from {self._where(step)}; python -m"
+          " input_pipeline.doctor looks at the data"
+        )
+
+  def _where(self, step: int) -> str:
+    """The batch of a step and the last checkpoint, in words."""
+    ids = list(self._image_ids(step - 1))
+    some = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+    images = f"images {some}; " if ids else ""
+    return f"({images}{self.described()})"
+
   def _log(self, step: int) -> None:
     seconds = (time.monotonic() - self._since) / max(self._timed, 1)
     means = {
       name: float(np.mean([row[name] for row in self._window]))
-      for name in self._window[0]
+      for name in (self._window[0] if self._window else ())
     }
+    self._check_loss(step, means)
+    means.pop("unreadable", None)  # Their number from the start is said.
     means["images_per_second"] = self._config.train.batch_size / seconds
     self._writer.write_scalars(
       step,
       {f"train/{name}": value for name, value in means.items()}
-      | {"train/unreadable_images": self._unreadable},
+      | {"train/unreadable_images": self._unreadable}
+      | {"train/skipped_steps": self._skipped}
+      | {f"time/{name}": share for name, share in self._shares().items()}
+      | {"time/unsaved_seconds": time.monotonic() - self._saved_at},
     )
     self._bar.set_postfix(
-      loss=f"{means['loss']:.2e}", accuracy=f"{means['accuracy']:.3f}"
+      loss=f"{means.get('loss', math.nan):.2e}",
+      accuracy=f"{means.get('accuracy', math.nan):.3f}",
     )
     # A bar shows all this already.
     if self._bar.disable and jax.process_index() == 0:
       left = (self._total - step) * seconds
       logging.info(
         "step %d/%d  loss %.3e  accuracy %.3f  grad norm %.2e  rate %.2e"
-        "  %.1f images/s  %s left%s",
+        "  %.1f images/s  %s left%s%s",
         step,
         self._total,
-        means["loss"],
-        means["accuracy"],
-        means["grad_norm"],
-        means["learning_rate"],
+        *(
+          means.get(name, math.nan)
+          for name in ("loss", "accuracy", "grad_norm", "learning_rate")
+        ),
         means["images_per_second"],
         time.strftime("%H:%M:%S", time.gmtime(left)),
         f"  {self._unreadable} unreadable" if self._unreadable else "",
+        f"  {self._skipped} skipped" if self._skipped else "",
       )
     self._window, self._timed = [], 0
     self._since = time.monotonic()
+
+  def _check_loss(self, step: int, means: Mapping[str, float]) -> None:
+    """Raises InputError where the loss grows without end."""
+    loss = means.get("loss", 0.0)
+    if loss > _DIVERGED * self._first_loss:
+      raise InputError(
+        f"the loss diverges: {loss:.3g} up to step {step}, and"
+        f" {self._first_loss:.3g} at the start {self._where(step)}. Lower"
+        " --config.optim.learning_rate, or start from an earlier checkpoint"
+      )
+    if math.isinf(self._first_loss) and means:
+      self._first_loss = loss
+
+  def _shares(self) -> dict[str, float]:
+    """Of the time since the start, by what it was spent on."""
+    whole = max(time.monotonic() - self._start, 1e-9)
+    shares = {name: self._seconds[name] / whole for name in _TIMED}
+    return shares | {"other": max(0.0, 1 - sum(shares.values()))}
 
   def _picture(
     self, step: int, batch: TrainBatch, points: np.ndarray, scores: np.ndarray
@@ -182,14 +265,28 @@ class Progress:
     self._writer.write_images(step, {"train/people": sheet[None]})
 
   @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Time in here does not count in images per second."""
+  def spent(self, on: str) -> Iterator[None]:
+    """Counts the time in here.
+
+    Only that of steps and data counts in images per second.
+
+    Args:
+      on: one of steps, data, compilation, checkpoint, evaluation.
+    """
     start = time.monotonic()
-    yield
-    self._since += time.monotonic() - start
+    try:
+      yield
+    finally:
+      seconds = time.monotonic() - start
+      self._seconds[on] += seconds
+      if on in ("checkpoint", "evaluation"):
+        self._since += seconds
 
   def close(self) -> None:
-    """Ends the bar and writes what is left."""
+    """Ends the bar, and writes and says what is left."""
     self.flush()
     self._bar.close()
     self._writer.flush()
+    if self._timed >= 0 and jax.process_index() == 0:
+      shares = ", ".join(f"{n} {s:.0%}" for n, s in self._shares().items())
+      logging.info("wall time: %s", shares)

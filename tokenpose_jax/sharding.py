@@ -1,68 +1,17 @@
-"""The device mesh, what is sharded over it, and multi-process set-up."""
+"""The device mesh, and what is sharded over it."""
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from tokenpose_jax.errors import InputError
 
-# Where SLURM and Open MPI say how many processes they started.
-_PROCESS_COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 _AXIS = "data"  # of the mesh
-
-
-def initialize() -> None:
-  """Joins the processes of a multi-process run; a no-op for a single one.
-
-  On Cloud TPU pods and under SLURM or Open MPI, JAX finds the other processes
-  by itself; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID.
-
-  Raises:
-    InputError: only some of these three are set.
-  """
-  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-  if names[0] in os.environ:
-    missing = [name for name in names if name not in os.environ]
-    if missing:
-      raise InputError(f"{names[0]} is set, but not {', '.join(missing)}")
-    address, count, index = (os.environ[name] for name in names)
-    jax.distributed.initialize(address, int(count), int(index))
-    return
-  started = [int(os.environ.get(name, 1)) for name in _PROCESS_COUNTS]
-  hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-  if max(*started, len(hosts)) > 1:
-    jax.distributed.initialize()
-
-
-@contextlib.contextmanager
-def first_process_first(name: str) -> Iterator[None]:
-  """Lets process 0 through alone, the others after it.
-
-  For files that are written once and then found there by all.
-  """
-  if jax.process_index():
-    multihost_utils.sync_global_devices(name)
-  try:
-    yield
-  finally:
-    if jax.process_index() == 0 and jax.process_count() > 1:
-      multihost_utils.sync_global_devices(name)
-
-
-def all_agree(fine: bool) -> bool:
-  """Whether every process says so; all of them wait for each other."""
-  if jax.process_count() == 1:
-    return fine
-  return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
 
 
 def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -1,11 +1,13 @@
 """Training: the step, and the loop around it, read top to bottom."""
 
-import contextlib
+import dataclasses
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from absl import logging
 from jax.sharding import Mesh
@@ -19,7 +21,10 @@ from tokenpose_jax import (
   losses,
   network,
   optim,
+  processes,
+  saving,
   sharding,
+  stopping,
   train_state,
   transfer,
 )
@@ -30,7 +35,7 @@ from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
-from tokenpose_jax.progress import Progress, StepMetrics, Writer
+from tokenpose_jax.progress import FINITE, Progress, StepMetrics, Writer
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
 
@@ -84,8 +89,10 @@ def train_step(
     "loss": loss,
     "accuracy": heatmap_accuracy(heatmaps, targets, weights),
     "grad_norm": optax.tree.norm(grads),
+    "update_norm": optax.tree.norm(updates),
     "learning_rate": schedule(state.step),
     "unreadable": (1 - batch["mask"]).sum(),
+    "labeled": (weights > 0).sum(),
   }
   points, scores = target.decode(heatmaps[:PICTURED], "argmax")
   return new, StepMetrics(scalars, points, scores)
@@ -108,18 +115,33 @@ def jit_train_step(
     mesh: as returned by `sharding.create_mesh`.
   """
   everywhere, by_batch = sharding.replicated(mesh), sharding.by_batch(mesh)
+  step = functools.partial(
+    train_step,
+    ModelConfig.of(config.model),
+    config_lib.codec_of(config),
+    optimizer,
+    schedule,
+  )
   return jax.jit(
-    functools.partial(
-      train_step,
-      ModelConfig.of(config.model),
-      config_lib.codec_of(config),
-      optimizer,
-      schedule,
-    ),
+    _skipping(step) if config.train.on_nonfinite == "skip" else step,
     donate_argnums=0,
     in_shardings=(everywhere, by_batch),
     out_shardings=everywhere,
   )
+
+
+def _skipping(step: Callable[..., Any]) -> Callable[..., Any]:
+  """A step that only counts itself where something is not finite."""
+
+  def guarded(
+    state: TrainState, batch: Mapping[str, Array]
+  ) -> tuple[TrainState, StepMetrics]:
+    new, metrics = step(state, batch)
+    fine = jnp.isfinite(sum(metrics.scalars[name] for name in FINITE))
+    kept = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, state)
+    return dataclasses.replace(kept, step=new.step), metrics
+
+  return guarded
 
 
 def train_and_evaluate(
@@ -166,67 +188,110 @@ def train_and_evaluate(
   )
   count = network.count_parameters(fresh.params)
   meta = checkpoint.describe(config, skeleton.to_dict(), train_data.identity)
-  checkpoints = checkpoint.Checkpoints(workdir, keep=config.checkpoint.keep)
-  if checkpoints.steps():
-    state = sharding.put_replicated(mesh, fresh)
-    state = _resume(config, checkpoints, state, meta)
-  else:
-    fresh = transfer.warm_start(config, skeleton, fresh)
-    state = sharding.put_replicated(mesh, fresh)
-  first = int(state.step)
-  logging.info(
-    "%d parameters, %d people, %.1f steps an epoch; steps %d to %d on %d %s"
-    " device(s)",
-    count,
-    train_data.people,
-    steps_per_epoch,
-    first,
-    total,
-    mesh.size,
-    jax.devices()[0].platform,
-  )
-
-  # --- The loop ---------------------------------------------------------------
-  step_fn = jit_train_step(config, optimizer, schedule, mesh)
-  evaluations = None
-  if eval_data is not None:
-    evaluations = _Evaluations(
-      config, skeleton, workdir, mesh, eval_data, checkpoints, writer
+  with saving.opened(workdir, keep=config.checkpoint.keep) as saver:
+    if saver.steps():
+      state = sharding.put_replicated(mesh, fresh)
+      state = _resume(config, saver, state, meta)
+    else:
+      fresh = transfer.warm_start(config, skeleton, fresh)
+      state = sharding.put_replicated(mesh, fresh)
+    first = int(state.step)
+    logging.info(
+      "%d parameters, %d people, %.1f steps an epoch; steps %d to %d on %d %s"
+      " device(s)",
+      count,
+      train_data.people,
+      steps_per_epoch,
+      first,
+      total,
+      mesh.size,
+      jax.devices()[0].platform,
     )
 
-  def due(step: int) -> bool:
-    """Is it saved, whatever checkpoint.every_steps says, and evaluated?"""
-    regular = eval_data is not None and eval_every
-    return step == total or bool(regular and step % eval_every == 0)
+    # --- The loop -------------------------------------------------------------
+    step_fn = jit_train_step(config, optimizer, schedule, mesh)
+    progress = Progress(
+      config, writer, skeleton, first, total, train_data.image_ids
+    )
+    evaluations = None
+    if eval_data is not None:
+      evaluations = _Evaluations(
+        config, skeleton, workdir, mesh, eval_data, saver, writer
+      )
 
-  progress = Progress(config, writer, skeleton, first, total)
-  with contextlib.closing(checkpoints):  # Waits for saves, whatever happens.
+    def due(step: int) -> bool:
+      """Is it saved, whatever checkpoint.every_steps says, and evaluated?"""
+      regular = eval_data is not None and eval_every
+      return step == total or bool(regular and step % eval_every == 0)
+
+    def save(state: TrainState, step: int) -> None:
+      progress.flush()  # Checks the step: a bad state is never saved.
+      with progress.spent("checkpoint"):
+        saver.save(state, meta)
+      progress.saved(step)
+      stopping.at(f"at step {step}, which is saved")
+
+    if first:
+      stopping.at(f"at step {first}, which is saved")
+      progress.saved(first)
     ended = first >= total
     if ended:
       logging.info("nothing to train: the checkpoint is at step %d", first)
-    missed = (
-      first and (ended or due(first)) and not checkpoints.has_metrics(first)
-    )
+    missed = first and (ended or due(first)) and saver.metrics(first) is None
     if evaluations and missed:
-      # Killed after the step was saved: the best is that of an unbroken run.
-      evaluations.run(state, first, last=ended)
+      # Stopped after the step was saved: the best is that of an unbroken run.
+      with progress.spent("evaluation"):
+        evaluations.run(state, first, last=ended)
+    stop = processes.Stop(mesh)
+    trace = _Trace(config.profile_steps, workdir, first)
     batches = iter(()) if ended else train_data.batches(first)
     for step in range(first, total):
-      batch = next(batches)
-      placed = sharding.put_batch(mesh, batch)
-      with jax.transfer_guard("disallow"):
-        state, metrics = step_fn(state, placed)
+      with progress.spent("data"):
+        batch = next(batches)
+        placed = sharding.put_batch(mesh, batch)
       done = step + 1
+      trace.before(done)
+      with (
+        progress.spent("compilation" if step == first else "steps"),
+        jax.transfer_guard("disallow"),
+      ):
+        state, metrics = step_fn(state, placed)
+      stopping.at(f"at step {done}; {progress.described()}", unsaved=True)
       # The device works on this step while the host reads the one before.
-      progress.add(done, metrics, batch)
-      if due(done) or done % config.checkpoint.every_steps == 0:
-        progress.flush()  # Checks the loss: a bad state is never saved.
-        checkpoints.save(state, meta)
+      with progress.spent("steps"):
+        progress.add(done, metrics, batch)
+      trace.after(done)
+      signal = stop.asked()
+      if signal or due(done) or done % config.checkpoint.every_steps == 0:
+        save(state, done)
+      if signal:
+        saver.wait()
+        stopping.leave_for(signal)
       if evaluations and due(done):
-        with progress.paused():
+        with progress.spent("evaluation"):
           evaluations.run(state, done, last=done == total)
     progress.close()
   return state
+
+
+class _Trace:
+  """A trace of some steps for XProf (TensorBoard's profile tab)."""
+
+  def __init__(self, steps: tuple[int, ...], workdir: str, first: int):
+    # After a resumption they are counted from there.
+    self._steps = [first + step for step in steps]
+    self._folder = os.path.join(workdir, "profile")
+
+  def before(self, step: int) -> None:
+    """Starts the trace where it is time."""
+    if self._steps and step == self._steps[0]:
+      jax.profiler.start_trace(self._folder)
+
+  def after(self, step: int) -> None:
+    """Ends it after its last step."""
+    if self._steps and step == self._steps[1]:
+      jax.profiler.stop_trace()
+      logging.info("profile of steps %d to %d: %s", *self._steps, self._folder)
 
 
 class _Evaluations:
@@ -239,7 +304,7 @@ class _Evaluations:
     workdir: str,
     mesh: Mesh,
     data: EvalData,
-    checkpoints: checkpoint.Checkpoints,
+    saver: saving.Saver,
     writer: Writer,
   ):
     self._evaluate = functools.partial(
@@ -252,7 +317,7 @@ class _Evaluations:
       workdir=workdir,
     )
     self._headline = data.benchmark.headline
-    self._checkpoints = checkpoints
+    self._saver = saver
     self._writer = writer
 
   def run(self, state: TrainState, step: int, *, last: bool = False) -> None:
@@ -266,11 +331,13 @@ class _Evaluations:
     outcome, failure = None, None
     try:
       outcome = self._evaluate((state.params, state.model_state), step=step)
+    except processes.OutOfStep:
+      raise
     except Exception as error:  # Whatever it is, the training is worth more.
       failure = error
     # A checkpoint that cannot be saved is no failed evaluation.
-    self._checkpoints.wait()
-    if sharding.all_agree(failure is None) and outcome is not None:
+    self._saver.wait()
+    if processes.all_agree(failure is None) and outcome is not None:
       try:
         self._record(step, outcome)
       except Exception as error:  # A full disk, say.
@@ -299,7 +366,7 @@ class _Evaluations:
 
   def _record(self, step: int, outcome: evaluate.Outcome) -> None:
     """Metrics of the checkpoint and summaries, of what is defined."""
-    self._checkpoints.add_metrics(step, outcome.metrics, self._headline)
+    self._saver.add_metrics(step, outcome.metrics, self._headline)
     defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
     self._writer.write_scalars(
       step, {f"eval/{n}": v for n, v in defined.items()}
@@ -310,22 +377,23 @@ class _Evaluations:
 
 def _resume(
   config: ConfigDict,
-  checkpoints: checkpoint.Checkpoints,
+  saver: saving.Saver,
   state: TrainState,
   meta: dict[str, Any],
 ) -> TrainState:
-  """The state of the last checkpoint."""
-  step = checkpoints.steps()[-1]
-  saved = checkpoints.read_meta(step)
-  changed = checkpoint.mismatches(saved, meta)
-  if changed and not config.checkpoint.accept_mismatch:
-    raise InputError(
-      f"{checkpoints.path / str(step)} belongs to a different run:"
-      f" {'; '.join(config_lib.lines(changed))}; use another --workdir, or"
-      " --config.checkpoint.accept_mismatch=True to continue anyway"
-    )
-  changed |= config_lib.differences(saved["config"], meta["config"])
-  for line in config_lib.lines(changed):
-    logging.warning("resuming with a change: %s", line)
-  logging.info("resuming from step %d", step)
-  return checkpoints.restore(step, state, saved)
+  """The state of the last checkpoint that is whole."""
+
+  def check(step: int, saved: dict[str, Any]) -> None:
+    changed = checkpoint.mismatches(saved, meta)
+    if changed and not config.checkpoint.accept_mismatch:
+      raise InputError(
+        f"{saver.path / str(step)} belongs to a different run:"
+        f" {'; '.join(config_lib.lines(changed))}; use another --workdir, or"
+        " --config.checkpoint.accept_mismatch=True to continue anyway"
+      )
+    changed |= config_lib.differences(saved["config"], meta["config"])
+    for line in config_lib.lines(changed):
+      logging.warning("resuming with a change: %s", line)
+    logging.info("resuming from step %d", step)
+
+  return saving.restore_latest(saver, state, check, config.checkpoint.on_damage)

@@ -234,7 +234,7 @@ def _read(
       convert.import_torch(source, state_dict),
       _of_count(path, count, skeleton),
     )
-  checkpoints = checkpoint.Checkpoints(path, read_only=True)
+  checkpoints = checkpoint.Checkpoints(path)
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
   # Shapes are not enough: the number of heads, for example, leaves no trace in
@@ -250,7 +250,6 @@ def _read(
       f" {'; '.join(config_lib.lines(changed))}"
     )
   weights = checkpoints.restore_weights(step, saved)
-  checkpoints.close()
   return weights, Skeleton.from_dict(saved["skeleton"])
 
 

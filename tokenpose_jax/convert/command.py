@@ -23,6 +23,7 @@ from tokenpose_jax import (
   convert,
   network,
   recipes,
+  saving,
   skeletons,
   train_state,
 )
@@ -115,7 +116,7 @@ def _import(arguments: argparse.Namespace) -> None:
   skeleton = _skeleton(name, model.num_keypoints)
   fresh = network.init(model, 0) if arguments.partial else None
   weights = convert.import_torch(model, state_dict, into=fresh)
-  checkpoints = checkpoint.Checkpoints(arguments.workdir)
+  checkpoints = saving.Saver(arguments.workdir)
   if checkpoints.steps():
     raise InputError(
       f"{arguments.workdir} already contains checkpoints; name a new directory"
@@ -129,7 +130,7 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _save(
-  checkpoints: checkpoint.Checkpoints,
+  checkpoints: saving.Saver,
   model: ModelConfig,
   codec: dict[str, Any],
   skeleton: Skeleton,

@@ -1,0 +1,380 @@
+"""The processes of one run: how they meet, agree, wait and leave together."""
+
+import contextlib
+import glob
+import importlib.util
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from tokenpose_jax import sharding, stopping
+from tokenpose_jax.errors import InputError, one_line
+
+# Seconds of waiting after which it is said.
+_SILENCE = 10
+# Seconds without a sign of life after which a process counts as dead.
+_HEARTBEAT = 60
+# Seconds that process 0, which carries the messages, waits for the others.
+_PARTING = 5
+_ENDED = "tokenpose/ended"
+
+# What says where the processes are, and the flags of main.py for it.
+FLAGS = {
+  "JAX_COORDINATOR_ADDRESS": "coordinator",
+  "JAX_NUM_PROCESSES": "processes",
+  "JAX_PROCESS_ID": "process",
+}
+
+
+class Starter(NamedTuple):
+  """What starts processes and tells them of each other by variables.
+
+  Attributes:
+    processes: the variable that says how many there are.
+    process: the one that says which one this is.
+    needed: by JAX besides, to find the others by itself.
+    remedy: where these are missing.
+  """
+
+  processes: str
+  process: str
+  needed: tuple[str, ...]
+  remedy: str
+
+
+_STARTERS = (
+  Starter(
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    ("SLURM_JOB_ID", "SLURM_LOCALID", "SLURM_STEP_NODELIST"),
+    "start with srun",
+  ),
+  Starter(
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_RANK",
+    ("OMPI_MCA_orte_hnp_uri",),
+    "set JAX_COORDINATOR_ADDRESS to HOST:PORT of the first process",
+  ),
+)
+
+
+def initialize(given: Mapping[str, str] | None = None) -> None:
+  """Joins the processes of a run; a no-op for a single one.
+
+  On Cloud TPU, GKE, under Slurm and Open MPI, JAX finds the other processes by
+  itself; elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID say where they are.
+
+  Args:
+    given: values by the names of these variables, in place of the variables.
+
+  Raises:
+    InputError: one of the three is missing or wrong, or the others are not
+      found.
+  """
+  options = _options({**os.environ, **(given or {})})
+  if options is None:
+    return
+  # It would take SIGTERM away and stop nothing (stopping.py).
+  jax.config.update("jax_enable_preemption_service", False)
+  what = "waiting for the other processes"
+  if options:
+    what += f", at {options['coordinator_address']}"
+  try:
+    with _said_if_long(what):
+      jax.distributed.initialize(
+        **options, heartbeat_timeout_seconds=_HEARTBEAT
+      )
+  except Exception as error:  # Whatever its parts raise.
+    raise InputError(
+      "the processes of the run did not find each other:"
+      f" {one_line(error, 300)}"
+    ) from None
+  if jax.process_count() > 1:
+    stopping.tell_others_by(_farewell)
+    threading.Thread(target=_hear, name="processes", daemon=True).start()
+
+
+def _options(variables: Mapping[str, str]) -> dict[str, Any] | None:
+  """Those of `jax.distributed.initialize`; None: this process is alone.
+
+  None of them: JAX finds the others by itself.
+  """
+  if any(variables.get(name) for name in FLAGS):
+    return _given(variables)
+  for starter in _STARTERS:
+    started = variables.get(starter.processes, "1")
+    missing = [name for name in starter.needed if name not in variables]
+    if started == "1":
+      continue
+    if not missing:
+      return {}
+    first = variables.get(starter.process, "0") == "0"
+    if starter.processes == "SLURM_NTASKS" and first:
+      # A batch script of a job with several tasks, started once.
+      logging.warning(
+        "Slurm has %s tasks, and this process is alone; for all of them %s",
+        started,
+        starter.remedy,
+      )
+      continue
+    raise InputError(
+      f"{starter.processes} is {started}, but {', '.join(missing)} is not set:"
+      f" {starter.remedy}"
+    )
+  if "," in variables.get("TPU_WORKER_HOSTNAMES", "") or _has_tpu(variables):
+    return {}
+  return None
+
+
+def _given(variables: Mapping[str, str]) -> dict[str, Any]:
+  """The options that the three variables say."""
+  values = {name: variables.get(name, "") for name in FLAGS}
+  for starter in _STARTERS:
+    for name, other in zip(list(FLAGS)[1:], starter[:2], strict=True):
+      values[name] = values[name] or variables.get(other, "")
+  missing = [name for name, value in values.items() if not value]
+  if missing:
+    named = next(name for name, value in values.items() if value)
+    raise InputError(
+      f"{named} is set, but not {', '.join(missing)}"
+      f" ({', '.join('--' + FLAGS[name] for name in missing)})"
+    )
+  address, *numbers = values.values()
+  if not re.fullmatch(r"\S+:\d{1,5}", address):
+    raise InputError(
+      f"JAX_COORDINATOR_ADDRESS is {address!r}; expected HOST:PORT"
+    )
+  for name, text in zip(list(FLAGS)[1:], numbers, strict=True):
+    if not (text.isascii() and text.isdigit()):
+      raise InputError(f"{name} is {text!r}; expected a whole number")
+  count, index = map(int, numbers)
+  if index >= count:
+    raise InputError(
+      f"JAX_PROCESS_ID is {index}; of {count} processes it is 0 to {count - 1}"
+    )
+  return {
+    "coordinator_address": address,
+    "num_processes": count,
+    "process_id": index,
+  }
+
+
+def _has_tpu(variables: Mapping[str, str]) -> bool:
+  """Are there TPU chips that JAX will use?"""
+  wanted = variables.get("JAX_PLATFORMS", "")
+  return (
+    (not wanted or "tpu" in wanted)
+    and importlib.util.find_spec("libtpu") is not None
+    and bool(glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*"))
+  )
+
+
+@contextlib.contextmanager
+def _said_if_long(what: str) -> Iterator[None]:
+  """Says what is waited for once it takes long."""
+  timer = threading.Timer(_SILENCE, lambda: logging.info("%s ...", what))
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
+
+
+# --- Messages, by JAX's own key-value store -----------------------------------
+
+
+def _client() -> Any:
+  # There is no public way to it; Orbax goes the same one.
+  from jax._src import distributed
+
+  return distributed.global_state.client
+
+
+def _wait_for(key: str) -> str:
+  """The value of a key, once some process sets it."""
+  while True:
+    try:
+      return _client().blocking_key_value_get(key, 1000 * _SILENCE)
+    except jax.errors.JaxRuntimeError as error:
+      if "DEADLINE_EXCEEDED" not in str(error):
+        raise
+
+
+def exchange(name: str, text: str) -> list[str]:
+  """What every process says, in their order; all wait for each other.
+
+  Args:
+    name: of the matter, once in a run.
+    text: what this process says.
+  """
+  if jax.process_count() == 1:
+    return [text]
+  _client().key_value_set(f"tokenpose/{name}/{jax.process_index()}", text)
+  with _said_if_long(f"waiting for the other processes: {name}"):
+    return [
+      _wait_for(f"tokenpose/{name}/{index}")
+      for index in range(jax.process_count())
+    ]
+
+
+_matters: dict[str, int] = {}
+
+
+def _numbered(name: str) -> str:
+  """A name for a matter that comes up again and again."""
+  _matters[name] = _matters.get(name, 0) + 1
+  return f"{name} {_matters[name]}"
+
+
+def all_agree(fine: bool) -> bool:
+  """Whether every process says so; all of them wait for each other."""
+  said = exchange(_numbered("is everything fine"), json.dumps(fine))
+  return all(map(json.loads, said))
+
+
+@contextlib.contextmanager
+def first_process_first(name: str) -> Iterator[None]:
+  """Lets process 0 through alone, the others after it.
+
+  For files that are written once and then found there by all. Where it fails
+  in process 0, the others wait until that one leaves, and leave with it.
+
+  Args:
+    name: what is done.
+  """
+  if jax.process_count() == 1:
+    yield
+    return
+  key = f"tokenpose/{_numbered(name)}"
+  if jax.process_index():
+    with _said_if_long(f"waiting for process 0: {name}"):
+      _wait_for(key)
+  yield
+  if jax.process_index() == 0:
+    _client().key_value_set(key, "done")
+
+
+def require_same(what: str, value: Mapping[str, Any]) -> None:
+  """Checks that a value is that of process 0.
+
+  Args:
+    what: it is.
+    value: JSON types.
+
+  Raises:
+    InputError: it is not; the fields that differ are named.
+  """
+  said = exchange(what, json.dumps(value, sort_keys=True, default=str))
+  mine = jax.process_index()
+  first, here = json.loads(said[0]), json.loads(said[mine])
+  if first == here:
+    # What another one finds ends all.
+    return
+  different = [n for n in first | here if first.get(n) != here.get(n)]
+  name = different[0]
+  raise InputError(
+    f"process {mine} has another {what} than process 0: {name} is"
+    f" {one_line(here.get(name), 80)}, not {one_line(first.get(name), 80)}"
+    + (f", and {len(different) - 1} more" if different[1:] else "")
+    + "; start all processes with the same command, software and data"
+  )
+
+
+class Stop:
+  """Whether any process was told to stop, the same for all at each step."""
+
+  def __init__(self, mesh: Mesh):
+    """Asks nobody yet.
+
+    Args:
+      mesh: of the run.
+    """
+    self._mesh = mesh
+    self._largest = jax.jit(
+      lambda numbers: numbers.max(), out_shardings=sharding.replicated(mesh)
+    )
+    self._pending: jax.Array | None = None
+
+  def asked(self) -> int:
+    """The signal that stops all of them; 0: go on.
+
+    With several processes it is the answer to the call before: it has come
+    while the step was computed, and no device waits for the host.
+    """
+    if jax.process_count() == 1:
+      return stopping.asked()
+    mine = np.full(self._mesh.local_mesh.size, stopping.asked(), np.int32)
+    placed = sharding.put_batch(self._mesh, {"signal": mine})["signal"]
+    before, self._pending = self._pending, self._largest(placed)
+    return 0 if before is None else int(before)
+
+
+# --- Leaving ------------------------------------------------------------------
+
+
+def _farewell(code: int, line: str) -> None:
+  """Tells the others that this process leaves, and why."""
+  mine = jax.process_index()
+  client = _client()
+  with contextlib.suppress(jax.errors.JaxRuntimeError):
+    # Only the first one to leave is heard.
+    client.key_value_set(_ENDED, json.dumps([mine, code, line]))
+  client.key_value_set(f"tokenpose/left/{mine}", "")
+  if mine == 0:
+    end = time.monotonic() + _PARTING
+    for other in range(1, jax.process_count()):
+      left = max(1, round(1000 * (end - time.monotonic())))
+      client.blocking_key_value_get(f"tokenpose/left/{other}", left)
+
+
+def _hear() -> None:
+  """Leaves when another process has left."""
+  try:
+    who, code, line = json.loads(_wait_for(_ENDED))
+  except Exception:
+    # The run is over, or process 0 is gone: JAX will say which.
+    return
+  if who != jax.process_index():
+    stopping.leave(code, f"process {who} has ended: {line}")
+
+
+class OutOfStep(InputError):
+  """This process cannot go on, and the others wait for it in a collective."""
+
+
+@contextlib.contextmanager
+def in_step(what: str) -> Iterator[None]:
+  """What is in here is done by all processes together.
+
+  Args:
+    what: is done.
+
+  Raises:
+    OutOfStep: of several processes, this one failed or another one is gone.
+  """
+  try:
+    yield
+  except Exception as error:
+    if jax.process_count() == 1:
+      raise
+    if isinstance(error, InputError):
+      raise OutOfStep(str(error)) from None
+    reason = one_line(error, 300)
+    if isinstance(error, jax.errors.JaxRuntimeError):
+      time.sleep(3)  # If another one has said why it left, `_hear` says it.
+      reason = f"another process is gone ({reason})"
+    raise OutOfStep(
+      f"the {what} stops: {reason}; the same command goes on from the last"
+      " checkpoint"
+    ) from error
