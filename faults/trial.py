@@ -1,0 +1,231 @@
+"""Runs of main.py on a tiny network and drawn people, and what became of them."""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STEPS = 60
+
+_FIELDS = {
+  "data.synthetic_train_people": 64,
+  "data.synthetic_test_people": 24,
+  "model.input_hw": "(64, 48)",
+  "model.stem_channels": 4,
+  "model.patch_hw": "(4, 3)",
+  "model.dim": 32,
+  "model.depth": 2,
+  "model.heads": 2,
+  "model.head_dim": 32,
+  "train.batch_size": 16,
+  "train.epochs": 15,
+  "train.steps": STEPS,
+  "train.log_every": 10,
+  "train.pictures_every": 0,
+  "train.eval_every_epochs": 5,
+  "checkpoint.every_steps": 10,
+  "eval.batch_size": 8,
+  "eval.bootstrap": 0,
+  "eval.pictures": 0,
+  "eval.best_and_worst": 0,
+}
+
+
+class Run:
+  """A process of main.py."""
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    data: pathlib.Path,
+    *more: str,
+    variables: Mapping[str, str] | None = None,
+    start: tuple[str, ...] = (),
+    **fields: object,
+  ):
+    """Starts it.
+
+    Args:
+      workdir: of the run.
+      data: where people are drawn, and prepared.
+      more: arguments.
+      variables: of its environment.
+      start: a command that starts it, as `prlimit`.
+      fields: of the config, `section__field`.
+    """
+    changed = _FIELDS | {
+      "data.dir": data / "drawn",
+      "data.prepared_dir": data / "prepared",
+      "compile_cache": data / "compiled",
+      **{name.replace("__", "."): value for name, value in fields.items()},
+    }
+    self.workdir = workdir
+    self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+    self.started = time.monotonic()
+    self._process = subprocess.Popen(
+      [
+        *start,
+        sys.executable,
+        "main.py",
+        "--config=configs/demo.py",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in changed.items()),
+        *more,
+      ],
+      cwd=ROOT,
+      env=os.environ
+      | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+      | dict(variables or {}),
+      stdout=self._log,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+    )
+
+  @property
+  def said(self) -> str:
+    """All that it has printed."""
+    return pathlib.Path(self._log.name).read_text(errors="replace")
+
+  def until(self, pattern: str, seconds: float = 180) -> None:
+    """Waits until it says something, or has ended.
+
+    Args:
+      pattern: a regular expression.
+      seconds: to wait at most.
+    """
+    end = time.monotonic() + seconds
+    while not re.search(pattern, self.said):
+      if self._process.poll() is not None:
+        return
+      if time.monotonic() > end:
+        self.kill()
+        raise AssertionError(f"no {pattern!r} in {seconds} s:\n{self.said}")
+      time.sleep(0.01)
+
+  def send(self, number: int) -> None:
+    """Sends a signal, if it is alive."""
+    with contextlib.suppress(ProcessLookupError):
+      self._process.send_signal(number)
+
+  def kill(self) -> None:
+    """Ends it at once, as a power cut would."""
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(self._process.pid, signal.SIGKILL)
+    self._process.wait()
+
+  def end(self, seconds: float = 240) -> int:
+    """Waits for its end; returns its exit code."""
+    try:
+      return self._process.wait(seconds)
+    except subprocess.TimeoutExpired:
+      self.kill()
+      raise AssertionError(f"alive after {seconds} s:\n{self.said}") from None
+
+  def lines(self) -> list[str]:
+    """What it said, without the log's own lines."""
+    return [
+      line
+      for line in self.said.splitlines()
+      if line and not re.match(r"[IWE]\d{4} |(AP|AR) |\s+all ", line)
+    ]
+
+
+def weights(workdir: pathlib.Path, step: int = STEPS) -> dict[str, str]:
+  """The checksums of a saved state."""
+  path = workdir / "checkpoints" / str(step) / "meta" / "metadata"
+  return json.loads(path.read_text())["checksums"]
+
+
+def finish(workdir: pathlib.Path, data: pathlib.Path, **fields) -> str:
+  """The same command, until it ends by itself; what it said."""
+  run = Run(workdir, data, **fields)
+  assert run.end() == 0, run.said
+  assert "Traceback" not in run.said, run.said
+  return run.said
+
+
+def plain(run: Run, *patterns: str, code: int = 1) -> None:
+  """Checks that a run ended with a code and one line, no traceback.
+
+  Args:
+    run: that is to end.
+    patterns: of the last line, regular expressions.
+    code: its exit code.
+  """
+  found = run.end()
+  lines = run.lines()
+  assert found == code, f"exit code {found}, expected {code}:\n{run.said}"
+  assert "Traceback" not in run.said, run.said
+  assert len(lines) == 1, f"{len(lines)} lines:\n" + "\n".join(lines)
+  for pattern in patterns:
+    assert re.search(pattern, lines[-1]), f"no {pattern!r} in: {lines[-1]}"
+
+
+class Ground:
+  """Where cases take place: data, and an undisturbed run."""
+
+  def __init__(self, folder: pathlib.Path):
+    """Draws and prepares data, and trains once.
+
+    Args:
+      folder: an empty one.
+    """
+    self.folder, self.data = folder, folder / "data"
+    self.undisturbed = folder / "undisturbed"
+    finish(self.undisturbed, self.data)
+    self.weights = weights(self.undisturbed)
+
+  @contextlib.contextmanager
+  def workdir(self) -> Iterator[pathlib.Path]:
+    """A new work directory."""
+    path = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+    yield path / "run"
+    shutil.rmtree(path, ignore_errors=True)
+
+  def require_same(self, workdir: pathlib.Path) -> None:
+    """Checks that a run ended with the undisturbed weights."""
+    found = weights(workdir)
+    different = [n for n, v in self.weights.items() if found.get(n) != v]
+    assert not different, f"{len(different)} arrays differ, as {different[0]}"
+
+
+def main(cases: Mapping[str, Callable[[Ground], None]], description: str):
+  """Runs the cases of a module; exits with 1 where one fails.
+
+  Args:
+    cases: by name.
+    description: of the module.
+  """
+  parser = argparse.ArgumentParser(description=description)
+  parser.add_argument("--case", default="", help="only those with this word")
+  arguments = parser.parse_args()
+  chosen = {n: case for n, case in cases.items() if arguments.case in n}
+  failed = []
+  with tempfile.TemporaryDirectory() as folder:
+    ground = Ground(pathlib.Path(folder))
+    for name, case in chosen.items():
+      start = time.monotonic()
+      try:
+        case(ground)
+        outcome = "ok"
+      except Exception as error:  # A case that fails must not end the others.
+        failed.append(name)
+        outcome = "FAILED"
+        if not isinstance(error, AssertionError):
+          traceback.print_exc()
+        print(error)
+      seconds = time.monotonic() - start
+      print(f"{outcome:<7}{seconds:6.1f} s  {name}", flush=True)
+  print(f"{len(chosen) - len(failed)} of {len(chosen)} as wanted")
+  sys.exit(bool(failed))
