@@ -1,4 +1,4 @@
-"""Runs of main.py on a tiny network and drawn people, and what became of them."""
+"""Runs of main.py, tiny ones on drawn people, and what became of them."""
 
 import argparse
 import contextlib
@@ -71,7 +71,8 @@ class Run:
       **{name.replace("__", "."): value for name, value in fields.items()},
     }
     self.workdir = workdir
-    self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+    handle, path = tempfile.mkstemp(suffix=".log", dir=data.parent)
+    self._log = pathlib.Path(path)
     self.started = time.monotonic()
     self._process = subprocess.Popen(
       [
@@ -87,15 +88,16 @@ class Run:
       env=os.environ
       | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
       | dict(variables or {}),
-      stdout=self._log,
+      stdout=handle,
       stderr=subprocess.STDOUT,
       start_new_session=True,
     )
+    os.close(handle)
 
   @property
   def said(self) -> str:
     """All that it has printed."""
-    return pathlib.Path(self._log.name).read_text(errors="replace")
+    return self._log.read_text(errors="replace")
 
   def until(self, pattern: str, seconds: float = 180) -> None:
     """Waits until it says something, or has ended.
@@ -182,6 +184,7 @@ class Ground:
       folder: an empty one.
     """
     self.folder, self.data = folder, folder / "data"
+    self.data.mkdir(exist_ok=True)
     self.undisturbed = folder / "undisturbed"
     finish(self.undisturbed, self.data)
     self.weights = weights(self.undisturbed)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 # a stop wait at least 30 before they kill.
 PATIENCE = 25.0
 # Seconds for each thing that is to be done before leaving in a hurry.
-_HURRY = 10.0
+HURRY = 10.0
 
 _HEARD = (signal.SIGTERM, signal.SIGINT)
 
@@ -165,7 +165,7 @@ def _hurry(task: Callable[[], object]) -> None:
   """Does a task if it takes no longer than it may."""
   thread = threading.Thread(target=_quietly, args=(task,), daemon=True)
   thread.start()
-  thread.join(_HURRY)
+  thread.join(HURRY)
 
 
 def _quietly(task: Callable[[], object]) -> None:
