@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WHEEL := .wheel
 
-.PHONY: demo test lint wheel bench clean
+.PHONY: demo test lint wheel bench faults clean
 
 # For steps on a CPU: XLA's fast preset compiles about three times faster, and
 # huge pages spare it 20,000 page faults a step, a quarter of the demo's time
@@ -50,6 +50,12 @@ bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.data_fidelity
 	$(RUN) -m benchmarks.precision
 	$(RUN) -m benchmarks.video
+
+# Whole runs that are stopped, killed and damaged: hours, not a part of the tests.
+faults: $(VENV)/.run
+	$(RUN) -m faults.signals
+	$(RUN) -m faults.partners
+	$(RUN) -m faults.damage
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .

@@ -148,6 +148,21 @@ def test_made_again_replaces_and_made_otherwise_stays(tmp_path):
   assert {"decoder", "blur kernel"} <= set(marked)
 
 
+@pytest.mark.parametrize(
+  "content", ["", "{", "[]", "{}", "\0" * 9, '{"made": 1}']
+)
+def test_a_damaged_one_is_named_and_stays(tmp_path, content, caplog):
+  Case().run(tmp_path)
+  broken = tmp_path / "eval/70/gt/metrics.json"
+  broken.write_text(content)
+  Case().run(tmp_path)
+  assert broken.read_text() == content
+  assert (tmp_path / "eval/70/gt-2/metrics.json").exists()
+  assert (tmp_path / "eval/70/report.html").exists()
+  assert "gt/metrics.json is damaged" in caplog.text
+  assert not list(tmp_path.rglob("*.partial"))
+
+
 class Page(html.parser.HTMLParser):
   """Collects what could make a browser ask for something."""
 

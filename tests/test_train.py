@@ -171,6 +171,24 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path):
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
+def test_a_step_that_is_not_finite_changes_nothing_when_skipped(tmp_path):
+  fields = dict(train__on_nonfinite="skip", checkpoint__every_steps=3)
+  good, _ = run(tiny.config(train__steps=4, **fields), tmp_path / "good")
+  state, writer = run(
+    tiny.config(train__steps=9, **fields), tmp_path / "bad", first_bad=4
+  )
+  assert int(state.step) == 9
+  assert equal(state.replace(step=good.step), good)
+  assert writer.scalars[9]["train/skipped_steps"] == 5
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+  settings = tiny.config(train__steps=3, optim__learning_rate=1e38)
+  with pytest.raises(InputError, match="the update's norm is inf at step 1"):
+    run(settings, tmp_path)
+  assert not checkpoint.Checkpoints(str(tmp_path)).steps()
+
+
 @pytest.mark.parametrize(
   ("change", "data", "named"),
   [

@@ -23,7 +23,11 @@ from tokenpose_jax.skeletons import Skeleton
 
 # Scalars of a step that are finite as long as the training is sound: the loss
 # of the weights before it, its gradient, and what it adds to the weights.
-FINITE = ("loss", "grad_norm", "update_norm")
+FINITE = {
+  "loss": "loss",
+  "grad_norm": "gradient's norm",
+  "update_norm": "update's norm",
+}
 
 _LONG = 100  # steps without anything to learn from, after which it is an error
 _DIVERGED = 10  # times the loss of the start
@@ -166,10 +170,10 @@ class Progress:
     bad = next((n for n in FINITE if not math.isfinite(row[n])), None)
     if bad and self._config.train.on_nonfinite == "stop":
       raise InputError(
-        f"the {bad.replace('_', ' of the ', 1) if bad != 'loss' else bad} is"
-        f" {row[bad]} at step {step}; that step was not saved"
-        f" {self._where(step)}. Lower --config.optim.learning_rate, start from"
-        " an earlier checkpoint, or set --config.train.on_nonfinite=skip"
+        f"the {FINITE[bad]} is {row[bad]} at step {step}; that step was not"
+        f" saved {self._where(step)}. Lower --config.optim.learning_rate,"
+        " start from an earlier checkpoint, or set"
+        " --config.train.on_nonfinite=skip"
       )
     for what, in_vain in (
       ("no step was finite", bad is not None),

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics import coco
 from tokenpose_jax.metrics.benchmark import Column
 from tokenpose_jax.version import __version__
@@ -70,12 +70,24 @@ class Record:
       path: of the file, for the error.
 
     Raises:
+      Broken: it is not what was written.
       InputError: a newer software wrote the file.
     """
-    content = _upgrade(json.loads(text), path)
-    content["columns"] = tuple(Column(*row) for row in content["columns"])
-    names = {field.name for field in dataclasses.fields(cls)}
-    return cls(**{n: value for n, value in content.items() if n in names})
+    try:
+      content = _upgrade(json.loads(text), path)
+      content["columns"] = tuple(Column(*row) for row in content["columns"])
+      names = {field.name for field in dataclasses.fields(cls)}
+      record = cls(**{n: v for n, v in content.items() if n in names})
+      dict(record.made), dict(record.figures)
+    except InputError:
+      raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise Broken(f"{path} is damaged: {one_line(repr(error), 200)}") from None
+    return record
+
+
+class Broken(InputError):
+  """A metrics.json is not what was written: cut off, or of something else."""
 
 
 def _upgrade(content: dict[str, Any], path: str) -> dict[str, Any]:

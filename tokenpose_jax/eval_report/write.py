@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
@@ -13,7 +14,7 @@ from tokenpose_jax import visualize
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.eval_report import page, provenance
 from tokenpose_jax.eval_report.gallery import Drawing
-from tokenpose_jax.eval_report.record import Record
+from tokenpose_jax.eval_report.record import Broken, Record
 
 METRICS, RESULTS, REPORT = "metrics.json", "results.json", "report.html"
 
@@ -71,15 +72,22 @@ def _write(
     old.unlink()
   captions: dict[str, list[dict[str, Any]]] = {"best": [], "worst": []}
   for drawing in drawings:
-    (pictures / drawing.caption["file"]).write_bytes(drawing.jpeg)
+    _put(pictures / drawing.caption["file"], drawing.jpeg)
     captions[drawing.kind].append(drawing.caption)
-  (folder / RESULTS).write_text(json.dumps(results))
+  _put(folder / RESULTS, json.dumps(results).encode())
   if sheet is not None:
-    (folder / "people.png").write_bytes(visualize.encode_png(sheet))
+    _put(folder / "people.png", visualize.encode_png(sheet))
   record = dataclasses.replace(record, pictures=captions)
-  (folder / METRICS).write_text(record.to_json())
-  (step / REPORT).write_text(page.render(_read_all(step)))
+  _put(folder / METRICS, record.to_json().encode())
+  _put(step / REPORT, page.render(_read_all(step)).encode())
   return step
+
+
+def _put(path: epath.Path, content: bytes) -> None:
+  """Writes a file aside and renames it: whole or not there."""
+  partial = path.with_name(f"{path.name}.partial")
+  partial.write_bytes(content)
+  partial.replace(path)
 
 
 def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
@@ -90,7 +98,9 @@ def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
     folder = step / (stem if number == 1 else f"{stem}-{number}")
     if not (folder / METRICS).exists():
       return folder
-    if _essentials(_read(folder).made) == _essentials(made):
+    # A damaged one may be of anything: it stays as it is.
+    old = _read(folder)
+    if old is not None and _essentials(old.made) == _essentials(made):
       return folder
     number += 1
 
@@ -100,9 +110,14 @@ def _essentials(made: dict[str, Any]) -> dict[str, Any]:
   return {name: plain.get(name) for name in _ESSENTIAL}
 
 
-def _read(folder: epath.Path) -> Record:
+def _read(folder: epath.Path) -> Record | None:
+  """An evaluation; None: its file is damaged, which the log says."""
   path = folder / METRICS
-  return Record.from_json(path.read_text(), str(path))
+  try:
+    return Record.from_json(path.read_text(errors="replace"), str(path))
+  except Broken as error:
+    logging.warning("%s; it is passed over", error)
+    return None
 
 
 def read(workdir: str, step: int) -> list[page.Evaluation]:
@@ -123,10 +138,11 @@ def _read_all(step: epath.Path) -> list[page.Evaluation]:
   """The evaluations of a step: annotated boxes first, then by name."""
   evaluations = []
   for folder in sorted(step.iterdir(), key=lambda p: (p.name != "gt", p.name)):
-    if (folder / METRICS).exists():
+    record = _read(folder) if (folder / METRICS).exists() else None
+    if record is not None:
       pictures = {}
       if (folder / "pictures").exists():
         files = (folder / "pictures").iterdir()
         pictures = {file.name: file.read_bytes() for file in files}
-      evaluations.append(page.Evaluation(folder.name, _read(folder), pictures))
+      evaluations.append(page.Evaluation(folder.name, record, pictures))
   return evaluations
