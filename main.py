@@ -60,6 +60,7 @@ def run() -> None:
   start = runs.train if _MODE.value == "train" else runs.evaluate
   given = {n: flag.value for n, flag in _PROCESSES.items() if flag.value}
   start(config, workdir or "", given)
+  processes.part()
 
 
 if __name__ == "__main__":

@@ -173,13 +173,22 @@ def _require_same(
   plain = config_lib.to_dict(config)
   for section in ("data", "compile_cache"):  # Each host may have its own place.
     plain.pop(section)
-  flat = {name: value for name, (_, value) in
-          config_lib.differences({}, plain).items()}  # fmt: skip
-  processes.require_same("config", flat)
+  processes.require_same("config", _flat(plain))
   processes.require_same("skeleton", skeleton.to_dict())
   processes.require_same("data", data)
   versions = {n: importlib.metadata.version(n) for n in _SAME_VERSIONS}
   processes.require_same("software", {"tokenpose_jax": __version__, **versions})
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """The values of nested sections by their paths."""
+  flat: dict[str, Any] = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
 
 
 def _keep_compiled(folder: str) -> None:

@@ -19,7 +19,26 @@ def command(*arguments) -> list[str]:
 
 def environment(**extra) -> dict[str, str]:
   """One device, so that the batch sizes of any test divide."""
-  return os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | extra
+  return (
+    os.environ
+    | {
+      "XLA_FLAGS": "",
+      "JAX_PLATFORMS": "cpu",
+      # Not in the home of whoever runs the tests.
+      "JAX_COMPILATION_CACHE_DIR": str(fixtures.ROOT / ".pytest_cache/xla"),
+    }
+    | extra
+  )
+
+
+def start(*arguments, **extra) -> subprocess.Popen:
+  return subprocess.Popen(
+    command(*arguments),
+    cwd=fixtures.ROOT,
+    env=environment(**extra),
+    stderr=subprocess.PIPE,
+    text=True,
+  )
 
 
 def call(*arguments, **extra) -> subprocess.CompletedProcess:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import fixtures
-from tests.command_line import call, command, demo, environment
+from tests.command_line import call, demo, environment, start
 
 
 @pytest.fixture(scope="module")
@@ -164,29 +164,35 @@ def _weights(work: pathlib.Path, step: int) -> dict[str, str]:
   return json.loads(path.read_text())["checksums"]
 
 
-def test_a_killed_run_ends_with_the_same_weights(folder, tmp_path):
-  more = ("--config.train.steps=40", "--config.checkpoint.every_steps=5")
-  whole, killed = tmp_path / "whole", tmp_path / "killed"
-  assert call(*demo(folder, whole, *more)).returncode == 0
-  process = subprocess.Popen(
-    command(*demo(folder, killed, *more)),
-    cwd=fixtures.ROOT,
-    env=environment(),
-    stderr=subprocess.DEVNULL,
-  )
+def _when_saving(work: pathlib.Path, step: int, process, number) -> str:
+  """Sends a signal as soon as that step is on its way; what was said."""
   deadline = time.monotonic() + 200
-  # Killed as soon as the second checkpoint is on its way.
-  while not list(killed.glob("checkpoints/10*")):
-    assert process.poll() is None, "ended before it was killed"
+  while not list(work.glob(f"checkpoints/{step}*")):
+    assert process.poll() is None, "ended before it was told to"
     assert time.monotonic() < deadline
     time.sleep(0.005)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  assert not (killed / "eval").exists()
-  done = call(*demo(folder, killed, *more))
+  process.send_signal(number)
+  return process.communicate(timeout=60)[1]
+
+
+def test_a_stopped_and_killed_run_ends_with_the_same_weights(folder, tmp_path):
+  more = ("--config.train.steps=40", "--config.checkpoint.every_steps=5")
+  whole, broken = tmp_path / "whole", tmp_path / "broken"
+  assert call(*demo(folder, whole, *more)).returncode == 0
+  process = start(*demo(folder, broken, *more))
+  said = _when_saving(broken, 5, process, signal.SIGTERM).splitlines()
+  assert process.returncode == 143, said
+  assert said[-1].startswith("stopped by SIGTERM at step ")
+  assert said[-1].endswith(", which is saved; the same command goes on")
+  assert not [line for line in said[:-1] if not line.startswith(("I", "W"))]
+  process = start(*demo(folder, broken, *more))
+  said = _when_saving(broken, 30, process, signal.SIGKILL)
+  assert "resuming from step" in said
+  assert not (broken / "eval").exists()
+  done = call(*demo(folder, broken, *more))
   assert done.returncode == 0, done.stderr
   assert "resuming from step" in done.stderr
-  assert _weights(killed, 40) == _weights(whole, 40)
+  assert _weights(broken, 40) == _weights(whole, 40)
 
 
 def test_tensorflow_is_imported_in_one_place_only():

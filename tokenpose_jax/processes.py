@@ -284,7 +284,7 @@ def require_same(what: str, value: Mapping[str, Any]) -> None:
   different = [n for n in first | here if first.get(n) != here.get(n)]
   name = different[0]
   raise InputError(
-    f"process {mine} has another {what} than process 0: {name} is"
+    f"this process has another {what} than process 0: {name} is"
     f" {one_line(here.get(name), 80)}, not {one_line(first.get(name), 80)}"
     + (f", and {len(different) - 1} more" if different[1:] else "")
     + "; start all processes with the same command, software and data"
@@ -338,6 +338,20 @@ def _farewell(code: int, line: str) -> None:
       client.blocking_key_value_get(f"tokenpose/left/{other}", left)
 
 
+def part() -> None:
+  """At a good end: waits for the others and ends this process.
+
+  Python would end the thread that hears them inside of its C++ code, which
+  aborts. A process alone just goes on.
+  """
+  if jax.process_count() == 1:
+    return
+  exchange("the end", "")
+  stopping.tell_others_by(lambda code, line: None)
+  jax.distributed.shutdown()
+  stopping.leave(0)
+
+
 def _hear() -> None:
   """Leaves when another process has left."""
   try:
@@ -346,7 +360,9 @@ def _hear() -> None:
     # The run is over, or process 0 is gone: JAX will say which.
     return
   if who != jax.process_index():
-    stopping.leave(code, f"process {who} has ended: {line}")
+    kind, _, reason = line.rpartition("error: ")
+    error = "error: " if kind or code == 1 else ""
+    stopping.leave(code, f"{error}process {who}: {reason}")
 
 
 class OutOfStep(InputError):

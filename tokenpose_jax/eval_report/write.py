@@ -114,7 +114,8 @@ def _read(folder: epath.Path) -> Record | None:
   """An evaluation; None: its file is damaged, which the log says."""
   path = folder / METRICS
   try:
-    return Record.from_json(path.read_text(errors="replace"), str(path))
+    text = path.read_bytes().decode(errors="replace")
+    return Record.from_json(text, str(path))
   except Broken as error:
     logging.warning("%s; it is passed over", error)
     return None

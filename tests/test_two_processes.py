@@ -1,0 +1,85 @@
+"""Two processes of one run, as on two hosts."""
+
+import json
+import pathlib
+import re
+import socket
+
+import numpy as np
+import pytest
+
+from tests.command_line import call, demo, start
+from tokenpose_jax import checkpoint
+
+STEPS = ("--config.train.steps=12", "--config.train.log_every=4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+  from input_pipeline.synthetic.folder import write_coco_folder
+
+  path = tmp_path_factory.mktemp("data") / "coco"
+  write_coco_folder(str(path), train_people=40, test_people=12)
+  return path
+
+
+def two(*arguments, second=()) -> list[tuple[int, str]]:
+  """(exit code, what was said) of both."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+  running = [
+    start(
+      *arguments,
+      *more,
+      f"--process={index}",
+      JAX_COORDINATOR_ADDRESS=address,
+      JAX_NUM_PROCESSES="2",
+    )
+    for index, more in enumerate(((), second))
+  ]
+  ended = [process.communicate(timeout=240)[1] for process in running]
+  return [(p.returncode, s) for p, s in zip(running, ended, strict=True)]
+
+
+def losses(said: str) -> list[str]:
+  return re.findall(r"loss (\S+)  accuracy (\S+)", said)
+
+
+def test_two_processes_equal_one(folder, tmp_path):
+  """Training, evaluation, checkpoint, and resuming."""
+  one, both = tmp_path / "one", tmp_path / "both"
+  alone = call(*demo(folder, one, *STEPS))
+  assert alone.returncode == 0, alone.stderr
+  half = (*STEPS[1:], "--config.train.steps=8")
+  for steps in (half, STEPS):
+    found = two(*demo(folder, both, *steps))
+    assert [code for code, _ in found] == [0, 0], found
+  said = found[0][1]
+  assert "resuming from step 8" in said
+  assert losses(said) == losses(alone.stderr)[2:]
+  weights = [
+    checkpoint.read_weights(str(work), "12")[2] for work in (one, both)
+  ]
+  for name, value in weights[0][0]["patch_embedding"].items():
+    np.testing.assert_allclose(
+      weights[1][0]["patch_embedding"][name], value, atol=1e-5
+    )
+  figures = [
+    json.loads((work / "eval/12/gt/metrics.json").read_text())["figures"]
+    for work in (one, both)
+  ]
+  assert figures[0] == pytest.approx(figures[1], abs=1e-3)
+
+
+def test_what_differs_ends_both(folder, tmp_path):
+  found = two(
+    *demo(folder, tmp_path / "run", *STEPS),
+    second=("--config.optim.learning_rate=0.5",),
+  )
+  assert [code for code, _ in found] == [1, 1], found
+  says = "has another config than process 0: optim.learning_rate is 0.5, not"
+  for _, said in found:
+    assert says in said.splitlines()[-1]
+    assert "Traceback" not in said
+  assert not list(tmp_path.glob("run/checkpoints/*"))
