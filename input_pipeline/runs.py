@@ -171,8 +171,9 @@ def _require_same(
 ) -> None:
   """Raises InputError where processes would train on something else."""
   plain = config_lib.to_dict(config)
-  for section in ("data", "compile_cache"):  # Each host may have its own place.
-    plain.pop(section)
+  plain.pop("compile_cache")  # Each host may have its own places.
+  for name in ("dir", "prepared_dir", "workers"):
+    plain["data"].pop(name)
   processes.require_same("config", _flat(plain))
   processes.require_same("skeleton", skeleton.to_dict())
   processes.require_same("data", data)

@@ -32,9 +32,17 @@ def test_a_bucket_is_no_local_folder():
   assert checkpoint.Checkpoints("runs/t").path.is_absolute()
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+  """A work directory with steps 1 and 2."""
+  path = tmp_path_factory.mktemp("run")
+  checkpoints.make(path, metrics=[0.3, 0.5])
+  return path
+
+
 @pytest.mark.parametrize("damage", checkpoints.DAMAGES)
-def test_damage_is_one_line_and_nothing_changes(tmp_path, damage):
-  checkpoints.make(tmp_path, metrics=[None, None])
+def test_damage_is_one_line_and_nothing_changes(two, tmp_path, damage):
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
   checkpoints.DAMAGES[damage](tmp_path / checkpoint.FOLDER / "2")
   before = checkpoints.files(tmp_path)
   opened = checkpoint.Checkpoints(str(tmp_path))
@@ -53,8 +61,10 @@ BROKEN = ["", "{", "[]", "null", '{"AP": "high"}', '{"AP": NaN}', "\0" * 40]
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_broken_metrics_are_named_and_passed_over(tmp_path, content, caplog):
-  checkpoints.make(tmp_path, metrics=[0.3, 0.5])
+def test_broken_metrics_are_named_and_passed_over(
+  two, tmp_path, content, caplog
+):
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
   opened = checkpoint.Checkpoints(str(tmp_path))
   assert opened.choose("best") == 2
   opened.metrics_file(2).write_text(content)

@@ -1,6 +1,7 @@
 """Saving checkpoints, resuming from them, and what damage does."""
 
 import gc
+import shutil
 
 import jax
 import numpy as np
@@ -49,9 +50,17 @@ def latest(saver, template, on_damage="previous"):
   return saving.restore_latest(saver, template, lambda *_: None, on_damage)
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+  """A work directory with steps 2 and 3, and its last state."""
+  path = tmp_path_factory.mktemp("run")
+  return path, checkpoints.make(path, metrics=[0.1, 0.2, 0.3])[0]
+
+
 @pytest.mark.parametrize("damage", checkpoints.DAMAGES)
-def test_the_one_before_a_damaged_one_is_used(tmp_path, damage, caplog):
-  state, _ = checkpoints.make(tmp_path, metrics=[0.1, 0.2, 0.3])
+def test_the_one_before_a_damaged_one_is_used(three, tmp_path, damage, caplog):
+  path, state = three
+  shutil.copytree(path, tmp_path, dirs_exist_ok=True)
   folder = tmp_path / checkpoint.FOLDER
   checkpoints.DAMAGES[damage](folder / "3")
   damaged = checkpoints.files(folder / "3")
@@ -65,11 +74,11 @@ def test_the_one_before_a_damaged_one_is_used(tmp_path, damage, caplog):
   assert [*kept.values()] == [*damaged.values()]
   (line,) = [m for m in caplog.messages if "It is in" in m]
   assert "damaged/3 now; going on from step 2" in line
-  # The step is saved again.
-  meta = saver.read_meta(2)
-  saver.save(state.replace(step=jax.numpy.int32(3)), meta)
+  if damage == "bit":  # The step is saved again.
+    saver.save(state, saver.read_meta(2))
   saver.close()
-  assert saving.Saver(str(tmp_path)).steps() == [2, 3]
+  steps = checkpoint.Checkpoints(str(tmp_path)).steps()
+  assert steps == ([2, 3] if damage == "bit" else [2])
   gc.collect()
 
 

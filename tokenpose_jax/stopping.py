@@ -155,9 +155,9 @@ def leave(code: int, line: str = "") -> None:
     # On a terminal a progress bar may stand in the line.
     start = "\n" if sys.stderr.isatty() else ""
     _quietly(lambda: print(f"{start}{line}", file=sys.stderr))
-  _hurry(lambda: _process.farewell(code, line))
   for stream in (sys.stdout, sys.stderr):
     _quietly(stream.flush)
+  _hurry(lambda: _process.farewell(code, line))
   os._exit(code)
 
 
