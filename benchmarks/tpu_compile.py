@@ -53,10 +53,11 @@ LARGE_TOPOLOGIES = ("v5e:16x16", "2*v5e:2x4")
 # GiB a chip: docs.cloud.google.com/tpu/docs/v5e, /v6e, /v5p.
 HBM = {"v5e": 16, "v6e": 32, "v5p": 95}
 FALLBACK = 8  # people a chip where a recipe's batch does not divide
-# An asynchronous one is counted at its end, whose type is that of the outcome.
+# An asynchronous one is counted at its end, by its outcome. Between outcomes
+# stand comments: /*index=5*/.
 _COLLECTIVE = re.compile(
-  r"= ([^=]*?) (all-reduce|all-gather|reduce-scatter|all-to-all"
-  r"|collective-permute|collective-broadcast)(?:-done)?\("
+  r" = ([^=]*(?:index=[^=]*)*) (all-reduce|all-gather|reduce-scatter"
+  r"|all-to-all|collective-permute|collective-broadcast)(?:-done)?\("
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)G of ([\d.]+)G hbm")
@@ -108,7 +109,7 @@ def collectives(hlo: str) -> dict[str, dict[str, int]]:
     for dtype, sizes in _ARRAY.findall(outcome):
       bits = re.search(r"\d+", dtype)  # None in `pred`.
       width = int(bits[0]) // 8 if bits else 1
-      entry["bytes"] += width * math.prod(map(int, sizes.split(",")))
+      entry["bytes"] += width * math.prod(map(int, re.findall(r"\d+", sizes)))
   return found
 
 
@@ -280,10 +281,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  for name in ("configs", "topologies"):
-    parser.add_argument(
-      f"--{name}", type=lambda text: text.split(","), help="with commas"
-    )
+  names = {"type": lambda text: text.split(","), "help": "with commas"}
+  parser.add_argument("--configs", **names)
+  parser.add_argument("--topologies", **names)
   parser.add_argument("--batch_per_chip", type=int, help="people")
   parser.add_argument("--out", type=pathlib.Path, help="a JSON file of rows")
   parser.add_argument("--row", nargs=3, help=argparse.SUPPRESS)

@@ -22,7 +22,8 @@ HloModule jit_train_step, entry_computation_layout={...}
 ENTRY %main (a: f32[8,128]) -> f32[8,128] {
   %a = f32[8,128]{1,0:T(8,128)S(1)} parameter(0)
   %all-reduce.3 = (f32[8,128]{1,0:T(8,128)}, bf16[256]{0:T(256)(128)(2,1)}, \
-f32[]{:T(128)}) all-reduce(%a, %b, %c), channel_id=1, replica_groups=[1,8]<=[8]
+/*index=5*/f32[]{:T(128)}, /*index=10*/pred[3]{0}) all-reduce(%a, %b, %c, %d), \
+channel_id=1, replica_groups=[1,8]<=[8]
   %all-reduce-start.2 = f32[64]{0} all-reduce-start(%d), channel_id=2
   %all-reduce-done.2 = f32[64]{0} all-reduce-done(%all-reduce-start.2)
   %start = (f32[4]{0}, f32[32]{0}) async-start(%e), calls=%wrapped
@@ -55,7 +56,7 @@ def options(**given) -> argparse.Namespace:
 def test_collectives_are_counted_once_with_the_bytes_of_their_outcome():
   assert tpu_compile.collectives(HLO) == {
     "all-gather": {"count": 1, "bytes": 32 * 4},
-    "all-reduce": {"count": 2, "bytes": 8 * 128 * 4 + 256 * 2 + 4 + 64 * 4},
+    "all-reduce": {"count": 2, "bytes": 4096 + 512 + 4 + 3 + 256},
     "collective-permute": {"count": 1, "bytes": 16},
   }
   assert tpu_compile.collectives("ROOT %a = f32[2]{0} add(%b, %c)") == {}
