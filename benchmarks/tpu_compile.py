@@ -47,7 +47,7 @@ from tokenpose_jax.models.published import PUBLISHED
 Row = dict[str, Any]
 
 TOPOLOGIES = ("v5e:2x4", "v6e:2x4", "v5p:2x2x1")
-# A whole pod, and two slices that only the data center's network connects.
+# A whole pod, and two slices over the data center's network.
 LARGE = "tokenpose_l_d24_384x288"
 LARGE_TOPOLOGIES = ("v5e:16x16", "2*v5e:2x4")
 # GiB a chip: docs.cloud.google.com/tpu/docs/v5e, /v6e, /v5p.
@@ -68,17 +68,15 @@ _ENVIRONMENT = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_ACCELERATOR_TYPE": "v5litepod-4",
   "TPU_WORKER_HOSTNAMES": "localhost",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # No chip is claimed.
 }
 
 
 def parse(topology: str) -> tuple[str, str, int, int]:
   """(generation, topology of a slice, slices, chips in all) of a name.
 
-  Args:
-    topology: "v5e:2x4", or "2*v5e:2x4" for two slices.
-
   Raises:
-    InputError: it is no such name.
+    InputError: it is none such as "v5e:2x4", or "2*v5e:2x4" for two slices.
   """
   match = re.fullmatch(r"(?:(\d+)\*)?((\w+):(\d+(?:x\d+)+))", topology)
   if not match:
@@ -211,9 +209,9 @@ def create_mesh(topology: str) -> Mesh:
   devices = topologies.get_topology_desc(name, platform="tpu", **more).devices
   if slices == 1:
     return sharding.create_mesh(devices)
-  axes = sharding.create_mesh(devices[:1]).axis_names
-  shape = (count // slices,), (slices,)
-  return Mesh(mesh_utils.create_hybrid_device_mesh(*shape, devices), axes)
+  axes, a_slice = sharding.create_mesh(devices[:1]).axis_names, count // slices
+  hybrid = mesh_utils.create_hybrid_device_mesh((a_slice,), (slices,), devices)
+  return Mesh(hybrid, axes)
 
 
 def measure(name: str, topology: str, people: int) -> Row:
@@ -284,7 +282,7 @@ def main() -> None:
   names = {"type": lambda text: text.split(","), "help": "with commas"}
   parser.add_argument("--configs", **names)
   parser.add_argument("--topologies", **names)
-  parser.add_argument("--batch_per_chip", type=int, help="people")
+  parser.add_argument("--batch_per_chip", type=int)
   parser.add_argument("--out", type=pathlib.Path, help="a JSON file of rows")
   parser.add_argument("--row", nargs=3, help=argparse.SUPPRESS)
   options = parser.parse_args()
