@@ -54,10 +54,10 @@ LARGE_TOPOLOGIES = ("v5e:16x16", "2*v5e:2x4")
 HBM = {"v5e": 16, "v6e": 32, "v5p": 95}
 FALLBACK = 8  # people a chip where a recipe's batch does not divide
 # An asynchronous one is counted at its end, by its outcome. Between outcomes
-# stand comments: /*index=5*/.
+# stand comments: /*index=5*/. `send` is to another slice.
 _COLLECTIVE = re.compile(
   r" = ([^=]*(?:index=[^=]*)*) (all-reduce|all-gather|reduce-scatter"
-  r"|all-to-all|collective-permute|collective-broadcast)(?:-done)?\("
+  r"|all-to-all|collective-permute|collective-broadcast|send(?!-))(?:-done)?\("
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)G of ([\d.]+)G hbm")

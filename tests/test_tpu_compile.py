@@ -30,6 +30,8 @@ channel_id=1, replica_groups=[1,8]<=[8]
   %fusion = f32[64]{0} fusion(%all-reduce-done.2), kind=kLoop, calls=%f, \
 metadata={op_name="jit(train_step)/all-reduce(x)"}
   %permute = (u8[16]{0}, u8[16]{0}, u32[], u32[]) collective-permute-start(%g)
+  %send.1 = (f32[8]{0:T(128)}, u32[], token[]) send(%h, %after), channel_id=9
+  %send-done.1 = token[] send-done(%send.1), channel_id=9
   ROOT %done = u8[16]{0} collective-permute-done(%permute)
 }
 """
@@ -58,6 +60,7 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_outcome():
     "all-gather": {"count": 1, "bytes": 32 * 4},
     "all-reduce": {"count": 2, "bytes": 4096 + 512 + 4 + 3 + 256},
     "collective-permute": {"count": 1, "bytes": 16},
+    "send": {"count": 1, "bytes": 8 * 4 + 4},
   }
   assert tpu_compile.collectives("ROOT %a = f32[2]{0} add(%b, %c)") == {}
 
