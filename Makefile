@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 WHEEL := .wheel
+TPU := $(VENV)/tpu
 
-.PHONY: demo test lint wheel bench faults clean
+.PHONY: demo test lint wheel bench faults tpu-compile clean
 
 # For steps on a CPU: XLA's fast preset compiles about three times faster, and
 # huge pages spare it 20,000 page faults a step, a quarter of the demo's time
@@ -57,6 +58,12 @@ faults: $(VENV)/.run
 	$(RUN) -m faults.partners
 	$(RUN) -m faults.damage
 
+# What the training steps cost on TPUs, from their compiler; no TPU is needed.
+# All of it takes hours: TPU_ARGS="--configs=tokenpose_t --topologies=v5e:2x4".
+tpu-compile: $(TPU)/.tpu
+	mkdir -p runs
+	$(TPU)/bin/python -m benchmarks.tpu_compile --out=runs/tpu.json $(TPU_ARGS)
+
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -77,6 +84,13 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-export.txt cons
 	  -r requirements.txt -r requirements-dev.txt -c constraints.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps \
 	  -r requirements-export.txt
+	@touch $@
+
+# A place of its own: nothing else here is to meet libtpu.
+$(TPU)/.tpu: requirements.txt requirements-tpu.txt constraints.txt
+	$(PYTHON) -m venv $(TPU)
+	$(TPU)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements-tpu.txt -c constraints.txt
 	@touch $@
 
 clean:

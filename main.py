@@ -20,7 +20,7 @@ if __name__ == "__main__":
 from absl import flags
 from ml_collections import config_flags
 
-from tokenpose_jax import cli, processes
+from tokenpose_jax import cli
 from tokenpose_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -29,9 +29,13 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory of checkpoints, evaluations and summaries."
 )
-_PROCESSES = {
+_PLACE = {
   name: flags.DEFINE_string(flag, None, f"In place of {name}.")
-  for name, flag in processes.FLAGS.items()
+  for name, flag in (
+    ("JAX_COORDINATOR_ADDRESS", "coordinator"),
+    ("JAX_NUM_PROCESSES", "processes"),
+    ("JAX_PROCESS_ID", "process"),
+  )
 }
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
 
@@ -52,13 +56,14 @@ def run() -> None:
       )
   # Imported now: wrong flags do not wait for TensorFlow.
   from input_pipeline import runs
+  from tokenpose_jax import processes
 
   here = os.path.dirname(os.path.abspath(__file__))
   cli.log_only(
     *(os.path.join(here, n) for n in ("tokenpose_jax", "input_pipeline"))
   )
   start = runs.train if _MODE.value == "train" else runs.evaluate
-  given = {n: flag.value for n, flag in _PROCESSES.items() if flag.value}
+  given = {n: flag.value for n, flag in _PLACE.items() if flag.value}
   start(config, workdir or "", given)
   processes.part()
 

@@ -6,7 +6,7 @@ import pytest
 from tokenpose_jax import InputError, processes, sharding
 
 VARIABLES = [
-  *processes.FLAGS,
+  *processes.VARIABLES,
   "TPU_WORKER_HOSTNAMES",
   "SLURM_JOB_ID",
   "SLURM_NTASKS",
@@ -93,7 +93,7 @@ def test_flags_go_before_variables(joined):
 @pytest.mark.parametrize(
   ("variables", "says"),
   [
-    (ADDRESS, r"is set, but not JAX_NUM_PROCESSES, JAX_PROCESS_ID \(--proc"),
+    (ADDRESS, r"is set, but not JAX_NUM_PROCESSES, JAX_PROCESS_ID"),
     ({"JAX_PROCESS_ID": "1"}, "JAX_PROCESS_ID is set, but not JAX_COORD"),
     ({**THREE, "JAX_COORDINATOR_ADDRESS": "one"}, "'one'; expected HOST:PORT"),
     ({**THREE, "JAX_NUM_PROCESSES": "four"}, "'four'; expected a whole"),

@@ -105,6 +105,9 @@ def run_to_the_end(command: Callable[[], int | None]) -> None:
     code, line = command() or 0, ""
   except InputError as error:
     code, line = 1, f"error: {one_line(error)}"
+    if "jax" not in sys.modules:  # Nothing has begun.
+      print(line, file=sys.stderr)
+      sys.exit(code)
   except Exception as error:
     traceback.print_exc()
     code, line = 1, f"error: {one_line(error)}"

@@ -27,12 +27,7 @@ _HEARTBEAT = 60
 _PARTING = 5
 _ENDED = "tokenpose/ended"
 
-# What says where the processes are, and the flags of main.py for it.
-FLAGS = {
-  "JAX_COORDINATOR_ADDRESS": "coordinator",
-  "JAX_NUM_PROCESSES": "processes",
-  "JAX_PROCESS_ID": "process",
-}
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 class Starter(NamedTuple):
@@ -109,7 +104,7 @@ def _options(variables: Mapping[str, str]) -> dict[str, Any] | None:
 
   None of them: JAX finds the others by itself.
   """
-  if any(variables.get(name) for name in FLAGS):
+  if any(variables.get(name) for name in VARIABLES):
     return _given(variables)
   for starter in _STARTERS:
     started = variables.get(starter.processes, "1")
@@ -138,23 +133,20 @@ def _options(variables: Mapping[str, str]) -> dict[str, Any] | None:
 
 def _given(variables: Mapping[str, str]) -> dict[str, Any]:
   """The options that the three variables say."""
-  values = {name: variables.get(name, "") for name in FLAGS}
+  values = {name: variables.get(name, "") for name in VARIABLES}
   for starter in _STARTERS:
-    for name, other in zip(list(FLAGS)[1:], starter[:2], strict=True):
+    for name, other in zip(VARIABLES[1:], starter[:2], strict=True):
       values[name] = values[name] or variables.get(other, "")
   missing = [name for name, value in values.items() if not value]
   if missing:
     named = next(name for name, value in values.items() if value)
-    raise InputError(
-      f"{named} is set, but not {', '.join(missing)}"
-      f" ({', '.join('--' + FLAGS[name] for name in missing)})"
-    )
+    raise InputError(f"{named} is set, but not {', '.join(missing)}")
   address, *numbers = values.values()
   if not re.fullmatch(r"\S+:\d{1,5}", address):
     raise InputError(
       f"JAX_COORDINATOR_ADDRESS is {address!r}; expected HOST:PORT"
     )
-  for name, text in zip(list(FLAGS)[1:], numbers, strict=True):
+  for name, text in zip(VARIABLES[1:], numbers, strict=True):
     if not (text.isascii() and text.isdigit()):
       raise InputError(f"{name} is {text!r}; expected a whole number")
   count, index = map(int, numbers)
