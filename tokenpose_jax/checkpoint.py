@@ -24,7 +24,7 @@ from orbax.checkpoint import checkpoint_managers
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import network, orbax_trees, sharding
 from tokenpose_jax.config import Differences
-from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
 from tokenpose_jax.train_state import TrainState
@@ -206,9 +206,17 @@ class Checkpoints:
       template: a state of the same shapes, types and shardings.
       meta: as returned by `read_meta`.
 
+    Returns:
+      the state; with a moving average where the checkpoint has one, whatever
+      the template has.
+
     Raises:
       InputError: the checkpoint is damaged, or from a different network.
     """
+    same = (template.params, template.model_state)
+    template = dataclasses.replace(
+      template, ema=same if has_average(meta) else None
+    )
     shapes = jax.tree.map(
       lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
       _plain(template),
@@ -222,10 +230,12 @@ class Checkpoints:
 
     restored = self._unless_damaged(step, read)
     self._check(step, meta["checksums"], restored)
+    if "ema" in restored:
+      restored["ema"] = _pair(restored["ema"])
     return dataclasses.replace(template, **restored)
 
   def restore_weights(
-    self, step: int, meta: Mapping[str, Any]
+    self, step: int, meta: Mapping[str, Any], kind: str = "raw"
   ) -> tuple[Tree, Tree]:
     """Reads (params, model_state) alone, NumPy, and checks them.
 
@@ -235,12 +245,21 @@ class Checkpoints:
     Args:
       step: of the checkpoint.
       meta: as returned by `read_meta`.
+      kind: "raw", or "ema" for their moving average.
 
     Raises:
-      InputError: the checkpoint is damaged.
+      InputError: the checkpoint is damaged, or has no such weights.
     """
+    check_choice("weights", kind, config_lib.WEIGHTS)
     params, model_state = network.abstract(meta["config"]["model"])
     shapes = {"params": params, "model_state": model_state}
+    if kind == "ema":
+      if not has_average(meta):
+        raise InputError(
+          f"{self.path / str(step)} has raw weights alone, no ema: it was"
+          " trained with train.ema=0"
+        )
+      shapes = {"ema": shapes}
 
     def read() -> dict[str, Any]:
       folder = self.path / str(step) / "state"
@@ -248,7 +267,7 @@ class Checkpoints:
 
     restored = self._unless_damaged(step, read)
     self._check(step, meta["checksums"], restored)
-    return restored["params"], restored["model_state"]
+    return _pair(restored.get("ema", restored))
 
   def _unless_damaged(
     self, step: int, read: Callable[[], dict[str, Any]]
@@ -308,22 +327,41 @@ class Checkpoints:
       self._manager.close()
 
 
+def has_average(meta: Mapping[str, Any]) -> bool:
+  """Does a checkpoint hold a moving average of its weights?"""
+  return any(name.startswith("['ema']") for name in meta["checksums"])
+
+
+def usual_kind(meta: Mapping[str, Any]) -> str:
+  """Which weights of a checkpoint are used unless others are asked for.
+
+  Those that its own training was judged by (`eval.weights`).
+
+  Args:
+    meta: as returned by `Checkpoints.read_meta`.
+  """
+  asked = meta["config"].get("eval", {}).get("weights", "raw")
+  return asked if has_average(meta) else "raw"
+
+
 def read_weights(
-  workdir: str, which: str
+  workdir: str, which: str, kind: str = ""
 ) -> tuple[int, dict[str, Any], tuple[Tree, Tree]]:
   """The step, meta and weights of a checkpoint, whatever network it is of.
 
   Args:
     workdir: of a run.
     which: "best", "latest" or a step.
+    kind: "raw" or "ema"; "": `usual_kind`.
 
   Raises:
-    InputError: there is no such checkpoint, or it is damaged.
+    InputError: there is no such checkpoint, it is damaged, or has no such
+      weights.
   """
   checkpoints = Checkpoints(workdir, read_only=True)
   step = checkpoints.choose(which)
   meta = checkpoints.read_meta(step)
-  weights = checkpoints.restore_weights(step, meta)
+  weights = checkpoints.restore_weights(step, meta, kind or usual_kind(meta))
   checkpoints.close()
   return step, meta, weights
 
@@ -369,9 +407,8 @@ def upgrade(meta: Mapping[str, Any], path: object) -> dict[str, Any]:
       f"{path} has format {number}, written by tokenpose_jax"
       f" {meta.get('software')}; this one reads up to {FORMAT}"
     )
-  if number == 0:
-    return {**meta, "config": config_lib.upgrade(meta["config"])}
-  return dict(meta)
+  config = meta["config"] if number else config_lib.upgrade(meta["config"])
+  return {**meta, "config": config_lib.complete(config)}
 
 
 def mismatches(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
@@ -412,12 +449,20 @@ def _metric(metrics: Mapping[str, float]) -> float:
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
-  return {
+  plain = {
     "step": state.step,
     "params": state.params,
     "model_state": state.model_state,
     "opt_state": state.opt_state,
   }
+  if state.ema is not None:
+    params, model_state = state.ema
+    plain["ema"] = {"params": params, "model_state": model_state}
+  return plain
+
+
+def _pair(weights: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+  return weights["params"], weights["model_state"]
 
 
 def _checksums(tree: dict[str, Any]) -> dict[str, str]:

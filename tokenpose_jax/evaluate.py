@@ -133,6 +133,7 @@ def evaluate(
   skeleton: Skeleton,
   workdir: str,
   step: int,
+  kind: str = "raw",
 ) -> Outcome:
   """One evaluation, its files in WORKDIR/eval/STEP/ (see eval_report).
 
@@ -145,6 +146,7 @@ def evaluate(
     skeleton: of the network.
     workdir: of the run.
     step: of the weights.
+    kind: of the weights, for the report: "raw" or "ema".
   """
   start = time.monotonic()
   settings = config.eval
@@ -176,6 +178,7 @@ def evaluate(
       workdir=workdir,
       step=step,
       weights=weights,
+      kind=kind,
       skipped=skipped,
       seconds=round(time.monotonic() - start, 1),
     )
@@ -191,7 +194,10 @@ def evaluate(
     gallery.draw(skeleton, settings.min_keypoint_score),
     sheet,
   )
-  title = f"step {step}, boxes: {data.source}, {len(data.boxes)} people"
+  average = ", ema weights" if kind == "ema" else ""
+  title = (
+    f"step {step}{average}, boxes: {data.source}, {len(data.boxes)} people"
+  )
   if skipped:
     title += f", {skipped} skipped (unreadable images)"
   logging.info("%s\n%s", title, benchmark.format_table(measured.metrics))
@@ -220,8 +226,8 @@ def evaluate_checkpoint(
     the metrics by name.
 
   Raises:
-    InputError: there is no such checkpoint, it is damaged, or from a different
-      network.
+    InputError: there is no such checkpoint, it is damaged, from a different
+      network, or has no such weights.
   """
   checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
   step = checkpoints.choose(config.eval.checkpoint)
@@ -236,7 +242,8 @@ def evaluate_checkpoint(
       f" {'; '.join(config_lib.lines(changed))}; give its config, or"
       " --config.checkpoint.accept_mismatch=True to use it anyway"
     )
-  weights = checkpoints.restore_weights(step, saved)
+  kind = config.eval.weights
+  weights = checkpoints.restore_weights(step, saved, kind)
   checkpoints.close()
   return evaluate(
     create_eval_step(inference.Settings.of(config, skeleton), mesh),
@@ -247,4 +254,5 @@ def evaluate_checkpoint(
     skeleton=skeleton,
     workdir=workdir,
     step=step,
+    kind=kind,
   ).metrics
