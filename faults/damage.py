@@ -221,7 +221,7 @@ CASES = {
   "a link for eval": lambda g: link(g, "eval"),
   **{
     f"a disk of {size} MB": functools.partial(full, megabytes=size)
-    for size in (0.02, 0.3, 0.8, 1.5, 3.0, 6.0)
+    for size in (0.02, 0.3, 0.8, 1.5, 2.2, 3.0)
   },
   "the work directory removed": gone,
   "a file in the way": in_the_way,

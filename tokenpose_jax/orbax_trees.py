@@ -33,7 +33,8 @@ def attempt(read: Callable[[], Read]) -> Read:
     return read()
   except Exception as error:  # Orbax raises whatever its readers raise.
     reason = one_line(error, 200)
-  _end_unfinished_reads()  # With the error go the reads that it refers to.
+  pass_over_complaints()
+  gc.collect()  # With the error go the reads that it refers to.
   raise Unreadable(reason)
 
 
@@ -68,29 +69,28 @@ def write(folder: os.PathLike, tree: Any) -> None:
     writer.save(folder, jax.tree.map(np.asarray, tree))
 
 
-def _end_unfinished_reads() -> None:
-  """Ends the reads that Orbax leaves behind where another one failed.
+def pass_over_complaints() -> None:
+  """Silences what Orbax leaves behind where one of its parts fails.
 
-  Each would complain, of its closed event loop or that nobody asked how it
-  ended, in the middle of whatever runs then: when it is collected, or when its
-  data arrives after all.
+  The others complain, of their closed event loop or that nobody asked how they
+  ended, in the middle of whatever runs then: when they are collected, or when
+  their data arrives after all. The failure itself is raised, and said once.
   """
   if sys.unraisablehook is not _passed_over:
     _hooks.append(sys.unraisablehook)
     sys.unraisablehook = _passed_over
   logging.getLogger("asyncio").addFilter(_is_no_complaint)
-  gc.collect()
 
 
 _hooks: list[Callable[[Any], Any]] = []
 
 
 def _passed_over(complaint: Any) -> None:
-  """Passes on what is not of an unfinished read."""
-  of_a_read = "Event loop is closed" in str(complaint.exc_value) or (
+  """Passes on what is not of an unfinished read or write."""
+  of_orbax = "Event loop is closed" in str(complaint.exc_value) or (
     "coroutine" in str(complaint.object)
   )
-  if not of_a_read:
+  if not of_orbax:
     _hooks[-1](complaint)
 
 

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from tokenpose_jax import processes, stopping
+from tokenpose_jax import orbax_trees, processes, stopping
 from tokenpose_jax.checkpoint import (
   HEADLINE,
   Checkpoints,
@@ -41,6 +41,7 @@ class Saver(Checkpoints):
       InputError: the folder cannot be made.
     """
     super().__init__(workdir)
+    orbax_trees.pass_over_complaints()  # Of a full disk, say.
     policy = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(keep),
