@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import network, orbax_trees
 from tokenpose_jax.config import Differences
-from tokenpose_jax.errors import InputError, check_choice, one_line
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
 from tokenpose_jax.skeletons import Skeleton
@@ -167,7 +167,7 @@ class Checkpoints:
     return meta
 
   def restore_weights(
-    self, step: int, meta: Mapping[str, Any], kind: str = "raw"
+    self, step: int, meta: Mapping[str, Any]
   ) -> tuple[Tree, Tree]:
     """Reads (params, model_state) alone, NumPy, and checks them.
 
@@ -177,21 +177,12 @@ class Checkpoints:
     Args:
       step: of the checkpoint.
       meta: as returned by `read_meta`.
-      kind: "raw", or "ema" for their moving average.
 
     Raises:
-      InputError: the checkpoint is damaged, or has no such weights.
+      InputError: the checkpoint is damaged.
     """
-    check_choice("weights", kind, config_lib.WEIGHTS)
     params, model_state = network.abstract(meta["config"]["model"])
     shapes = {"params": params, "model_state": model_state}
-    if kind == "ema":
-      if not has_average(meta):
-        raise InputError(
-          f"{self.path / str(step)} has raw weights alone, no ema: it was"
-          " trained with train.ema=0"
-        )
-      shapes = {"ema": shapes}
 
     def read() -> dict[str, Any]:
       folder = self.path / str(step) / "state"
@@ -199,7 +190,7 @@ class Checkpoints:
 
     restored = self.unless_damaged(step, read)
     self.check(step, meta["checksums"], restored)
-    return weights_of(restored.get("ema", restored))
+    return restored["params"], restored["model_state"]
 
   def unless_damaged(
     self, step: int, read: Callable[[], dict[str, Any]]
@@ -258,42 +249,22 @@ class Checkpoints:
     )
 
 
-def has_average(meta: Mapping[str, Any]) -> bool:
-  """Does a checkpoint hold a moving average of its weights?"""
-  return any(name.startswith("['ema']") for name in meta["checksums"])
-
-
-def usual_kind(meta: Mapping[str, Any]) -> str:
-  """Which weights of a checkpoint are used unless others are asked for.
-
-  Those that its own training was judged by (`eval.weights`).
-
-  Args:
-    meta: as returned by `Checkpoints.read_meta`.
-  """
-  asked = meta["config"].get("eval", {}).get("weights", "raw")
-  return asked if has_average(meta) else "raw"
-
-
 def read_weights(
-  workdir: str, which: str, kind: str = ""
+  workdir: str, which: str
 ) -> tuple[int, dict[str, Any], tuple[Tree, Tree]]:
   """The step, meta and weights of a checkpoint, whatever network it is of.
 
   Args:
     workdir: of a run.
     which: "best", "latest" or a step.
-    kind: "raw" or "ema"; "": `usual_kind`.
 
   Raises:
-    InputError: there is no such checkpoint, it is damaged, or has no such
-      weights.
+    InputError: there is no such checkpoint, or it is damaged.
   """
   checkpoints = Checkpoints(workdir)
   step = checkpoints.choose(which)
   meta = checkpoints.read_meta(step)
-  kind = kind or usual_kind(meta)
-  return step, meta, checkpoints.restore_weights(step, meta, kind)
+  return step, meta, checkpoints.restore_weights(step, meta)
 
 
 def describe(
@@ -337,8 +308,9 @@ def upgrade(meta: Mapping[str, Any], path: object) -> dict[str, Any]:
       f"{path} has format {number}, written by tokenpose_jax"
       f" {meta.get('software')}; this one reads up to {FORMAT}"
     )
-  config = meta["config"] if number else config_lib.upgrade(meta["config"])
-  return {**meta, "config": config_lib.complete(config)}
+  if number == 0:
+    return {**meta, "config": config_lib.upgrade(meta["config"])}
+  return dict(meta)
 
 
 def mismatches(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
@@ -377,11 +349,6 @@ def headline_of(metrics: Mapping[str, float]) -> float:
   """The metric that decides which checkpoint is best; -inf: there is none."""
   names = (HEADLINE, *_OLD_HEADLINES)
   return next((metrics[n] for n in names if n in metrics), float("-inf"))
-
-
-def weights_of(tree: Mapping[str, Tree]) -> tuple[Tree, Tree]:
-  """(params, model_state) of a tree that was saved."""
-  return tree["params"], tree["model_state"]
 
 
 def checksums_of(tree: dict[str, Any]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 from etils import epath
 
-from tokenpose_jax import config as config_lib
 from tokenpose_jax import eval_report
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import load as load_lib
@@ -35,12 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("folder", help="a new folder")
   parser.add_argument("--step", default="best", help="best, latest or a step")
-  parser.add_argument(
-    "--kind",
-    choices=config_lib.WEIGHTS,
-    default="",
-    help="of a work directory's weights; default: as its training was judged",
-  )
   parser.add_argument(
     "--skeleton", default="", help="of a file: a name or a JSON file"
   )
@@ -67,7 +60,6 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.folder,
     step=arguments.step,
     skeleton=arguments.skeleton,
-    weights=arguments.kind,
     license=arguments.license,
   )
   print(f"written to {arguments.folder}; read its {CARD}")
@@ -81,7 +73,6 @@ def save_pretrained(
   *,
   step: str = "best",
   skeleton: str = "",
-  weights: str = "",
   license: str = "",
 ) -> None:
   """Writes a folder that `from_pretrained` and `load` read.
@@ -91,7 +82,6 @@ def save_pretrained(
     folder: a new one.
     step: of a work directory: "best", "latest" or a number.
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
-    weights: of a work directory: "raw" or "ema"; "": as in `load`.
     license: of the weights, for the card; "": none is stated.
 
   Raises:
@@ -100,14 +90,10 @@ def save_pretrained(
   target = epath.Path(folder)
   if target.exists():
     raise InputError(f"{folder} is already there; name a new folder")
-  saved = saved_lib.read(source, step, skeleton, weights)
+  saved = saved_lib.read(source, step, skeleton)
   evaluations = []
   if saved.step is not None:
-    evaluations = [
-      one
-      for one in eval_report.read(source, saved.step)
-      if one.metrics.made.get("weights", "raw") == saved.kind
-    ]
+    evaluations = eval_report.read(source, saved.step)
   try:
     target.mkdir(parents=True)
     saved_lib.write(saved, target)

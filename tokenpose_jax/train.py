@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import optax
 from absl import logging
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from tokenpose_jax import (
   checkpoint,
-  ema,
   evaluate,
-  gradients,
   inference,
+  losses,
   network,
   optim,
   processes,
@@ -35,7 +34,7 @@ from tokenpose_jax.data import EvalData, TrainData
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 from tokenpose_jax.models.config import ModelConfig
-from tokenpose_jax.models.layers import Train, Training
+from tokenpose_jax.network import Tree
 from tokenpose_jax.progress import FINITE, Progress, StepMetrics, Writer
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
@@ -50,10 +49,6 @@ def train_step(
   schedule: optax.Schedule,
   state: TrainState,
   batch: Mapping[str, Array],
-  *,
-  microbatches: int = 1,
-  decay: float = 0.0,
-  train: Train = True,
 ) -> tuple[TrainState, StepMetrics]:
   """One update, as a pure function.
 
@@ -64,34 +59,31 @@ def train_step(
     schedule: its learning rate, for the metrics.
     state: before the update.
     batch: a `data.TrainBatch` on the device, of the whole batch.
-    microbatches: how many parts it is worked on in (`gradients.of_batch`).
-    decay: of the moving average, where the state has one.
-    train: how the network is trained.
 
   Returns:
     the state after the update, and the metrics of the step.
   """
+  images = network.normalize(batch["image"])
   targets, weights = target.encode(batch["keypoints"], batch["visible"])
   weights = weights * batch["mask"][:, None]
-  loss, grads, heatmaps, model_state = gradients.of_batch(
-    model,
-    state.params,
-    state.model_state,
-    gradients.Batch(batch["image"], targets, weights, batch["mask"]),
-    microbatches,
-    train,
-  )
+
+  def loss_of(
+    params: Tree,
+  ) -> tuple[Float[Array, ""], tuple[Float[Array, "b k h w"], Tree]]:
+    heatmaps, model_state = network.apply_train(
+      model, params, state.model_state, images
+    )
+    loss = losses.mse(heatmaps, targets, weights, batch["mask"])
+    return loss, (heatmaps, model_state)
+
+  gradient = jax.value_and_grad(loss_of, has_aux=True)
+  (loss, (heatmaps, model_state)), grads = gradient(state.params)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  average = state.ema
-  if average is not None:
-    average = ema.update(average, (params, model_state), decay, state.step)
   new = TrainState(
     step=state.step + 1,
-    params=params,
+    params=optax.apply_updates(state.params, updates),
     model_state=model_state,
     opt_state=opt_state,
-    ema=average,
   )
   scalars = {
     "loss": loss,
@@ -123,19 +115,12 @@ def jit_train_step(
     mesh: as returned by `sharding.create_mesh`.
   """
   everywhere, by_batch = sharding.replicated(mesh), sharding.by_batch(mesh)
-  train = Training(
-    replicas=mesh.size if config.train.batch_norm == "replica" else 1,
-    remat=config.train.remat == "blocks",
-  )
   step = functools.partial(
     train_step,
     ModelConfig.of(config.model),
     config_lib.codec_of(config),
     optimizer,
     schedule,
-    microbatches=config.train.microbatches,
-    decay=config.train.ema,
-    train=train,
   )
   return jax.jit(
     _skipping(step) if config.train.on_nonfinite == "skip" else step,
@@ -193,7 +178,7 @@ def train_and_evaluate(
   total = config.train.steps or round(config.train.epochs * steps_per_epoch)
   eval_every = round(config.train.eval_every_epochs * steps_per_epoch)
   schedule = optim.create_schedule(
-    config.optim, config.train.epochs, steps_per_epoch, batch_size
+    config.optim, config.train.epochs, steps_per_epoch
   )
   optimizer = optim.create_optimizer(config.optim, schedule)
 
@@ -210,7 +195,6 @@ def train_and_evaluate(
     else:
       fresh = transfer.warm_start(config, skeleton, fresh)
       state = sharding.put_replicated(mesh, fresh)
-    state = ema.fit(state, config.train.ema)
     first = int(state.step)
     logging.info(
       "%d parameters, %d people, %.1f steps an epoch; steps %d to %d on %d %s"
@@ -333,7 +317,6 @@ class _Evaluations:
       workdir=workdir,
     )
     self._headline = data.benchmark.headline
-    self._decisive = config.eval.weights
     self._saver = saver
     self._writer = writer
 
@@ -345,20 +328,18 @@ class _Evaluations:
       step: of the state.
       last: nothing follows: a failure is raised.
     """
-    outcomes: dict[str, evaluate.Outcome] = {}
-    failure: Exception | None = None
+    outcome, failure = None, None
     try:
-      for kind, weights in state.weights().items():
-        outcomes[kind] = self._evaluate(weights, step=step, kind=kind)
+      outcome = self._evaluate((state.params, state.model_state), step=step)
     except processes.OutOfStep:
       raise
     except Exception as error:  # Whatever it is, the training is worth more.
       failure = error
     # A checkpoint that cannot be saved is no failed evaluation.
     self._saver.wait()
-    if processes.all_agree(failure is None):
+    if processes.all_agree(failure is None) and outcome is not None:
       try:
-        self._record(step, outcomes)
+        self._record(step, outcome)
       except Exception as error:  # A full disk, say.
         failure = error
     elif failure is None:
@@ -383,29 +364,15 @@ class _Evaluations:
       exc_info=None if expected else failure,
     )
 
-  def _record(
-    self, step: int, outcomes: Mapping[str, evaluate.Outcome]
-  ) -> None:
+  def _record(self, step: int, outcome: evaluate.Outcome) -> None:
     """Metrics of the checkpoint and summaries, of what is defined."""
-    prefix = {"raw": "", "ema": "ema_"}
-    metrics = {
-      prefix[kind] + name: value
-      for kind, outcome in outcomes.items()
-      for name, value in outcome.metrics.items()
-    }
-    decisive = self._decisive if self._decisive in outcomes else "raw"
-    headline = prefix[decisive] + self._headline
-    self._saver.add_metrics(step, metrics, headline)
-    for kind, outcome in outcomes.items():
-      where = "eval_ema" if kind == "ema" else "eval"
-      defined = {n: v for n, v in outcome.metrics.items() if v >= 0}
-      self._writer.write_scalars(
-        step, {f"{where}/{n}": v for n, v in defined.items()}
-      )
-      if outcome.sheet is not None:
-        self._writer.write_images(
-          step, {f"{where}/people": outcome.sheet[None]}
-        )
+    self._saver.add_metrics(step, outcome.metrics, self._headline)
+    defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
+    self._writer.write_scalars(
+      step, {f"eval/{n}": v for n, v in defined.items()}
+    )
+    if outcome.sheet is not None:
+      self._writer.write_images(step, {"eval/people": outcome.sheet[None]})
 
 
 def _resume(

@@ -32,7 +32,6 @@ class Circumstances:
     workdir: of the run.
     step: of the weights.
     weights: (params, model_state).
-    kind: of the weights: "raw" or "ema".
     skipped: people whose image could not be read.
     seconds: that it took.
   """
@@ -42,7 +41,6 @@ class Circumstances:
   workdir: str
   step: int
   weights: tuple[Tree, Tree]
-  kind: str
   skipped: int
   seconds: float
 
@@ -76,8 +74,6 @@ FACTS = (
     lambda of: str(epath.Path(of.workdir) / checkpoint.FOLDER / str(of.step)),
     incidental=True,
   ),
-  # Which ones they are is said by the next fact.
-  Fact("weights", "weights", lambda of: of.kind, incidental=True),
   Fact(
     "weights_crc32",
     "weights (CRC-32)",

@@ -14,9 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tokenpose_jax.models import layers
 from tokenpose_jax.models.config import ModelConfig
-from tokenpose_jax.models.layers import Captured, ConvNorm, Train
+from tokenpose_jax.models.layers import Captured, ConvNorm
 
 EXPANSION = 4  # a bottleneck's output has four times its inner channels
 
@@ -38,7 +37,7 @@ class Bottleneck(nnx.Module):
     )
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: Train
+    self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b h w _c"]:
     """Maps (B, h, w, inputs) to (B, h, w, 4 * channels)."""
     y = jax.nn.relu(self.conv1(x, train=train))
@@ -74,7 +73,7 @@ class Stem(nnx.Module):
     self,
     x: Float[Array, "b h w 3"],
     *,
-    train: Train,
+    train: bool,
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
     """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
@@ -83,10 +82,8 @@ class Stem(nnx.Module):
     z = self.conv2(jax.nn.relu(y), train=train)
     captured["backbone.bn2_preact"] = z
     z = jax.nn.relu(z)
-    remat = layers.Training.of(train).remat
     for i, block in enumerate(self.layer1):
-      z = layers.run(block, z, remat=remat, train=train)
-      captured[f"backbone.layer1.{i}"] = z
+      captured[f"backbone.layer1.{i}"] = z = block(z, train=train)
     return z
 
 
@@ -98,7 +95,7 @@ class BasicBlock(nnx.Module):
     self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: Train
+    self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b h w c"]:
     """Maps (B, h, w, channels) to the same shape."""
     y = jax.nn.relu(self.conv1(x, train=train))
@@ -113,7 +110,7 @@ class Up(nnx.Module):
     self.up = ConvNorm(inputs, outputs, kernel=1, **options)
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: Train
+    self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, h, w, inputs) to (B, factor * h, factor * w, outputs)."""
     return enlarge(self.up(x, train=train), self.factor)
@@ -135,7 +132,7 @@ class Down(nnx.Module):
     )
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: Train
+    self, x: Float[Array, "b h w c"], *, train: bool
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, h, w, inputs) to (B, h / 2**steps, w / 2**steps, outputs)."""
     for i, conv in enumerate(self.down):
@@ -190,7 +187,7 @@ class ExchangeModule(nnx.Module):
     )
 
   def __call__(
-    self, inputs: list[Float[Array, "b _h _w _c"]], *, train: Train
+    self, inputs: list[Float[Array, "b _h _w _c"]], *, train: bool
   ) -> list[Float[Array, "b _h _w _c"]]:
     """Maps a branch (B, h_i, w_i, channels_i) each to `outputs` fused ones."""
     maps = []
@@ -244,7 +241,7 @@ class HRNet(nnx.Module):
     self,
     x: Float[Array, "b h w 3"],
     *,
-    train: Train,
+    train: bool,
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
     """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
@@ -259,11 +256,10 @@ class HRNet(nnx.Module):
     return self._stage("stage3", [*maps, new], train, captured)[0]
 
   def _stage(
-    self, name: str, maps: list[Array], train: Train, captured: Captured
+    self, name: str, maps: list[Array], train: bool, captured: Captured
   ) -> list[Array]:
-    remat = layers.Training.of(train).remat
     for m, module in enumerate(getattr(self, name)):
-      maps = layers.run(module, maps, remat=remat, train=train)
+      maps = module(maps, train=train)
       for i, y in enumerate(maps):
         captured[f"backbone.{name}.{m}.branch{i}"] = y
     return maps
