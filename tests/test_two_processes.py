@@ -5,6 +5,7 @@ import pathlib
 import re
 import socket
 
+import jax
 import numpy as np
 import pytest
 
@@ -65,10 +66,13 @@ def test_two_processes_equal_one(folder, tmp_path):
   weights = [
     checkpoint.read_weights(str(work), "12")[2] for work in (one, both)
   ]
-  for name, value in weights[0][0]["patch_embedding"].items():
-    np.testing.assert_allclose(
-      weights[1][0]["patch_embedding"][name], value, atol=1e-3
-    )
+  one_process, shared = (
+    np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
+    for params, _ in weights
+  )
+  assert np.linalg.norm(shared - one_process) < 0.02 * np.linalg.norm(
+    one_process
+  )
   figures = [
     json.loads((work / "eval/12/gt/metrics.json").read_text())["figures"]
     for work in (one, both)
