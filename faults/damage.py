@@ -71,32 +71,13 @@ def of_a_file(ground: Ground, name: str, content: bytes) -> None:
     ground.require_same(workdir)
 
 
-def renamed(ground: Ground) -> None:
-  """A step's folder has the name of another step."""
+def renamed(ground: Ground, name: str, *, stays: bool) -> None:
+  """The last step's folder has another name; some of these stay there."""
   with _ended(ground) as workdir:
     steps = workdir / "checkpoints"
-    (steps / str(STEPS)).rename(steps / "9000")
+    (steps / str(STEPS)).rename(steps / name)
     trial.finish(workdir, ground.data)
-    ground.require_same(workdir)
-
-
-def kept_by_name(ground: Ground) -> None:
-  """Somebody has put a step aside under a name of his own."""
-  with _ended(ground) as workdir:
-    steps = workdir / "checkpoints"
-    (steps / str(STEPS)).rename(steps / f"{STEPS}.bak")
-    trial.finish(workdir, ground.data)
-    assert (steps / f"{STEPS}.bak").is_dir()
-    ground.require_same(workdir)
-
-
-def unfinished(ground: Ground) -> None:
-  """Half-written checkpoints lie about."""
-  with _ended(ground) as workdir:
-    steps = workdir / "checkpoints"
-    (steps / str(STEPS)).rename(steps / f"{STEPS}.orbax-checkpoint-tmp")
-    trial.finish(workdir, ground.data)
-    assert not list(steps.glob("*tmp*"))
+    assert (steps / name).exists() == stays
     ground.require_same(workdir)
 
 
@@ -213,9 +194,11 @@ CASES = {
     for kind, name in FILES.items()
     for how, content in (("empty", b""), ("cut", b'{"AP": 0.'))
   },
-  "a renamed step": renamed,
-  "a step kept by name": kept_by_name,
-  "unfinished checkpoints": unfinished,
+  "a renamed step": lambda g: renamed(g, "9000", stays=False),
+  "a step kept by name": lambda g: renamed(g, f"{STEPS}.bak", stays=True),
+  "unfinished checkpoints": lambda g: renamed(
+    g, f"{STEPS}.orbax-checkpoint-tmp", stays=False
+  ),
   "compiled programs": cache,
   "a link for checkpoints": lambda g: link(g, "checkpoints"),
   "a link for eval": lambda g: link(g, "eval"),

@@ -12,14 +12,10 @@ from collections.abc import Iterator
 
 from faults import trial
 from faults.trial import Ground, Run
+from tests.checkpoints import checksums
+from tests.command_line import free_address
 
 _SHORT = {"train__steps": 40, "train__eval_every_epochs": 0}
-
-
-def _address() -> str:
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def _place(address: str, index: int) -> dict[str, str]:
@@ -40,7 +36,7 @@ def two(
   workdirs: tuple[pathlib.Path, ...] = (),
 ) -> Iterator[list[Run]]:
   """Two processes; what differs between them is given in pairs."""
-  address, runs = _address(), []
+  address, runs = free_address(), []
   try:
     for index in (0, 1):
       runs.append(
@@ -64,7 +60,7 @@ def _whole(ground: Ground, workdir: pathlib.Path) -> dict[str, str]:
   if not workdir.exists():
     with two(ground, workdir) as runs:
       assert [run.end() for run in runs] == [0, 0], runs[0].said
-  return trial.weights(workdir, 40)
+  return checksums(workdir, 40)
 
 
 def _go_on(ground: Ground, workdir: pathlib.Path) -> None:
@@ -72,7 +68,7 @@ def _go_on(ground: Ground, workdir: pathlib.Path) -> None:
   with two(ground, workdir) as runs:
     codes = [run.end() for run in runs]
   assert codes == [0, 0], "\n".join(run.said for run in runs)
-  found = trial.weights(workdir, 40)
+  found = checksums(workdir, 40)
   assert found == _whole(ground, ground.folder / "two"), "other weights"
 
 
@@ -146,7 +142,7 @@ def late(ground: Ground) -> None:
 def never(ground: Ground) -> None:
   """Process 0 is not there."""
   with ground.workdir() as workdir:
-    run = Run(workdir, ground.data, variables=_place(_address(), 1))
+    run = Run(workdir, ground.data, variables=_place(free_address(), 1))
     run.until("waiting for the other processes", 60)
     run.send(signal.SIGTERM)
     trial.plain(run, "stopped by SIGTERM before the first step", code=143)
@@ -183,7 +179,7 @@ def own_disks(ground: Ground) -> None:
     )
     with two(ground, workdir, fields=fields) as runs:
       assert [run.end() for run in runs] == [0, 0], runs[1].said
-    found = trial.weights(workdir, 40)
+    found = checksums(workdir, 40)
     assert found == _whole(ground, ground.folder / "two"), "other weights"
 
 
@@ -207,7 +203,7 @@ def slurm(ground: Ground) -> None:
       for index in (0, 1)
     ]
     assert [run.end() for run in runs] == [0, 0], runs[0].said
-    found = trial.weights(workdir, 40)
+    found = checksums(workdir, 40)
     assert found == _whole(ground, ground.folder / "two"), "other weights"
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -15,27 +14,21 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 
+from tests import tiny
+from tests.checkpoints import checksums
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 60
 
-_FIELDS = {
+_FIELDS = tiny.FLAGS | {
   "data.synthetic_train_people": 64,
   "data.synthetic_test_people": 24,
-  "model.input_hw": "(64, 48)",
-  "model.stem_channels": 4,
-  "model.patch_hw": "(4, 3)",
-  "model.dim": 32,
-  "model.depth": 2,
-  "model.heads": 2,
-  "model.head_dim": 32,
-  "train.batch_size": 16,
   "train.epochs": 15,
   "train.steps": STEPS,
   "train.log_every": 10,
   "train.pictures_every": 0,
   "train.eval_every_epochs": 5,
   "checkpoint.every_steps": 10,
-  "eval.batch_size": 8,
   "eval.bootstrap": 0,
   "eval.pictures": 0,
   "eval.best_and_worst": 0,
@@ -51,7 +44,6 @@ class Run:
     data: pathlib.Path,
     *more: str,
     variables: Mapping[str, str] | None = None,
-    start: tuple[str, ...] = (),
     **fields: object,
   ):
     """Starts it.
@@ -61,7 +53,6 @@ class Run:
       data: where people are drawn, and prepared.
       more: arguments.
       variables: of its environment.
-      start: a command that starts it, as `prlimit`.
       fields: of the config, `section__field`.
     """
     changed = _FIELDS | {
@@ -70,13 +61,10 @@ class Run:
       "compile_cache": data / "compiled",
       **{name.replace("__", "."): value for name, value in fields.items()},
     }
-    self.workdir = workdir
     handle, path = tempfile.mkstemp(suffix=".log", dir=data.parent)
     self._log = pathlib.Path(path)
-    self.started = time.monotonic()
     self._process = subprocess.Popen(
       [
-        *start,
         sys.executable,
         "main.py",
         "--config=configs/demo.py",
@@ -143,12 +131,6 @@ class Run:
     ]
 
 
-def weights(workdir: pathlib.Path, step: int = STEPS) -> dict[str, str]:
-  """The checksums of a saved state."""
-  path = workdir / "checkpoints" / str(step) / "meta" / "metadata"
-  return json.loads(path.read_text())["checksums"]
-
-
 def finish(workdir: pathlib.Path, data: pathlib.Path, **fields) -> str:
   """The same command, until it ends by itself; what it said."""
   run = Run(workdir, data, **fields)
@@ -187,7 +169,7 @@ class Ground:
     self.data.mkdir(exist_ok=True)
     self.undisturbed = folder / "undisturbed"
     finish(self.undisturbed, self.data)
-    self.weights = weights(self.undisturbed)
+    self.weights = checksums(self.undisturbed, STEPS)
 
   @contextlib.contextmanager
   def workdir(self) -> Iterator[pathlib.Path]:
@@ -198,7 +180,7 @@ class Ground:
 
   def require_same(self, workdir: pathlib.Path) -> None:
     """Checks that a run ended with the undisturbed weights."""
-    found = weights(workdir)
+    found = checksums(workdir, STEPS)
     different = [n for n, v in self.weights.items() if found.get(n) != v]
     assert not different, f"{len(different)} arrays differ, as {different[0]}"
 

@@ -67,4 +67,4 @@ class People:
   @property
   def area(self) -> Float[np.ndarray, " n"]:
     """(N,) float64 of the padded boxes, square pixels (reference 5.4)."""
-    return np.prod(self.scale.astype(np.float64) * geometry.SCALE_UNIT, axis=-1)
+    return geometry.crop_area(self.scale)

@@ -47,9 +47,7 @@ def train(
     InputError: a field, a file or a checkpoint cannot be used.
   """
   config_lib.check(config)
-  _require_writable(workdir)
-  workdir_lib.require_inside(workdir)
-  processes.initialize(given)
+  _join(workdir, given)
   with _alone(workdir):
     config, skeleton, mesh = _start(config, workdir, config.data.train_split)
     slots = _slots(mesh, config, "train")
@@ -93,9 +91,7 @@ def evaluate(
     )
   # Now, not after the data has been prepared.
   checkpoint.Checkpoints(workdir).choose(config.eval.checkpoint)
-  _require_writable(workdir)
-  workdir_lib.require_inside(workdir)
-  processes.initialize(given)
+  _join(workdir, given)
   stopping.at("in an evaluation")
   config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
   eval_data = _eval_data(config, skeleton, mesh)
@@ -104,6 +100,13 @@ def evaluate(
   evaluate_lib.evaluate_checkpoint(
     config, skeleton, workdir, mesh=mesh, data=eval_data
   )
+
+
+def _join(workdir: str, given: Mapping[str, str] | None) -> None:
+  """Looks at the work directory, and joins the processes of the run."""
+  _require_writable(workdir)
+  workdir_lib.require_inside(workdir)
+  processes.initialize(given)
 
 
 def _start(
@@ -134,11 +137,8 @@ def _alone(workdir: str) -> Iterator[None]:
   Raises:
     InputError: another run is there, or the folder is not shared.
   """
-  if jax.process_index() == 0:
-    with workdir_lib.held(workdir):
-      _require_shared(workdir)
-      yield
-  else:
+  first = jax.process_index() == 0
+  with workdir_lib.held(workdir) if first else contextlib.nullcontext():
     _require_shared(workdir)
     yield
 
@@ -174,22 +174,11 @@ def _require_same(
   plain.pop("compile_cache")  # Each host may have its own places.
   for name in ("dir", "prepared_dir", "workers"):
     plain["data"].pop(name)
-  processes.require_same("config", _flat(plain))
+  processes.require_same("config", plain)
   processes.require_same("skeleton", skeleton.to_dict())
   processes.require_same("data", data)
   versions = {n: importlib.metadata.version(n) for n in _SAME_VERSIONS}
   processes.require_same("software", {"tokenpose_jax": __version__, **versions})
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """The values of nested sections by their paths."""
-  flat: dict[str, Any] = {}
-  for name, value in tree.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat
 
 
 def _keep_compiled(folder: str) -> None:

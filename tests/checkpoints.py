@@ -35,6 +35,12 @@ def files(folder: pathlib.Path) -> dict[str, bytes]:
   }
 
 
+def checksums(workdir: pathlib.Path, step: int) -> dict[str, str]:
+  """Those of a saved state's arrays."""
+  path = workdir / f"checkpoints/{step}/meta/metadata"
+  return json.loads(path.read_text())["checksums"]
+
+
 def _largest(step: pathlib.Path) -> pathlib.Path:
   """The largest file of arrays."""
   return max((step / "state").rglob("d/*"), key=lambda p: p.stat().st_size)

@@ -1,6 +1,8 @@
 """Runs of main.py in a process of their own, on a tiny network."""
 
 import os
+import pathlib
+import socket
 import subprocess
 import sys
 
@@ -11,6 +13,22 @@ TINY = [
   for name, value in tiny.FLAGS.items()
   if not name.startswith("data.synthetic")
 ]
+
+
+def drawn(folder: pathlib.Path) -> pathlib.Path:
+  """A small COCO folder of drawn people, in a folder."""
+  from input_pipeline.synthetic.folder import write_coco_folder
+
+  path = folder / "coco"
+  write_coco_folder(str(path), train_people=40, test_people=12)
+  return path
+
+
+def free_address() -> str:
+  """HOST:PORT at which nobody listens."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def command(*arguments) -> list[str]:

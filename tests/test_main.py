@@ -11,18 +11,14 @@ import time
 import numpy as np
 import pytest
 
-from tests import fixtures
-from tests.command_line import call, demo, environment, start
+from tests import checkpoints, fixtures
+from tests.command_line import call, demo, drawn, environment, start
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
   """A small COCO folder of drawn people."""
-  from input_pipeline.synthetic.folder import write_coco_folder
-
-  path = tmp_path_factory.mktemp("data") / "coco"
-  write_coco_folder(str(path), train_people=40, test_people=12)
-  return path
+  return drawn(tmp_path_factory.mktemp("data"))
 
 
 def check_one_line(done: subprocess.CompletedProcess, *parts: str) -> None:
@@ -158,12 +154,6 @@ def _check_with_pycocotools(data, results, figures):
   np.testing.assert_allclose(list(figures.values()), judge.stats, atol=1e-9)
 
 
-def _weights(work: pathlib.Path, step: int) -> dict[str, str]:
-  """The checksums of a checkpoint's arrays."""
-  path = work / f"checkpoints/{step}/meta/metadata"
-  return json.loads(path.read_text())["checksums"]
-
-
 def _when_saving(work: pathlib.Path, step: int, process, number) -> str:
   """Sends a signal as soon as that step is on its way; what was said."""
   deadline = time.monotonic() + 200
@@ -192,7 +182,7 @@ def test_a_stopped_and_killed_run_ends_with_the_same_weights(folder, tmp_path):
   done = call(*demo(folder, broken, *more))
   assert done.returncode == 0, done.stderr
   assert "resuming from step" in done.stderr
-  assert _weights(broken, 40) == _weights(whole, 40)
+  assert checkpoints.checksums(broken, 40) == checkpoints.checksums(whole, 40)
 
 
 def test_tensorflow_is_imported_in_one_place_only():

@@ -3,10 +3,10 @@
 import jax
 import pytest
 
-from tokenpose_jax import InputError, processes, sharding
+from tokenpose_jax import InputError, processes, sharding, starters
 
 VARIABLES = [
-  *processes.VARIABLES,
+  *starters.VARIABLES,
   "TPU_WORKER_HOSTNAMES",
   "SLURM_JOB_ID",
   "SLURM_NTASKS",

@@ -101,10 +101,11 @@ def test_nothing_to_learn_from_is_said(progress, scalars, says):
 
 
 def test_a_single_good_step_is_something_to_learn_from(progress):
-  _, made = progress()
+  writer, made = progress()
   take(made, 99, labeled=0)
   take(made, 1, first=100)
   take(made, 99, first=101, labeled=0)
+  assert max(writer.scalars) == 196
 
 
 def test_a_loss_without_end_stops(progress):

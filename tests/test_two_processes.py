@@ -3,13 +3,12 @@
 import json
 import pathlib
 import re
-import socket
 
 import jax
 import numpy as np
 import pytest
 
-from tests.command_line import call, demo, start
+from tests.command_line import call, demo, drawn, free_address, start
 from tokenpose_jax import checkpoint
 
 STEPS = ("--config.train.steps=12", "--config.train.log_every=4")
@@ -17,18 +16,12 @@ STEPS = ("--config.train.steps=12", "--config.train.log_every=4")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-  from input_pipeline.synthetic.folder import write_coco_folder
-
-  path = tmp_path_factory.mktemp("data") / "coco"
-  write_coco_folder(str(path), train_people=40, test_people=12)
-  return path
+  return drawn(tmp_path_factory.mktemp("data"))
 
 
 def two(*arguments, second=()) -> list[tuple[int, str]]:
   """(exit code, what was said) of both."""
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    address = f"127.0.0.1:{free.getsockname()[1]}"
+  address = free_address()
   running = [
     start(
       *arguments,

@@ -92,10 +92,11 @@ def test_another_host_is_watched(tmp_path, monkeypatch, caplog):
   assert "taking over" in caplog.text
 
 
-def test_a_bucket_is_not_locked():
+def test_a_bucket_is_not_locked(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
   with workdir.held("gs://bucket/run"):
-    pass
-  workdir.require_inside("gs://bucket/run")
+    workdir.require_inside("gs://bucket/run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

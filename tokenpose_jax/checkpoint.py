@@ -8,6 +8,7 @@ happened.
 """
 
 import json
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,7 +39,21 @@ _OLD_HEADLINES = ("AP", "Mean")
 
 
 class Damaged(InputError):
-  """A checkpoint cannot be read, or is not what was saved."""
+  """A checkpoint cannot be read, or is not what was saved.
+
+  Attributes:
+    what: which one, and what is wrong with it.
+  """
+
+  def __init__(self, what: str, advice: str):
+    """The error, in one line.
+
+    Args:
+      what: which one, and what is wrong with it.
+      advice: what can be done.
+    """
+    super().__init__(f"{what}. Nothing was changed. {advice}")
+    self.what = what
 
 
 class Checkpoints:
@@ -79,7 +94,7 @@ class Checkpoints:
     file = self.metrics_file(step)
     try:
       found = json.loads(file.read_text())
-      if headline_of(found) == headline_of(found):  # A number.
+      if not math.isnan(headline_of(found)):
         return found
       reason = f"expected metrics by name, got {one_line(found, 80)}"
     except FileNotFoundError:
@@ -239,13 +254,11 @@ class Checkpoints:
     older = [s for s in self.steps() if s < step]
     return Damaged(
       f"the checkpoint {self.path / str(step)} is damaged:"
-      f" {one_line(reason, 200)}. Nothing was changed. "
-      + (
-        f"Step {older[-1]} is there as well: move the damaged folder away, or"
-        " set checkpoint.on_damage=previous"
-        if older
-        else "Move the damaged folder away to start training again"
-      )
+      f" {one_line(reason, 200)}",
+      f"Step {older[-1]} is there as well: move the damaged folder away, or"
+      " set checkpoint.on_damage=previous"
+      if older
+      else "Move the damaged folder away to start training again",
     )
 
 

@@ -266,8 +266,7 @@ def _read(
         raise
       damaged.add(step)
       if not gone:
-        reason, _, _ = str(error).partition(". Nothing was changed")
-        logging.warning("%s; another one is evaluated", reason)
+        logging.warning("%s; another one is evaluated", error.what)
 
 
 def _weights(

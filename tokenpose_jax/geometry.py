@@ -38,6 +38,18 @@ def box_to_center_scale(
   return center.astype(np.float32), scale.astype(np.float32)
 
 
+def crop_area(scale: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n"]:
+  """The area of crops, which stands for that of people (reference 5.4).
+
+  Args:
+    scale: (*n, 2) as of `box_to_center_scale`.
+
+  Returns:
+    (*n,) float64 square pixels.
+  """
+  return np.prod(scale.astype(np.float64) * SCALE_UNIT, axis=-1)
+
+
 def box_center(
   boxes: Real[np.ndarray, "*n 4"],
 ) -> Float[np.ndarray, "*n 2"]:

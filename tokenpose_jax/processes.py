@@ -1,22 +1,20 @@
 """The processes of one run: how they meet, agree, wait and leave together."""
 
 import contextlib
-import glob
-import importlib.util
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from tokenpose_jax import sharding, stopping
+from tokenpose_jax import sharding, starters, stopping
+from tokenpose_jax.config import differences
 from tokenpose_jax.errors import InputError, one_line
 
 # Seconds of waiting after which it is said.
@@ -26,40 +24,6 @@ _HEARTBEAT = 60
 # Seconds that process 0, which carries the messages, waits for the others.
 _PARTING = 5
 _ENDED = "tokenpose/ended"
-
-VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-
-
-class Starter(NamedTuple):
-  """What starts processes and tells them of each other by variables.
-
-  Attributes:
-    processes: the variable that says how many there are.
-    process: the one that says which one this is.
-    needed: by JAX besides, to find the others by itself.
-    remedy: where these are missing.
-  """
-
-  processes: str
-  process: str
-  needed: tuple[str, ...]
-  remedy: str
-
-
-_STARTERS = (
-  Starter(
-    "SLURM_NTASKS",
-    "SLURM_PROCID",
-    ("SLURM_JOB_ID", "SLURM_LOCALID", "SLURM_STEP_NODELIST"),
-    "start with srun",
-  ),
-  Starter(
-    "OMPI_COMM_WORLD_SIZE",
-    "OMPI_COMM_WORLD_RANK",
-    ("OMPI_MCA_orte_hnp_uri",),
-    "set JAX_COORDINATOR_ADDRESS to HOST:PORT of the first process",
-  ),
-)
 
 
 def initialize(given: Mapping[str, str] | None = None) -> None:
@@ -76,7 +40,7 @@ def initialize(given: Mapping[str, str] | None = None) -> None:
     InputError: one of the three is missing or wrong, or the others are not
       found.
   """
-  options = _options({**os.environ, **(given or {})})
+  options = starters.options({**os.environ, **(given or {})})
   if options is None:
     return
   # It would take SIGTERM away and stop nothing (stopping.py).
@@ -97,78 +61,6 @@ def initialize(given: Mapping[str, str] | None = None) -> None:
   if jax.process_count() > 1:
     stopping.tell_others_by(_farewell)
     threading.Thread(target=_hear, name="processes", daemon=True).start()
-
-
-def _options(variables: Mapping[str, str]) -> dict[str, Any] | None:
-  """Those of `jax.distributed.initialize`; None: this process is alone.
-
-  None of them: JAX finds the others by itself.
-  """
-  if any(variables.get(name) for name in VARIABLES):
-    return _given(variables)
-  for starter in _STARTERS:
-    started = variables.get(starter.processes, "1")
-    missing = [name for name in starter.needed if name not in variables]
-    if started == "1":
-      continue
-    if not missing:
-      return {}
-    first = variables.get(starter.process, "0") == "0"
-    if starter.processes == "SLURM_NTASKS" and first:
-      # A batch script of a job with several tasks, started once.
-      logging.warning(
-        "Slurm has %s tasks, and this process is alone; for all of them %s",
-        started,
-        starter.remedy,
-      )
-      continue
-    raise InputError(
-      f"{starter.processes} is {started}, but {', '.join(missing)} is not set:"
-      f" {starter.remedy}"
-    )
-  if "," in variables.get("TPU_WORKER_HOSTNAMES", "") or _has_tpu(variables):
-    return {}
-  return None
-
-
-def _given(variables: Mapping[str, str]) -> dict[str, Any]:
-  """The options that the three variables say."""
-  values = {name: variables.get(name, "") for name in VARIABLES}
-  for starter in _STARTERS:
-    for name, other in zip(VARIABLES[1:], starter[:2], strict=True):
-      values[name] = values[name] or variables.get(other, "")
-  missing = [name for name, value in values.items() if not value]
-  if missing:
-    named = next(name for name, value in values.items() if value)
-    raise InputError(f"{named} is set, but not {', '.join(missing)}")
-  address, *numbers = values.values()
-  if not re.fullmatch(r"\S+:\d{1,5}", address):
-    raise InputError(
-      f"JAX_COORDINATOR_ADDRESS is {address!r}; expected HOST:PORT"
-    )
-  for name, text in zip(VARIABLES[1:], numbers, strict=True):
-    if not (text.isascii() and text.isdigit()):
-      raise InputError(f"{name} is {text!r}; expected a whole number")
-  count, index = map(int, numbers)
-  if index >= count:
-    raise InputError(
-      f"JAX_PROCESS_ID is {index}; of {count} processes it is 0 to {count - 1}"
-    )
-  return {
-    "coordinator_address": address,
-    "num_processes": count,
-    "process_id": index,
-  }
-
-
-def _has_tpu(variables: Mapping[str, str]) -> bool:
-  """Are there TPU chips that JAX will use?"""
-  wanted = variables.get("JAX_PLATFORMS", "")
-  return (
-    (not wanted or "tpu" in wanted)
-    and importlib.util.find_spec("libtpu") is not None
-    and bool(glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*"))
-  )
 
 
 @contextlib.contextmanager
@@ -269,16 +161,15 @@ def require_same(what: str, value: Mapping[str, Any]) -> None:
   """
   said = exchange(what, json.dumps(value, sort_keys=True, default=str))
   mine = jax.process_index()
-  first, here = json.loads(said[0]), json.loads(said[mine])
-  if first == here:
+  differing = differences(json.loads(said[0]), json.loads(said[mine]))
+  if not differing:
     # What another one finds ends all.
     return
-  different = [n for n in first | here if first.get(n) != here.get(n)]
-  name = different[0]
+  name, (first, here) = next(iter(differing.items()))
   raise InputError(
     f"this process has another {what} than process 0: {name} is"
-    f" {one_line(here.get(name), 80)}, not {one_line(first.get(name), 80)}"
-    + (f", and {len(different) - 1} more" if different[1:] else "")
+    f" {one_line(here, 80)}, not {one_line(first, 80)}"
+    + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
     + "; start all processes with the same command, software and data"
   )
 

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from tokenpose_jax import orbax_trees, processes, stopping
+from tokenpose_jax import atomic, orbax_trees, processes, stopping
 from tokenpose_jax.checkpoint import (
   HEADLINE,
   Checkpoints,
@@ -129,10 +129,8 @@ class Saver(Checkpoints):
       if jax.process_index() == 0:
         file = self.metrics_file(step)
         file.parent.mkdir(exist_ok=True)
-        # Whole or not there: a kill may come at any time.
-        partial = file.with_name(f"{file.name}.partial")
-        partial.write_text(json.dumps({HEADLINE: metrics[headline], **metrics}))
-        partial.replace(file)
+        content = {HEADLINE: metrics[headline], **metrics}
+        atomic.write(file, json.dumps(content))
       self._manager.reload()
 
   def restore(
@@ -190,10 +188,9 @@ class Saver(Checkpoints):
           (self.path / str(step)).rename(target)
         except OSError:
           raise damage from None
-        reason, _, _ = str(damage).partition(". Nothing was changed")
         logging.warning(
           "%s. It is in %s now; going on from step %d",
-          reason,
+          damage.what,
           target,
           older[-1],
         )

@@ -16,8 +16,6 @@ from ml_collections import ConfigDict
 
 from tokenpose_jax import (
   checkpoint,
-  evaluate,
-  inference,
   losses,
   network,
   optim,
@@ -31,7 +29,8 @@ from tokenpose_jax import (
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.codec import Codec
 from tokenpose_jax.data import EvalData, TrainData
-from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.evaluations import Evaluations
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
@@ -215,7 +214,7 @@ def train_and_evaluate(
     )
     evaluations = None
     if eval_data is not None:
-      evaluations = _Evaluations(
+      evaluations = Evaluations(
         config, skeleton, workdir, mesh, eval_data, saver, writer
       )
 
@@ -292,87 +291,6 @@ class _Trace:
     if self._steps and step == self._steps[1]:
       jax.profiler.stop_trace()
       logging.info("profile of steps %d to %d: %s", *self._steps, self._folder)
-
-
-class _Evaluations:
-  """The evaluations of a training, each after its step has been saved."""
-
-  def __init__(
-    self,
-    config: ConfigDict,
-    skeleton: Skeleton,
-    workdir: str,
-    mesh: Mesh,
-    data: EvalData,
-    saver: saving.Saver,
-    writer: Writer,
-  ):
-    self._evaluate = functools.partial(
-      evaluate.evaluate,
-      evaluate.create_eval_step(inference.Settings.of(config, skeleton), mesh),
-      data=data,
-      mesh=mesh,
-      config=config,
-      skeleton=skeleton,
-      workdir=workdir,
-    )
-    self._headline = data.benchmark.headline
-    self._saver = saver
-    self._writer = writer
-
-  def run(self, state: TrainState, step: int, *, last: bool = False) -> None:
-    """Evaluates a saved state; a failure costs the training nothing.
-
-    Args:
-      state: that is saved.
-      step: of the state.
-      last: nothing follows: a failure is raised.
-    """
-    outcome, failure = None, None
-    try:
-      outcome = self._evaluate((state.params, state.model_state), step=step)
-    except processes.OutOfStep:
-      raise
-    except Exception as error:  # Whatever it is, the training is worth more.
-      failure = error
-    # A checkpoint that cannot be saved is no failed evaluation.
-    self._saver.wait()
-    if processes.all_agree(failure is None) and outcome is not None:
-      try:
-        self._record(step, outcome)
-      except Exception as error:  # A full disk, say.
-        failure = error
-    elif failure is None:
-      failure = InputError("it failed in another process")
-    if failure is None:
-      return
-    said = (
-      f"the evaluation of step {step} failed: {one_line(failure)}. Its"
-      " checkpoint is saved"
-    )
-    # Bad input is a line; anything else is to be looked into.
-    expected = isinstance(failure, InputError)
-    if last:
-      said += "; the same command evaluates it again"
-      if expected:
-        raise InputError(said) from None
-      failure.add_note(said)
-      raise failure
-    logging.error(
-      "%s, and the training goes on",
-      said,
-      exc_info=None if expected else failure,
-    )
-
-  def _record(self, step: int, outcome: evaluate.Outcome) -> None:
-    """Metrics of the checkpoint and summaries, of what is defined."""
-    self._saver.add_metrics(step, outcome.metrics, self._headline)
-    defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
-    self._writer.write_scalars(
-      step, {f"eval/{n}": v for n, v in defined.items()}
-    )
-    if outcome.sheet is not None:
-      self._writer.write_images(step, {"eval/people": outcome.sheet[None]})
 
 
 def _resume(

@@ -10,7 +10,7 @@ from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
-from tokenpose_jax import visualize
+from tokenpose_jax import atomic, visualize
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.eval_report import page, provenance
 from tokenpose_jax.eval_report.gallery import Drawing
@@ -72,22 +72,15 @@ def _write(
     old.unlink()
   captions: dict[str, list[dict[str, Any]]] = {"best": [], "worst": []}
   for drawing in drawings:
-    _put(pictures / drawing.caption["file"], drawing.jpeg)
+    atomic.write(pictures / drawing.caption["file"], drawing.jpeg)
     captions[drawing.kind].append(drawing.caption)
-  _put(folder / RESULTS, json.dumps(results).encode())
+  atomic.write(folder / RESULTS, json.dumps(results))
   if sheet is not None:
-    _put(folder / "people.png", visualize.encode_png(sheet))
+    atomic.write(folder / "people.png", visualize.encode_png(sheet))
   record = dataclasses.replace(record, pictures=captions)
-  _put(folder / METRICS, record.to_json().encode())
-  _put(step / REPORT, page.render(_read_all(step)).encode())
+  atomic.write(folder / METRICS, record.to_json())
+  atomic.write(step / REPORT, page.render(_read_all(step)))
   return step
-
-
-def _put(path: epath.Path, content: bytes) -> None:
-  """Writes a file aside and renames it: whole or not there."""
-  partial = path.with_name(f"{path.name}.partial")
-  partial.write_bytes(content)
-  partial.replace(path)
 
 
 def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:

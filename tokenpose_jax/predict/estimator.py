@@ -223,7 +223,7 @@ class Estimator:
     kept = oks_nms(
       poses.keypoints[people],
       poses.person_scores[people],
-      np.prod(scale.astype(np.float64) * geometry.SCALE_UNIT, axis=-1),
+      geometry.crop_area(scale),
       skeletons.with_sigmas(poses.skeleton).sigmas or (),
       threshold,
     )

@@ -1,0 +1,110 @@
+"""The evaluations of a training."""
+
+import functools
+
+from absl import logging
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from tokenpose_jax import evaluate, inference, processes, saving
+from tokenpose_jax.data import EvalData
+from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.progress import Writer
+from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.train_state import TrainState
+
+
+class Evaluations:
+  """The evaluations of a training, each after its step has been saved."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    skeleton: Skeleton,
+    workdir: str,
+    mesh: Mesh,
+    data: EvalData,
+    saver: saving.Saver,
+    writer: Writer,
+  ):
+    """Evaluates nothing yet.
+
+    Args:
+      config: resolved.
+      skeleton: of the data.
+      workdir: of the run.
+      mesh: as returned by `sharding.create_mesh`.
+      data: what is evaluated.
+      saver: of the states, which gets the metrics.
+      writer: of summaries.
+    """
+    self._evaluate = functools.partial(
+      evaluate.evaluate,
+      evaluate.create_eval_step(inference.Settings.of(config, skeleton), mesh),
+      data=data,
+      mesh=mesh,
+      config=config,
+      skeleton=skeleton,
+      workdir=workdir,
+    )
+    self._headline = data.benchmark.headline
+    self._saver = saver
+    self._writer = writer
+
+  def run(self, state: TrainState, step: int, *, last: bool = False) -> None:
+    """Evaluates a saved state; a failure costs the training nothing.
+
+    Args:
+      state: that is saved.
+      step: of the state.
+      last: nothing follows: a failure is raised.
+
+    Raises:
+      InputError: the last one failed, the state could not be saved, or this
+        process is out of step with the others.
+    """
+    outcome, failure = None, None
+    try:
+      outcome = self._evaluate((state.params, state.model_state), step=step)
+    except processes.OutOfStep:
+      raise
+    except Exception as error:  # Whatever it is, the training is worth more.
+      failure = error
+    # A checkpoint that cannot be saved is no failed evaluation.
+    self._saver.wait()
+    if processes.all_agree(failure is None) and outcome is not None:
+      try:
+        self._record(step, outcome)
+      except Exception as error:  # A full disk, say.
+        failure = error
+    elif failure is None:
+      failure = InputError("it failed in another process")
+    if failure is None:
+      return
+    said = (
+      f"the evaluation of step {step} failed: {one_line(failure)}. Its"
+      " checkpoint is saved"
+    )
+    # Bad input is a line; anything else is to be looked into.
+    expected = isinstance(failure, InputError)
+    if last:
+      said += "; the same command evaluates it again"
+      if expected:
+        raise InputError(said) from None
+      failure.add_note(said)
+      raise failure
+    logging.error(
+      "%s, and the training goes on",
+      said,
+      exc_info=None if expected else failure,
+    )
+
+  def _record(self, step: int, outcome: evaluate.Outcome) -> None:
+    """Metrics of the checkpoint and summaries, of what is defined."""
+    self._saver.add_metrics(step, outcome.metrics, self._headline)
+    defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
+    self._writer.write_scalars(
+      step, {f"eval/{n}": v for n, v in defined.items()}
+    )
+    if outcome.sheet is not None:
+      self._writer.write_images(step, {"eval/people": outcome.sheet[None]})
