@@ -3,7 +3,8 @@
 A recipe is a short delta on this file. Fields are locked: a misspelled
 `--config.FIELD` is an error. Sizes are (height, width) in pixels. Defaults that
 affect reported results are those of the original implementation's COCO configs
-(reference 2, 3, 4.5, 5).
+(reference 2, 3, 4.5, 5), but for train.batch_norm, whose "replica" on as many
+devices is theirs.
 """
 
 import ml_collections
@@ -39,8 +40,9 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # The weights that a training starts from.
   init = config.init = ml_collections.ConfigDict()
   init.scheme = "original"  # original: reference 2.7 | fan_in: short trainings
-  # A work directory (its best checkpoint), or a file of TokenPose weights
-  # (.pth, .safetensors). Keypoint tokens are matched by name.
+  # A work directory (its best checkpoint; with eval.weights = ema, its moving
+  # average, if there is one), or a file of TokenPose weights (.pth,
+  # .safetensors). Keypoint tokens are matched by name.
   init.weights = ""
   # A file of backbone weights (.pth, .safetensors; HRNet on ImageNet, official
   # or timm).
@@ -92,15 +94,41 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
 
   optim = config.optim = ml_collections.ConfigDict()
   optim.learning_rate = 1e-3
+  # The batch size that learning_rate is meant for; another train.batch_size
+  # scales it linearly. 0: the rate is as it is given.
+  optim.reference_batch = 0
   optim.schedule = "step"  # step: x0.1 at each of drop_epochs | cosine: to 0
   optim.drop_epochs = (200, 260)
   optim.warmup_epochs = 0.0  # linear, from 0
   optim.b1 = 0.9
   optim.b2 = 0.999
   optim.eps = 1e-8  # added after the square root (reference 3)
+  # Decoupled, as in AdamW; 0: Adam. Kernels of linear layers and convolutions
+  # decay; biases, scales of norms, keypoint tokens and position tables do not.
+  optim.weight_decay = 0.0
+  # Gradients whose norm over all parameters is larger are scaled down to it;
+  # 0: none.
+  optim.clip_norm = 0.0
 
   train = config.train = ml_collections.ConfigDict()
-  train.batch_size = 128  # people in a step, over all devices
+  # People in a step, over all devices. T, S-v1 and B: 32 on each of 4 GPUs.
+  train.batch_size = 128
+  # Parts that a step works through one after the other, for less memory. The
+  # batch must be a multiple of them times the devices. Batch norm normalizes
+  # each part by itself, and its running statistics move once a part.
+  train.microbatches = 1
+  # Batch norm's statistics in a step. global: of the whole batch, over all
+  # devices | replica: of each device's part, as in the original implementation;
+  # the running ones then take the mean over devices.
+  train.batch_norm = "global"
+  # blocks: Transformer blocks, bottlenecks and HRNet's modules keep no inner
+  # values for the backward pass, which computes them again: less memory, more
+  # time | none: all is kept.
+  train.remat = "none"
+  # Decay of a moving average of the weights, as 0.9998; 0: none. In the first
+  # steps it is at most (1 + step) / (10 + step). Batch norm's statistics are
+  # averaged as well. Both kinds of weights are evaluated and saved.
+  train.ema = 0.0
   train.epochs = 300
   train.steps = 0  # > 0: stop there; the schedule still follows epochs
   train.log_every = 100  # steps
@@ -133,6 +161,9 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   evaluation.batch_size = 32
   evaluation.max_images = 0  # > 0: only the first ones; 0: all
   evaluation.checkpoint = "best"  # with --mode=evaluate: best | latest | STEP
+  # Which weights: raw | ema, their moving average (train.ema). In a training:
+  # those that decide which checkpoint is best, if it has them.
+  evaluation.weights = "raw"
   evaluation.pictures = 24  # people on the contact sheet
   evaluation.best_and_worst = 12  # predictions drawn in the report, of each
   evaluation.bootstrap = 1000  # replicates for intervals; 0: none

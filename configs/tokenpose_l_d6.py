@@ -14,5 +14,6 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
   config = default.get_config("tokenpose_l_d6")
+  # No file is published: that of L/D24 (reference 3).
   config.train.batch_size = 64
   return config

@@ -228,7 +228,8 @@ def _slots(
 ) -> Int[np.ndarray, " b"]:
   """The slots of the section's batches that this process loads."""
   field = f"{section}.batch_size"
-  return sharding.local_slots(mesh, config[section].batch_size, field)
+  parts = config[section].get("microbatches", 1)
+  return sharding.local_slots(mesh, config[section].batch_size, field, parts)
 
 
 def _writer(workdir: str) -> metric_writers.MetricWriter:

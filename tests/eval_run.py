@@ -97,7 +97,7 @@ class Case:
       "mask": np.asarray(batch["mask"]),
     }
 
-  def run(self, workdir, **changes):
+  def run(self, workdir, kind="raw", **changes):
     settings = tiny.config(
       eval__bootstrap=20, eval__best_and_worst=3, eval__pictures=4, **changes
     )
@@ -110,6 +110,7 @@ class Case:
       skeleton=self.skeleton,
       workdir=str(workdir),
       step=70,
+      kind=kind,
     )
 
 

@@ -7,7 +7,61 @@ import numpy as np
 import pytest
 
 from tests import checkpoints, tiny
-from tokenpose_jax import InputError, checkpoint, skeletons
+from tokenpose_jax import InputError, checkpoint, saving, skeletons
+
+
+def averaged(tmp_path, **fields):
+  """A run whose checkpoint has averaged weights: all ones."""
+  settings = tiny.config(**fields)
+  state, _, _ = tiny.training(settings, jax.devices()[:1])
+  ones = jax.tree.map(np.ones_like, (state.params, state.model_state))
+  meta = checkpoint.describe(settings, skeletons.COCO_17.to_dict(), {})
+  saved = saving.Saver(str(tmp_path))
+  saved.save(state.replace(ema=jax.tree.map(jax.numpy.asarray, ones)), meta)
+  saved.close()
+  return state
+
+
+@pytest.mark.parametrize("usual", ["raw", "ema"])
+def test_averaged_weights_come_back(tmp_path, usual):
+  state = averaged(tmp_path, eval__weights=usual)
+  opened = saving.Saver(str(tmp_path))
+  meta = opened.read_meta(0)
+  assert len(meta["checksums"]) == len(
+    jax.tree.leaves(opened.restore(0, state, meta))
+  )
+  for kind in ("raw", "ema", ""):
+    _, _, weights = checkpoint.read_weights(str(tmp_path), "best", kind)
+    leaves = jax.tree.leaves(weights)
+    ones = all((leaf == 1).all() for leaf in leaves)
+    assert ones == ((kind or usual) == "ema")
+  # Whatever the template has.
+  restored = opened.restore(0, state, meta)
+  assert jax.tree.structure(restored.ema) == jax.tree.structure(weights)
+  with pytest.raises(InputError, match="weights is 'best'; allowed: raw, ema"):
+    opened.restore_weights(0, meta, "best")
+
+
+def test_an_average_that_is_not_there(tmp_path):
+  state, _ = checkpoints.make(tmp_path, tiny.config(eval__weights="ema"))
+  opened = saving.Saver(str(tmp_path))
+  meta = opened.read_meta(1)
+  assert checkpoint.usual_kind(meta) == "raw"
+  template = state.replace(ema=(state.params, state.model_state))
+  assert opened.restore(1, template, meta).ema is None
+  with pytest.raises(InputError, match=r"checkpoints/1 has raw weights alone"):
+    opened.restore_weights(1, meta, "ema")
+
+
+def test_fields_that_were_added_do_not_differ(tmp_path):
+  """An older checkpoint was trained as their defaults say."""
+  _, meta = checkpoints.make(tmp_path)
+  older = {**meta, "config": {**meta["config"]}}
+  for section in ("optim", "train", "eval"):
+    older["config"][section] = dict(meta["config"][section])
+  del older["config"]["train"]["ema"], older["config"]["optim"]["clip_norm"]
+  del older["config"]["eval"]["weights"], older["config"]["train"]["remat"]
+  assert checkpoint.upgrade(older, "DIR") == meta
 
 
 def test_latest_two_and_the_best_stay(tmp_path):

@@ -37,6 +37,41 @@ def test_every_recipe_is_sound(name):
     assert ModelConfig.of(config.model) == PUBLISHED[name]
 
 
+# reference 3, 4.5: batch, sigma, rotation, scale, half body.
+COCO, MPII = (45.0, 0.35, 0.3), (30.0, 0.25, 0.0)
+PUBLISHED_RECIPES = {
+  "tokenpose_t": (128, 2.0, *COCO),
+  "tokenpose_s_v1": (128, 2.0, *COCO),
+  "tokenpose_s_v2": (48, 2.0, *COCO),
+  "tokenpose_b": (128, 2.0, *COCO),
+  "tokenpose_l_d6": (64, 2.0, *COCO),
+  "tokenpose_l_d24": (64, 2.0, *COCO),
+  "tokenpose_l_d24_384x288": (64, 3.0, *COCO),
+  "tokenpose_l_d6_mpii": (64, 2.0, *MPII),
+  "tokenpose_l_d24_mpii": (64, 2.0, *MPII),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipes_are_those_of_the_original(name):
+  config = recipe(name)
+  optimizer, augment, judged = config.optim, config.augment, config.eval
+  assert (
+    config.train.batch_size,
+    config.codec.sigma,
+    augment.rotation_degrees,
+    augment.scale,
+    augment.half_body_probability,
+  ) == PUBLISHED_RECIPES[name]
+  assert (augment.flip_probability, augment.rotation_probability) == (0.5, 0.6)
+  assert (config.train.epochs, optimizer.drop_epochs) == (300, (200, 260))
+  assert (optimizer.learning_rate, optimizer.weight_decay) == (1e-3, 0.0)
+  assert (optimizer.clip_norm, optimizer.warmup_epochs) == (0.0, 0.0)
+  assert (config.train.ema, config.train.microbatches) == (0.0, 1)
+  assert (judged.flip, judged.flip_shift) == (True, False)
+  assert (judged.nms_threshold, judged.min_keypoint_score) == (0.9, 0.2)
+
+
 def test_every_number_and_word_is_checked():
   """A field that nothing checks is one that was forgotten."""
   config = default.get_config()
@@ -69,6 +104,15 @@ def test_every_number_and_word_is_checked():
     ("optim.learning_rate", 0.0, "must be above 0"),
     ("optim.drop_epochs", (3, 2), "epochs above 0, ascending"),
     ("optim.schedule", "linear", "'linear'; allowed: step, cosine"),
+    ("optim.weight_decay", -0.1, "optim.weight_decay is -0.1; .* at least 0"),
+    ("optim.clip_norm", float("nan"), "clip_norm is nan; .* at least 0"),
+    ("optim.reference_batch", -1, "reference_batch is -1; .* at least 0"),
+    ("train.ema", 1.0, "train.ema is 1.0; it must be at least 0 and below 1"),
+    ("train.batch_norm", "local", "'local'; allowed: global, replica"),
+    ("train.remat", "all", "'all'; allowed: none, blocks"),
+    ("eval.weights", "best", "'best'; allowed: raw, ema"),
+    ("train.microbatches", 0, "microbatches is 0; it must be at least 1"),
+    ("train.microbatches", 3, r"batch_size is 128; .*microbatches, 3"),
     ("init.scheme", "zeros", "'zeros'; allowed: original, fan_in"),
     ("eval.nms_threshold", 1.1, "above 0 and at most 1"),
     ("eval.checkpoint", "newest", "allowed: best, latest or a step"),

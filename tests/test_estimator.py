@@ -194,6 +194,30 @@ def test_a_work_directory_knows_how_it_is_used(tmp_path, network):
   assert np.abs(flipped.scores - one.scores).max() > 1e-6
 
 
+def test_either_weights_of_a_work_directory(tmp_path, network):
+  settings = tiny.config(eval__flip=False, eval__weights="ema")
+  state, _, _ = tiny.training(settings, jax.devices()[:1])
+  model, other = network
+  saved = saving.Saver(str(tmp_path))
+  meta = checkpoint.describe(settings, COCO_17.to_dict(), {})
+  saved.save(state.replace(ema=other), meta)
+  saved.close()
+  found = {
+    kind: tp.load(str(tmp_path), weights=kind)(PHOTOS[0], BOXES[0]).scores
+    for kind in ("", "raw", "ema")
+  }
+  raw = (state.params, state.model_state)
+  codec = tp.Codec(model.input_hw, model.heatmap_hw)
+  for kind, weights in (("raw", raw), ("ema", other)):
+    one = tp.Estimator(
+      heatmaps_of(model, weights), codec, COCO_17, flip_test=False
+    )
+    wanted = one(PHOTOS[0], BOXES[0]).scores
+    np.testing.assert_allclose(found[kind], wanted, rtol=1e-4)
+  np.testing.assert_array_equal(found[""], found["ema"])
+  assert np.abs(found["raw"] - found["ema"]).max() > 1e-3
+
+
 @pytest.mark.parametrize("ending", [".safetensors", ".pth"])
 def test_a_file_of_weights(tmp_path, ending):
   # What a file does not say is as published: attention heads, their scale.

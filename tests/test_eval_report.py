@@ -293,6 +293,20 @@ def test_a_checkpoint_with_other_heatmap_coordinates_is_refused(tmp_path):
     )
 
 
+def test_averaged_weights_have_a_folder_of_their_own(tmp_path):
+  case = Case()
+  case.run(tmp_path)
+  case.run(tmp_path, kind="ema")
+  folder = tmp_path / "eval" / "70"
+  kinds = {
+    path.parent.name: read(path)["made"]["weights"]
+    for path in folder.glob("*/metrics.json")
+  }
+  assert kinds == {"gt": "raw", "gt-ema": "ema"}
+  page = (folder / "report.html").read_text()
+  assert "gt-ema" in page
+
+
 def test_an_unknown_decoder_is_named_before_anything_runs():
   with pytest.raises(InputError, match=r"eval\.decoder is 'sharp'"):
     tiny.config(eval__decoder="sharp")

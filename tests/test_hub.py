@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -74,6 +75,28 @@ def test_a_card_has_the_figures_of_the_evaluation(run, published):
   # Neither of them names a folder of this machine.
   assert result["dataset"]["name"] == "coco val2017"
   assert str(run) not in text
+
+
+def test_a_card_has_the_figures_of_its_own_weights(run, tmp_path):
+  """Those of the raw weights are not the average's."""
+  copied = tmp_path / "run"
+  shutil.copytree(run / "eval", copied / "eval")
+  settings = tiny.config(eval__flip=False)
+  state, _, _ = tiny.training(settings, jax.devices()[:1])
+  saved = saving.Saver(str(copied))
+  average = jax.tree.map(jnp.copy, (state.params, state.model_state))
+  saved.save(
+    state.replace(step=jnp.asarray(70, jnp.int32), ema=average),
+    checkpoint.describe(settings, tp.skeletons.COCO_17.to_dict(), {}),
+  )
+  saved.close()
+  for kind, says in (
+    ("raw", "| coco val2017 | gt |"),
+    ("ema", "Not evaluated"),
+  ):
+    folder = tmp_path / kind
+    hub.save_pretrained(str(copied), str(folder), weights=kind)
+    assert says in (folder / "README.md").read_text()
 
 
 def test_a_network_without_an_evaluation(tmp_path):

@@ -1,22 +1,26 @@
 """Learning-rate schedules and Adam, against their formulas."""
 
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import traverse_util
 
 from configs import default
-from tests import fixtures
-from tokenpose_jax import optim
+from tests import fixtures, tiny
+from tokenpose_jax import network, optim
 from tokenpose_jax.errors import InputError
 
 EPOCHS, STEPS = 300, 7  # epochs of a run, steps of an epoch
 
 
-def schedule(epochs=EPOCHS, steps_per_epoch=STEPS, **changes):
+def schedule(epochs=EPOCHS, steps_per_epoch=STEPS, batch_size=0, **changes):
   config = default.get_config().optim
   config.update(changes)
-  return optim.create_schedule(config, epochs, steps_per_epoch)
+  return optim.create_schedule(config, epochs, steps_per_epoch, batch_size)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,19 @@ def test_cosine_ends_at_zero():
     np.testing.assert_allclose(rates(step), wanted, rtol=1e-4)
   assert rates(2100) < 1e-9
   assert rates(9999) < 1e-9
+
+
+@pytest.mark.parametrize("kind", ["step", "cosine"])
+def test_the_rate_follows_the_batch_size_where_asked(kind, caplog):
+  fields = dict(schedule=kind, warmup_epochs=2.0)
+  plain = schedule(**fields)
+  with caplog.at_level(logging.INFO):
+    scaled = schedule(**fields, batch_size=64, reference_batch=128)
+  assert "0.001 for batches of 128: 0.0005 for those of 64" in caplog.text
+  for step in (0, 5, 14, 100, 1400, 1900):
+    np.testing.assert_allclose(scaled(step), plain(step) / 2, rtol=1e-6)
+  for one in ({"batch_size": 64}, {"reference_batch": 128}):
+    assert schedule(**fields, **one)(100) == plain(100)
 
 
 def test_unknown_schedule_is_refused():
@@ -119,3 +136,92 @@ def test_every_field_reaches_adam(field):
 
   other = {"b1": 0.5, "b2": 0.9, "eps": 0.1, "learning_rate": 1e-2}[field]
   assert abs(two_steps(**{field: other}) / two_steps() - 1) > 0.01
+
+
+def trees(seed=0):
+  """(params, gradients) with one parameter that decays and one that does not.
+
+  The gradient's global norm is 5.
+  """
+  params = {"kernel": np.full((2, 2), 3.0), "bias": np.full(2, 2.0)}
+  gradients = {"kernel": np.full((2, 2), 2.0), "bias": np.array([3.0, 0.0])}
+  return jax.tree.map(
+    lambda a: jnp.asarray(a, jnp.float32), (params, gradients)
+  )
+
+
+def steps(count=3, **changes):
+  """(the updates of some steps, the state after them)."""
+  config = default.get_config().optim
+  config.update(changes)
+  optimizer = optim.create_optimizer(
+    config, optim.create_schedule(config, 1, 1)
+  )
+  params, gradients = trees()
+  state, made = optimizer.init(params), []
+  for _ in range(count):
+    change, state = optimizer.update(gradients, state, params)
+    params = optax.apply_updates(params, change)
+    made.append(change)
+  return made, state
+
+
+def test_by_default_it_is_adam_to_the_bit():
+  config = default.get_config().optim
+  params, gradients = trees()
+  adam = optax.adam(optim.create_schedule(config, 1, 1))
+  state, wanted = adam.init(params), []
+  for _ in range(3):
+    change, state = adam.update(gradients, state, params)
+    params = optax.apply_updates(params, change)
+    wanted.append(change)
+  made = steps()
+  assert jax.tree.structure(made) == jax.tree.structure((wanted, state))
+  jax.tree.map(np.testing.assert_array_equal, made, (wanted, state))
+
+
+def test_weight_decay_is_decoupled_and_leaves_biases_alone():
+  """Of the rate times the weight, whatever the gradient's size."""
+  (plain, *_), _ = steps(1)
+  (decayed, *_), _ = steps(1, weight_decay=0.1)
+  np.testing.assert_array_equal(decayed["bias"], plain["bias"])
+  np.testing.assert_allclose(
+    decayed["kernel"] - plain["kernel"], -1e-3 * 0.1 * 3.0, rtol=1e-4
+  )
+
+
+@pytest.mark.parametrize("backbone", ["none", "stem"])
+def test_what_decays(backbone):
+  model = tiny.config(
+    model__backbone=backbone,
+    model__patch_hw=(16, 12) if backbone == "none" else (4, 3),
+    model__position="learnable",
+  ).model
+  params, _ = network.abstract(model)
+  kept, decaying = set(), set()
+  for path, leaf in traverse_util.flatten_dict(params).items():
+    (decaying if optim.decays(path) else kept).add(path[-1])
+    # Every matrix and every filter but those that are tables of tokens.
+    tables = ("keypoint_tokens", "position_table")
+    assert optim.decays(path) == (leaf.ndim > 1 and path[-1] not in tables)
+  assert decaying == {"kernel"}
+  assert kept == {"bias", "scale", "keypoint_tokens", "position_table"}
+
+
+@pytest.mark.parametrize("norm", [2.5, 5.1])
+def test_gradients_are_clipped_by_their_global_norm(norm):
+  """Adam does not see their size, but its state does."""
+  _, (plain, _) = steps(1)
+  _, (clipped, _) = steps(1, clip_norm=norm)
+  scale = min(norm / 5, 1)
+  for one, other in zip(
+    jax.tree.leaves(clipped.mu), jax.tree.leaves(plain.mu), strict=True
+  ):
+    np.testing.assert_allclose(one, scale * other, rtol=1e-6)
+
+
+def test_a_training_may_go_on_with_other_decay_and_clipping():
+  """Its state is the same: checkpoints of one fit the other."""
+  _, one = steps(1)
+  _, other = steps(1, weight_decay=0.1, clip_norm=1.0)
+  assert jax.tree.structure(one) == jax.tree.structure(other)

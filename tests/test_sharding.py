@@ -38,6 +38,16 @@ def test_a_batch_that_does_not_divide_is_named(batch):
     sharding.local_slots(sharding.create_mesh(), batch, "eval.batch_size")
 
 
+def test_every_part_of_a_batch_divides():
+  mesh = sharding.create_mesh()
+  assert len(sharding.local_slots(mesh, 48, "train.batch_size", 3)) == 48
+  with pytest.raises(
+    InputError,
+    match=r"batch_size is 40;.* train.microbatches, 3, times .* devices, 8$",
+  ):
+    sharding.local_slots(mesh, 40, "train.batch_size", 3)
+
+
 def test_a_batch_is_split_over_its_first_axis():
   mesh = sharding.create_mesh()
   batch = {

@@ -188,6 +188,35 @@ def test_starting_from_a_work_directory(tmp_path):
     start(tiny.config(model__heads=4, **changes), MPII_16)
 
 
+@pytest.mark.parametrize("kept", ["raw", "ema"])
+def test_starting_from_the_average_where_there_is_one(tmp_path, kept, caplog):
+  settings = tiny.config(seed=5)
+  trained, _, _ = tiny.training(settings, jax.devices()[:1])
+  average = jax.tree.map(lambda a: a + 1, (trained.params, trained.model_state))
+  saved = saving.Saver(str(tmp_path))
+  saved.save(
+    trained.replace(ema=average if kept == "ema" else None),
+    checkpoint.describe(settings, COCO_17.to_dict(), {}),
+  )
+  saved.close()
+  wanted = {"raw": trained.params, "ema": average[0]}
+  with caplog.at_level("INFO"):
+    for kind in ("raw", kept):
+      fields = {"init__weights": str(tmp_path), "eval__weights": kind}
+      state = start(tiny.config(**fields), COCO_17)
+      np.testing.assert_array_equal(
+        state.params["patch_embedding"]["kernel"],
+        wanted[kind]["patch_embedding"]["kernel"],
+      )
+  assert f"the {kept} weights of step 0" in caplog.text
+  state = start(
+    tiny.config(init__weights=str(tmp_path), eval__weights="ema"), COCO_17
+  )
+  np.testing.assert_array_equal(
+    state.params["keypoint_tokens"], wanted[kept]["keypoint_tokens"]
+  )
+
+
 def test_starting_from_a_backbone(tmp_path):
   fields, weights = weights_of(COCO_17, seed=3)
   written = convert.export_torch(fields, *weights)

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import network, orbax_trees
 from tokenpose_jax.config import Differences
-from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
 from tokenpose_jax.skeletons import Skeleton
@@ -182,7 +182,7 @@ class Checkpoints:
     return meta
 
   def restore_weights(
-    self, step: int, meta: Mapping[str, Any]
+    self, step: int, meta: Mapping[str, Any], kind: str = "raw"
   ) -> tuple[Tree, Tree]:
     """Reads (params, model_state) alone, NumPy, and checks them.
 
@@ -192,12 +192,21 @@ class Checkpoints:
     Args:
       step: of the checkpoint.
       meta: as returned by `read_meta`.
+      kind: "raw", or "ema" for their moving average.
 
     Raises:
-      InputError: the checkpoint is damaged.
+      InputError: the checkpoint is damaged, or has no such weights.
     """
+    check_choice("weights", kind, config_lib.WEIGHTS)
     params, model_state = network.abstract(meta["config"]["model"])
     shapes = {"params": params, "model_state": model_state}
+    if kind == "ema":
+      if not has_average(meta):
+        raise InputError(
+          f"{self.path / str(step)} has raw weights alone, no ema: it was"
+          " trained with train.ema=0"
+        )
+      shapes = {"ema": shapes}
 
     def read() -> dict[str, Any]:
       folder = self.path / str(step) / "state"
@@ -205,7 +214,7 @@ class Checkpoints:
 
     restored = self.unless_damaged(step, read)
     self.check(step, meta["checksums"], restored)
-    return restored["params"], restored["model_state"]
+    return weights_of(restored.get("ema", restored))
 
   def unless_damaged(
     self, step: int, read: Callable[[], dict[str, Any]]
@@ -262,22 +271,42 @@ class Checkpoints:
     )
 
 
+def has_average(meta: Mapping[str, Any]) -> bool:
+  """Does a checkpoint hold a moving average of its weights?"""
+  return any(name.startswith("['ema']") for name in meta["checksums"])
+
+
+def usual_kind(meta: Mapping[str, Any]) -> str:
+  """Which weights of a checkpoint are used unless others are asked for.
+
+  Those that its own training was judged by (`eval.weights`).
+
+  Args:
+    meta: as returned by `Checkpoints.read_meta`.
+  """
+  asked = meta["config"].get("eval", {}).get("weights", "raw")
+  return asked if has_average(meta) else "raw"
+
+
 def read_weights(
-  workdir: str, which: str
+  workdir: str, which: str, kind: str = ""
 ) -> tuple[int, dict[str, Any], tuple[Tree, Tree]]:
   """The step, meta and weights of a checkpoint, whatever network it is of.
 
   Args:
     workdir: of a run.
     which: "best", "latest" or a step.
+    kind: "raw" or "ema"; "": `usual_kind`.
 
   Raises:
-    InputError: there is no such checkpoint, or it is damaged.
+    InputError: there is no such checkpoint, it is damaged, or has no such
+      weights.
   """
   checkpoints = Checkpoints(workdir)
   step = checkpoints.choose(which)
   meta = checkpoints.read_meta(step)
-  return step, meta, checkpoints.restore_weights(step, meta)
+  kind = kind or usual_kind(meta)
+  return step, meta, checkpoints.restore_weights(step, meta, kind)
 
 
 def describe(
@@ -321,9 +350,8 @@ def upgrade(meta: Mapping[str, Any], path: object) -> dict[str, Any]:
       f"{path} has format {number}, written by tokenpose_jax"
       f" {meta.get('software')}; this one reads up to {FORMAT}"
     )
-  if number == 0:
-    return {**meta, "config": config_lib.upgrade(meta["config"])}
-  return dict(meta)
+  config = meta["config"] if number else config_lib.upgrade(meta["config"])
+  return {**meta, "config": config_lib.complete(config)}
 
 
 def mismatches(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
@@ -362,6 +390,11 @@ def headline_of(metrics: Mapping[str, float]) -> float:
   """The metric that decides which checkpoint is best; -inf: there is none."""
   names = (HEADLINE, *_OLD_HEADLINES)
   return next((metrics[n] for n in names if n in metrics), float("-inf"))
+
+
+def weights_of(tree: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+  """(params, model_state) of a tree that was saved."""
+  return tree["params"], tree["model_state"]
 
 
 def checksums_of(tree: dict[str, Any]) -> dict[str, str]:

@@ -28,12 +28,32 @@ RENAMED = {
   "eval.nms_oks": "eval.nms_threshold",
 }
 
+# Kinds of weights: as they were trained, and their moving average (ema.py).
+WEIGHTS = ("raw", "ema")
+
+# Fields that were added since format 1, and what was done before them.
+ADDED = {
+  "optim.reference_batch": 0,
+  "optim.weight_decay": 0.0,
+  "optim.clip_norm": 0.0,
+  "train.microbatches": 1,
+  "train.ema": 0.0,
+  "train.batch_norm": "global",
+  "train.remat": "none",
+  "train.on_nonfinite": "stop",
+  "checkpoint.on_damage": "previous",
+  "eval.weights": "raw",
+}
+
 _WORDS = {
   "init.scheme": network.SCHEMES,
   "optim.schedule": optim.SCHEDULES,
+  "train.batch_norm": ("global", "replica"),
+  "train.remat": ("none", "blocks"),
   "eval.decoder": tuple(DECODERS),
   "train.on_nonfinite": ("stop", "skip"),
   "checkpoint.on_damage": ("previous", "stop"),
+  "eval.weights": WEIGHTS,
 }
 
 # The allowed range of every number, both ends included. "(" and ")" exclude.
@@ -52,11 +72,16 @@ _RANGES = {
   "augment.half_body_min_keypoints": "[0, inf)",
   "augment.half_body_upper_probability": "[0, 1]",
   "optim.learning_rate": "(0, inf)",
+  "optim.reference_batch": "[0, inf)",
   "optim.warmup_epochs": "[0, inf)",
   "optim.b1": "[0, 1)",
   "optim.b2": "[0, 1)",
   "optim.eps": "(0, inf)",
+  "optim.weight_decay": "[0, inf)",
+  "optim.clip_norm": "[0, inf)",
   "train.batch_size": "[1, inf)",
+  "train.microbatches": "[1, inf)",
+  "train.ema": "[0, 1)",
   "train.epochs": "(0, inf)",
   "train.steps": "[0, inf)",
   "train.log_every": "[1, inf)",
@@ -104,6 +129,12 @@ def check(config: ConfigDict) -> None:
     raise InputError(
       f"profile_steps is {traced}; expected the first and the last step, as"
       " (10, 15)"
+    )
+  batch_size, parts = config.train.batch_size, config.train.microbatches
+  if batch_size % parts:
+    raise InputError(
+      f"train.batch_size is {batch_size}; it must be a multiple of"
+      f" train.microbatches, {parts}"
     )
   which = config.eval.checkpoint
   if which not in ("best", "latest") and not which.isdigit():
@@ -185,6 +216,20 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
       target = upgraded.setdefault(where, {}) if where else upgraded
       target[key] = value
   return upgraded
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A saved config with the fields that it lacks because it is older.
+
+  Args:
+    config: of format 1, JSON types; sections that it lacks stay away.
+  """
+  completed = dict(config)
+  for path, value in ADDED.items():
+    section, _, name = path.partition(".")
+    if section in completed:
+      completed[section] = {name: value, **completed[section]}
+  return completed
 
 
 def differences(

@@ -141,6 +141,7 @@ def evaluate(
   skeleton: Skeleton,
   workdir: str,
   step: int,
+  kind: str = "raw",
 ) -> Outcome:
   """One evaluation, its files in WORKDIR/eval/STEP/ (see eval_report).
 
@@ -153,6 +154,7 @@ def evaluate(
     skeleton: of the network.
     workdir: of the run.
     step: of the weights.
+    kind: of the weights, for the report: "raw" or "ema".
   """
   start = time.monotonic()
   settings = config.eval
@@ -184,6 +186,7 @@ def evaluate(
       workdir=workdir,
       step=step,
       weights=weights,
+      kind=kind,
       skipped=skipped,
       seconds=round(time.monotonic() - start, 1),
     )
@@ -199,7 +202,10 @@ def evaluate(
     gallery.draw(skeleton, settings.min_keypoint_score),
     sheet,
   )
-  title = f"step {step}, boxes: {data.source}, {len(data.boxes)} people"
+  average = ", ema weights" if kind == "ema" else ""
+  title = (
+    f"step {step}{average}, boxes: {data.source}, {len(data.boxes)} people"
+  )
   if skipped:
     title += f", {skipped} skipped (unreadable images)"
   logging.info("%s\n%s", title, benchmark.format_table(measured.metrics))
@@ -228,8 +234,8 @@ def evaluate_checkpoint(
     the metrics by name.
 
   Raises:
-    InputError: there is no such checkpoint, it is damaged, or from a different
-      network.
+    InputError: there is no such checkpoint, it is damaged, from a different
+      network, or has no such weights.
   """
   step, weights = _read(config, skeleton, workdir)
   return evaluate(
@@ -241,6 +247,7 @@ def evaluate_checkpoint(
     skeleton=skeleton,
     workdir=workdir,
     step=step,
+    kind=config.eval.weights,
   ).metrics
 
 
@@ -287,4 +294,4 @@ def _weights(
       f" {'; '.join(config_lib.lines(changed))}; give its config, or"
       " --config.checkpoint.accept_mismatch=True to use it anyway"
     )
-  return checkpoints.restore_weights(step, saved)
+  return checkpoints.restore_weights(step, saved, config.eval.weights)

@@ -1,6 +1,7 @@
 """The evaluations of a training."""
 
 import functools
+from collections.abc import Mapping
 
 from absl import logging
 from jax.sharding import Mesh
@@ -48,6 +49,7 @@ class Evaluations:
       workdir=workdir,
     )
     self._headline = data.benchmark.headline
+    self._decisive = config.eval.weights
     self._saver = saver
     self._writer = writer
 
@@ -63,18 +65,20 @@ class Evaluations:
       InputError: the last one failed, the state could not be saved, or this
         process is out of step with the others.
     """
-    outcome, failure = None, None
+    outcomes: dict[str, evaluate.Outcome] = {}
+    failure: Exception | None = None
     try:
-      outcome = self._evaluate((state.params, state.model_state), step=step)
+      for kind, weights in state.weights().items():
+        outcomes[kind] = self._evaluate(weights, step=step, kind=kind)
     except processes.OutOfStep:
       raise
     except Exception as error:  # Whatever it is, the training is worth more.
       failure = error
     # A checkpoint that cannot be saved is no failed evaluation.
     self._saver.wait()
-    if processes.all_agree(failure is None) and outcome is not None:
+    if processes.all_agree(failure is None):
       try:
-        self._record(step, outcome)
+        self._record(step, outcomes)
       except Exception as error:  # A full disk, say.
         failure = error
     elif failure is None:
@@ -99,12 +103,26 @@ class Evaluations:
       exc_info=None if expected else failure,
     )
 
-  def _record(self, step: int, outcome: evaluate.Outcome) -> None:
+  def _record(
+    self, step: int, outcomes: Mapping[str, evaluate.Outcome]
+  ) -> None:
     """Metrics of the checkpoint and summaries, of what is defined."""
-    self._saver.add_metrics(step, outcome.metrics, self._headline)
-    defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
-    self._writer.write_scalars(
-      step, {f"eval/{n}": v for n, v in defined.items()}
-    )
-    if outcome.sheet is not None:
-      self._writer.write_images(step, {"eval/people": outcome.sheet[None]})
+    prefix = {"raw": "", "ema": "ema_"}
+    metrics = {
+      prefix[kind] + name: value
+      for kind, outcome in outcomes.items()
+      for name, value in outcome.metrics.items()
+    }
+    decisive = self._decisive if self._decisive in outcomes else "raw"
+    headline = prefix[decisive] + self._headline
+    self._saver.add_metrics(step, metrics, headline)
+    for kind, outcome in outcomes.items():
+      where = "eval_ema" if kind == "ema" else "eval"
+      defined = {n: v for n, v in outcome.metrics.items() if v >= 0}
+      self._writer.write_scalars(
+        step, {f"{where}/{n}": v for n, v in defined.items()}
+      )
+      if outcome.sheet is not None:
+        self._writer.write_images(
+          step, {f"{where}/people": outcome.sheet[None]}
+        )

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from etils import epath
 
+from tokenpose_jax import config as config_lib
 from tokenpose_jax import eval_report
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import load as load_lib
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("folder", help="a new folder")
   parser.add_argument("--step", default="best", help="best, latest or a step")
+  parser.add_argument(
+    "--kind",
+    choices=config_lib.WEIGHTS,
+    default="",
+    help="of a work directory's weights; default: as its training was judged",
+  )
   parser.add_argument(
     "--skeleton", default="", help="of a file: a name or a JSON file"
   )
@@ -60,6 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.folder,
     step=arguments.step,
     skeleton=arguments.skeleton,
+    weights=arguments.kind,
     license=arguments.license,
   )
   print(f"written to {arguments.folder}; read its {CARD}")
@@ -73,6 +81,7 @@ def save_pretrained(
   *,
   step: str = "best",
   skeleton: str = "",
+  weights: str = "",
   license: str = "",
 ) -> None:
   """Writes a folder that `from_pretrained` and `load` read.
@@ -82,6 +91,7 @@ def save_pretrained(
     folder: a new one.
     step: of a work directory: "best", "latest" or a number.
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
+    weights: of a work directory: "raw" or "ema"; "": as in `load`.
     license: of the weights, for the card; "": none is stated.
 
   Raises:
@@ -90,10 +100,14 @@ def save_pretrained(
   target = epath.Path(folder)
   if target.exists():
     raise InputError(f"{folder} is already there; name a new folder")
-  saved = saved_lib.read(source, step, skeleton)
+  saved = saved_lib.read(source, step, skeleton, weights)
   evaluations = []
   if saved.step is not None:
-    evaluations = eval_report.read(source, saved.step)
+    evaluations = [
+      one
+      for one in eval_report.read(source, saved.step)
+      if one.metrics.made.get("weights", "raw") == saved.kind
+    ]
   try:
     target.mkdir(parents=True)
     saved_lib.write(saved, target)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, UInt8
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.errors import check_choice
 from tokenpose_jax.models.config import ModelConfig, Network
-from tokenpose_jax.models.layers import Captured
+from tokenpose_jax.models.layers import Captured, Train
 from tokenpose_jax.models.tokenpose import TokenPose, keep_variance
 
 Tree = dict[str, Any]
@@ -138,16 +138,22 @@ def apply_train(
   params: Tree,
   model_state: Tree,
   images: Float[AnyArray, "b h w 3"],
+  train: Train = True,
 ) -> tuple[Float[Array, "b k hh ww"], Tree]:
   """The network in training mode.
 
-  Args: as for `apply`.
+  Args:
+    model: the network.
+    params: as for `apply`.
+    model_state: likewise.
+    images: likewise.
+    train: how it is trained.
 
   Returns:
     heatmaps (B, K, h, w) float32 and the new model_state.
   """
   module = _merge(model, params, model_state)
-  heatmaps = module(images, train=True)
+  heatmaps = module(images, train=train)
   return heatmaps, _split(module)[1]
 
 

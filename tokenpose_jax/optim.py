@@ -1,6 +1,12 @@
 """The learning-rate schedule and the optax chain."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import jax
 import optax
+from absl import logging
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from tokenpose_jax.errors import check_choice
@@ -10,7 +16,10 @@ SCHEDULES = ("step", "cosine")
 
 
 def create_schedule(
-  settings: ConfigDict, epochs: float, steps_per_epoch: float
+  settings: ConfigDict,
+  epochs: float,
+  steps_per_epoch: float,
+  batch_size: int = 0,
 ) -> optax.Schedule:
   """Learning rate by step.
 
@@ -18,15 +27,27 @@ def create_schedule(
     settings: `config.optim`, whose unit is epochs.
     epochs: of the training.
     steps_per_epoch: need not be whole.
+    batch_size: of the training, for `optim.reference_batch`; 0: the rate is
+      as it is given.
 
   Raises:
     InputError: the schedule is not known.
   """
   check_choice("optim.schedule", settings.schedule, SCHEDULES)
+  rate = settings.learning_rate
+  if batch_size and settings.reference_batch:
+    rate *= batch_size / settings.reference_batch
+    logging.info(
+      "learning rate %g for batches of %d: %g for those of %d",
+      settings.learning_rate,
+      settings.reference_batch,
+      rate,
+      batch_size,
+    )
   warmup = round(settings.warmup_epochs * steps_per_epoch)
   if settings.schedule == "step":
     after = optax.piecewise_constant_schedule(
-      settings.learning_rate,
+      rate,
       {
         round(epoch * steps_per_epoch) - warmup: DROP
         for epoch in settings.drop_epochs
@@ -34,22 +55,60 @@ def create_schedule(
     )
   else:
     total = round(epochs * steps_per_epoch)
-    after = optax.cosine_decay_schedule(
-      settings.learning_rate, max(total - warmup, 1)
-    )
+    after = optax.cosine_decay_schedule(rate, max(total - warmup, 1))
   if not warmup:
     return after
-  rise = optax.linear_schedule(0.0, settings.learning_rate, warmup)
+  rise = optax.linear_schedule(0.0, rate, warmup)
   return optax.join_schedules([rise, after], [warmup])
 
 
 def create_optimizer(
   settings: ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-  """Adam without weight decay: the original implementation leaves it unused.
+  """Adam; where asked, with clipped gradients and decoupled weight decay.
+
+  The state is Adam's whatever is asked, so that a training can be resumed with
+  other values. By default nothing is clipped and nothing decays: the original
+  implementation leaves its weight decay unused (reference 3).
 
   Args:
     settings: `config.optim`.
     schedule: learning rate by step.
   """
-  return optax.adam(schedule, b1=settings.b1, b2=settings.b2, eps=settings.eps)
+  adam = optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
+  clip = optax.clip_by_global_norm(settings.clip_norm)
+
+  def update(
+    gradients: Any, state: Any, params: Any = None
+  ) -> tuple[Any, optax.OptState]:
+    if settings.clip_norm:
+      gradients, _ = clip.update(gradients, optax.EmptyState())
+    updates, state = adam.update(gradients, state, params)
+    if settings.weight_decay:
+      updates = _add_decay(updates, params, settings.weight_decay)
+    return updates, state
+
+  return optax.chain(
+    optax.GradientTransformation(adam.init, update),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def decays(path: Sequence[str]) -> bool:
+  """Whether a parameter decays: kernels of linear layers and convolutions.
+
+  Biases, scales of norms, keypoint tokens and position tables do not.
+
+  Args:
+    path: of the parameter in the tree.
+  """
+  return path[-1] == "kernel"
+
+
+def _add_decay(updates: Any, params: Any, decay: float) -> Any:
+  """Loshchilov and Hutter, 2019: after Adam, before the learning rate."""
+
+  def add(path: tuple, update: Array, value: Array) -> Array:
+    return update + decay * value if decays([k.key for k in path]) else update
+
+  return jax.tree_util.tree_map_with_path(add, updates, params)

@@ -17,7 +17,9 @@ from tokenpose_jax.checkpoint import (
   Checkpoints,
   Damaged,
   checksums_of,
+  has_average,
   headline_of,
+  weights_of,
 )
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.train_state import TrainState
@@ -143,9 +145,17 @@ class Saver(Checkpoints):
       template: a state of the same shapes, types and shardings.
       meta: as returned by `read_meta`.
 
+    Returns:
+      the state; with a moving average where the checkpoint has one, whatever
+      the template has.
+
     Raises:
       Damaged: the checkpoint is, or is from a different network.
     """
+    same = (template.params, template.model_state)
+    template = dataclasses.replace(
+      template, ema=same if has_average(meta) else None
+    )
     shapes = jax.tree.map(
       lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),
       _plain(template),
@@ -161,6 +171,8 @@ class Saver(Checkpoints):
     self.check(step, meta["checksums"], restored)
     if int(restored["step"]) != step:
       raise self.damaged(step, f"it holds step {int(restored['step'])}")
+    if "ema" in restored:
+      restored["ema"] = weights_of(restored["ema"])
     return dataclasses.replace(template, **restored)
 
   def set_aside(self, step: int, damage: Damaged) -> None:
@@ -275,9 +287,13 @@ def restore_latest(
 
 
 def _plain(state: TrainState) -> dict[str, Any]:
-  return {
+  plain = {
     "step": state.step,
     "params": state.params,
     "model_state": state.model_state,
     "opt_state": state.opt_state,
   }
+  if state.ema is not None:
+    params, model_state = state.ema
+    plain["ema"] = {"params": params, "model_state": model_state}
+  return plain

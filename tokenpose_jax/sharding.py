@@ -33,7 +33,7 @@ def by_batch(mesh: Mesh) -> NamedSharding:
 
 
 def local_slots(
-  mesh: Mesh, batch_size: int, field: str
+  mesh: Mesh, batch_size: int, field: str, microbatches: int = 1
 ) -> Int[np.ndarray, " b"]:
   """The slots of a global batch that this process loads, ascending.
 
@@ -41,14 +41,16 @@ def local_slots(
     mesh: as returned by `create_mesh`.
     batch_size: of the global batch.
     field: the config field of the batch size, for the error.
+    microbatches: parts of the batch, each of which is split over all devices.
 
   Raises:
     InputError: the batch does not divide over the devices.
   """
-  if batch_size % mesh.size:
+  if batch_size % (mesh.size * microbatches):
+    times = f"train.microbatches, {microbatches}, times "
     raise InputError(
-      f"{field} is {batch_size}; it must be a multiple of the number of"
-      f" devices, {mesh.size}"
+      f"{field} is {batch_size}; it must be a multiple of"
+      f" {times if microbatches > 1 else ''}the number of devices, {mesh.size}"
     )
   indices = by_batch(mesh).addressable_devices_indices_map((batch_size,))
   slots = [np.arange(batch_size)[index] for index in indices.values()]

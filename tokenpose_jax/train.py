@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import optax
 from absl import logging
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from tokenpose_jax import (
   checkpoint,
-  losses,
+  ema,
+  gradients,
   network,
   optim,
   processes,
@@ -33,7 +34,7 @@ from tokenpose_jax.errors import InputError
 from tokenpose_jax.evaluations import Evaluations
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
 from tokenpose_jax.models.config import ModelConfig
-from tokenpose_jax.network import Tree
+from tokenpose_jax.models.layers import Train, Training
 from tokenpose_jax.progress import FINITE, Progress, StepMetrics, Writer
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
@@ -48,6 +49,10 @@ def train_step(
   schedule: optax.Schedule,
   state: TrainState,
   batch: Mapping[str, Array],
+  *,
+  microbatches: int = 1,
+  decay: float = 0.0,
+  train: Train = True,
 ) -> tuple[TrainState, StepMetrics]:
   """One update, as a pure function.
 
@@ -58,31 +63,34 @@ def train_step(
     schedule: its learning rate, for the metrics.
     state: before the update.
     batch: a `data.TrainBatch` on the device, of the whole batch.
+    microbatches: how many parts it is worked on in (`gradients.of_batch`).
+    decay: of the moving average, where the state has one.
+    train: how the network is trained.
 
   Returns:
     the state after the update, and the metrics of the step.
   """
-  images = network.normalize(batch["image"])
   targets, weights = target.encode(batch["keypoints"], batch["visible"])
   weights = weights * batch["mask"][:, None]
-
-  def loss_of(
-    params: Tree,
-  ) -> tuple[Float[Array, ""], tuple[Float[Array, "b k h w"], Tree]]:
-    heatmaps, model_state = network.apply_train(
-      model, params, state.model_state, images
-    )
-    loss = losses.mse(heatmaps, targets, weights, batch["mask"])
-    return loss, (heatmaps, model_state)
-
-  gradient = jax.value_and_grad(loss_of, has_aux=True)
-  (loss, (heatmaps, model_state)), grads = gradient(state.params)
+  loss, grads, heatmaps, model_state = gradients.of_batch(
+    model,
+    state.params,
+    state.model_state,
+    gradients.Batch(batch["image"], targets, weights, batch["mask"]),
+    microbatches,
+    train,
+  )
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  average = state.ema
+  if average is not None:
+    average = ema.update(average, (params, model_state), decay, state.step)
   new = TrainState(
     step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
+    params=params,
     model_state=model_state,
     opt_state=opt_state,
+    ema=average,
   )
   scalars = {
     "loss": loss,
@@ -114,12 +122,19 @@ def jit_train_step(
     mesh: as returned by `sharding.create_mesh`.
   """
   everywhere, by_batch = sharding.replicated(mesh), sharding.by_batch(mesh)
+  train = Training(
+    replicas=mesh.size if config.train.batch_norm == "replica" else 1,
+    remat=config.train.remat == "blocks",
+  )
   step = functools.partial(
     train_step,
     ModelConfig.of(config.model),
     config_lib.codec_of(config),
     optimizer,
     schedule,
+    microbatches=config.train.microbatches,
+    decay=config.train.ema,
+    train=train,
   )
   return jax.jit(
     _skipping(step) if config.train.on_nonfinite == "skip" else step,
@@ -177,7 +192,7 @@ def train_and_evaluate(
   total = config.train.steps or round(config.train.epochs * steps_per_epoch)
   eval_every = round(config.train.eval_every_epochs * steps_per_epoch)
   schedule = optim.create_schedule(
-    config.optim, config.train.epochs, steps_per_epoch
+    config.optim, config.train.epochs, steps_per_epoch, batch_size
   )
   optimizer = optim.create_optimizer(config.optim, schedule)
 
@@ -194,6 +209,7 @@ def train_and_evaluate(
     else:
       fresh = transfer.warm_start(config, skeleton, fresh)
       state = sharding.put_replicated(mesh, fresh)
+    state = ema.fit(state, config.train.ema)
     first = int(state.step)
     logging.info(
       "%d parameters, %d people, %.1f steps an epoch; steps %d to %d on %d %s"

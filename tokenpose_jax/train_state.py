@@ -24,12 +24,19 @@ class TrainState:
     model_state: the network's non-trainable state: batch norm's running
       statistics and the fixed position table.
     opt_state: of the optax chain.
+    ema: moving average of (params, model_state) (ema.py); None: none is kept.
   """
 
   step: Int[Array, ""]
   params: Tree
   model_state: Tree
   opt_state: optax.OptState
+  ema: tuple[Tree, Tree] | None = None
+
+  def weights(self) -> dict[str, tuple[Tree, Tree]]:
+    """(params, model_state) of each kind that there is: raw, and ema."""
+    kinds = {"raw": (self.params, self.model_state)}
+    return kinds if self.ema is None else {**kinds, "ema": self.ema}
 
 
 def create(

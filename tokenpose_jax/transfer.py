@@ -178,7 +178,8 @@ def warm_start(
 ) -> TrainState:
   """A fresh state with the weights that `config.init` asks for.
 
-  `init.weights`: a work directory (its best checkpoint) or a file of PyTorch
+  `init.weights`: a work directory (its best checkpoint, of that the kind of
+  weights that `eval.weights` names, if it is there) or a file of PyTorch
   weights; `init.backbone`: a file of backbone weights. Step and optimizer stay
   fresh.
 
@@ -194,7 +195,9 @@ def warm_start(
   weights = state.params, state.model_state
   if init.weights:
     with _blaming("init.weights"):
-      source, source_skeleton = _read(init.weights, model, skeleton)
+      source, source_skeleton = _read(
+        init.weights, model, skeleton, config.eval.weights
+      )
       weights = transfer_weights(source, source_skeleton, weights, skeleton)
     logging.info("weights from %s", init.weights)
   elif init.backbone:
@@ -223,7 +226,7 @@ def _blaming(field: str) -> Iterator[None]:
 
 
 def _read(
-  path: str, model: ModelConfig, skeleton: Skeleton
+  path: str, model: ModelConfig, skeleton: Skeleton, kind: str
 ) -> tuple[tuple[Tree, Tree], Skeleton]:
   """(params, model_state) and the skeleton of a work directory or a file."""
   if not epath.Path(path).is_dir():
@@ -249,7 +252,9 @@ def _read(
       f"{path} is from a different network:"
       f" {'; '.join(config_lib.lines(changed))}"
     )
-  weights = checkpoints.restore_weights(step, saved)
+  kind = kind if checkpoint.has_average(saved) else "raw"
+  weights = checkpoints.restore_weights(step, saved, kind)
+  logging.info("%s: the %s weights of step %d", path, kind, step)
   return weights, Skeleton.from_dict(saved["skeleton"])
 
 

@@ -27,6 +27,7 @@ from tokenpose_jax import (
   skeletons,
   train_state,
 )
+from tokenpose_jax import config as config_lib
 from tokenpose_jax.convert.detect import Detection, detect
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ATTENTION_SCALES, ModelConfig
@@ -63,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   command.add_argument("workdir", help="of a training or of an import")
   command.add_argument("file", help="a new .safetensors or .pth file")
   command.add_argument("--step", default="best", help="best, latest or a step")
+  command.add_argument(
+    "--kind",
+    choices=config_lib.WEIGHTS,
+    default="",
+    help="of a work directory's weights; default: as its training was judged",
+  )
   command.set_defaults(run=_export)
 
 
@@ -154,7 +161,7 @@ def _save(
 
 def _export(arguments: argparse.Namespace) -> None:
   step, meta, weights = checkpoint.read_weights(
-    arguments.workdir, arguments.step
+    arguments.workdir, arguments.step, arguments.kind
   )
   model = meta["config"]["model"]
   state_dict = convert.export_torch(model, *weights)

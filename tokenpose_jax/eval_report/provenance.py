@@ -32,6 +32,7 @@ class Circumstances:
     workdir: of the run.
     step: of the weights.
     weights: (params, model_state).
+    kind: of the weights: "raw" or "ema".
     skipped: people whose image could not be read.
     seconds: that it took.
   """
@@ -41,6 +42,7 @@ class Circumstances:
   workdir: str
   step: int
   weights: tuple[Tree, Tree]
+  kind: str
   skipped: int
   seconds: float
 
@@ -74,6 +76,8 @@ FACTS = (
     lambda of: str(epath.Path(of.workdir) / checkpoint.FOLDER / str(of.step)),
     incidental=True,
   ),
+  # Which ones they are is said by the next fact.
+  Fact("weights", "weights", lambda of: of.kind, incidental=True),
   Fact(
     "weights_crc32",
     "weights (CRC-32)",

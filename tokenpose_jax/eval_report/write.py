@@ -84,8 +84,13 @@ def _write(
 
 
 def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
-  """STEP/BOXES; with -2, -3 ... if an evaluation with other settings has it."""
+  """STEP/BOXES, for averaged weights STEP/BOXES-ema.
+
+  With -2, -3 ... if an evaluation with other settings has it.
+  """
   stem = epath.Path(made["boxes"]).stem
+  if made["weights"] == "ema":
+    stem += "-ema"
   number = 1
   while True:
     folder = step / (stem if number == 1 else f"{stem}-{number}")

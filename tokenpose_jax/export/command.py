@@ -21,6 +21,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
+from tokenpose_jax import config as config_lib
 from tokenpose_jax import exported
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, check_choice, one_line
@@ -44,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help=f"of {','.join(formats_lib.WRITE)}; several by commas; default: onnx",
   )
   add("--step", default="best", help="of a work directory; default: best")
+  add(
+    "--kind",
+    choices=config_lib.WEIGHTS,
+    default="",
+    help="of a work directory's weights; default: as its training was judged",
+  )
   add("--skeleton", default="", help="of a file: a name or a JSON file")
   add("--flip-test", action="store_true", help="inside, at twice the cost")
   add("--decoder", default="", choices=("", *DECODERS), help="default: saved")
@@ -65,7 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     raise InputError(f"--batch={arguments.batch}: expected at least 1")
   if os.path.exists(arguments.folder):
     raise InputError(f"{arguments.folder} is already there; name a new folder")
-  saved = saved_lib.read(arguments.source, arguments.step, arguments.skeleton)
+  saved = saved_lib.read(
+    arguments.source, arguments.step, arguments.skeleton, arguments.kind
+  )
   function = function_of(
     saved, flip_test=arguments.flip_test, decoder=arguments.decoder
   )

@@ -14,7 +14,7 @@ from tokenpose_jax import inference, network, subpixel
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.codec import flip
 from tokenpose_jax.models.config import ModelConfig
-from tokenpose_jax.models.layers import BATCH_NORM_EPS, ConvNorm
+from tokenpose_jax.models.layers import BATCH_NORM_EPS, ConvNorm, Train
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict.saved import Saved
 
@@ -31,7 +31,7 @@ class Shift(nnx.Module):
     self.shift = nnx.Param(jnp.asarray(shift))
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: bool
+    self, x: Float[Array, "b h w c"], *, train: Train
   ) -> Float[Array, "b h w c"]:
     """Adds one value a channel."""
     del train

@@ -14,8 +14,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tokenpose_jax.models import layers
 from tokenpose_jax.models.config import ModelConfig
-from tokenpose_jax.models.layers import Captured, ConvNorm
+from tokenpose_jax.models.layers import Captured, ConvNorm, Train
 
 EXPANSION = 4  # a bottleneck's output has four times its inner channels
 
@@ -37,7 +38,7 @@ class Bottleneck(nnx.Module):
     )
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: bool
+    self, x: Float[Array, "b h w c"], *, train: Train
   ) -> Float[Array, "b h w _c"]:
     """Maps (B, h, w, inputs) to (B, h, w, 4 * channels)."""
     y = jax.nn.relu(self.conv1(x, train=train))
@@ -73,7 +74,7 @@ class Stem(nnx.Module):
     self,
     x: Float[Array, "b h w 3"],
     *,
-    train: bool,
+    train: Train,
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
     """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
@@ -82,8 +83,10 @@ class Stem(nnx.Module):
     z = self.conv2(jax.nn.relu(y), train=train)
     captured["backbone.bn2_preact"] = z
     z = jax.nn.relu(z)
+    remat = layers.Training.of(train).remat
     for i, block in enumerate(self.layer1):
-      captured[f"backbone.layer1.{i}"] = z = block(z, train=train)
+      z = layers.run(block, z, remat=remat, train=train)
+      captured[f"backbone.layer1.{i}"] = z
     return z
 
 
@@ -95,7 +98,7 @@ class BasicBlock(nnx.Module):
     self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: bool
+    self, x: Float[Array, "b h w c"], *, train: Train
   ) -> Float[Array, "b h w c"]:
     """Maps (B, h, w, channels) to the same shape."""
     y = jax.nn.relu(self.conv1(x, train=train))
@@ -110,7 +113,7 @@ class Up(nnx.Module):
     self.up = ConvNorm(inputs, outputs, kernel=1, **options)
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: bool
+    self, x: Float[Array, "b h w c"], *, train: Train
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, h, w, inputs) to (B, factor * h, factor * w, outputs)."""
     return enlarge(self.up(x, train=train), self.factor)
@@ -132,7 +135,7 @@ class Down(nnx.Module):
     )
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: bool
+    self, x: Float[Array, "b h w c"], *, train: Train
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, h, w, inputs) to (B, h / 2**steps, w / 2**steps, outputs)."""
     for i, conv in enumerate(self.down):
@@ -187,7 +190,7 @@ class ExchangeModule(nnx.Module):
     )
 
   def __call__(
-    self, inputs: list[Float[Array, "b _h _w _c"]], *, train: bool
+    self, inputs: list[Float[Array, "b _h _w _c"]], *, train: Train
   ) -> list[Float[Array, "b _h _w _c"]]:
     """Maps a branch (B, h_i, w_i, channels_i) each to `outputs` fused ones."""
     maps = []
@@ -241,7 +244,7 @@ class HRNet(nnx.Module):
     self,
     x: Float[Array, "b h w 3"],
     *,
-    train: bool,
+    train: Train,
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
     """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
@@ -256,10 +259,11 @@ class HRNet(nnx.Module):
     return self._stage("stage3", [*maps, new], train, captured)[0]
 
   def _stage(
-    self, name: str, maps: list[Array], train: bool, captured: Captured
+    self, name: str, maps: list[Array], train: Train, captured: Captured
   ) -> list[Array]:
+    remat = layers.Training.of(train).remat
     for m, module in enumerate(getattr(self, name)):
-      maps = module(maps, train=train)
+      maps = layers.run(module, maps, remat=remat, train=train)
       for i, y in enumerate(maps):
         captured[f"backbone.{name}.{m}.branch{i}"] = y
     return maps

@@ -4,6 +4,9 @@ Every number that decides results is written out here, with its source, even
 where it equals today's default of a library: defaults differ silently.
 """
 
+import dataclasses
+from typing import Any, TypeAlias
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -27,6 +30,54 @@ Captured = dict[str, Array]
 
 Under `jax.jit` what nobody reads is never computed.
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """How a forward pass is one of a training: given as `train` for True.
+
+  Attributes:
+    replicas: equal parts of the batch that batch norm normalizes each by
+      itself, those of the devices; 1: the batch as a whole.
+    remat: blocks keep no inner values for the backward pass, which computes
+      them again.
+  """
+
+  replicas: int = 1
+  remat: bool = False
+
+  @classmethod
+  def of(cls, train: "Train") -> "Training":
+    """The fields, also of a plain True or False."""
+    return train if isinstance(train, cls) else cls()
+
+
+Train: TypeAlias = bool | Training
+"""False: evaluation; True: a training as by default."""
+
+
+def run(block: Any, *inputs: Any, remat: bool, **options: Any) -> Any:
+  """Calls a block of a network.
+
+  Args:
+    block: a module.
+    *inputs: arrays, or lists of arrays.
+    remat: as in `Training`.
+    **options: of the call, no arrays.
+  """
+  if not remat:
+    return block(*inputs, **options)
+  graph, state = nnx.split(block)
+
+  @jax.checkpoint
+  def again(values: Any, *inputs: Any) -> tuple[Any, Any]:
+    module = nnx.merge(graph, values)
+    outputs = module(*inputs, **options)
+    return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+  outputs, statistics = again(nnx.to_pure_dict(state), *inputs)
+  nnx.update(block, statistics)
+  return outputs
 
 
 def linear(
@@ -68,7 +119,10 @@ class BatchNorm(nnx.Module):
 
   Own code because the running variance takes the *unbiased* batch variance
   (n / (n - 1)); `nnx.BatchNorm` takes the biased one. Under `jax.jit` with the
-  batch sharded over devices the statistics are those of the global batch.
+  batch sharded over devices the statistics are those of the global batch,
+  unless `Training.replicas` asks for each device's own. The running statistics
+  then take the mean over devices, where the original implementation keeps
+  those of its first one.
   """
 
   def __init__(self, size: int, *, dtype: DTypeLike):
@@ -81,27 +135,39 @@ class BatchNorm(nnx.Module):
     self.dtype = dtype
 
   def __call__(
-    self, x: Float[Array, "*axes c"], *, train: bool
+    self, x: Float[Array, "*axes c"], *, train: Train
   ) -> Float[Array, "*axes c"]:
     """Normalizes (..., C); in training by the batch, updating statistics."""
+    shape, replicas = x.shape, Training.of(train).replicas
+    if replicas > 1:
+      x = x.reshape(replicas, -1, *shape[1:])
     if train:
       wide = x.astype(jnp.float32)
-      axes = tuple(range(x.ndim - 1))
+      axes = tuple(range(x.ndim - len(shape), x.ndim - 1))
       mean = wide.mean(axes, keepdims=True)
       var = jnp.square(wide - mean).mean(axes, keepdims=True)
-      count = x.size // x.shape[-1]
-      keep, take = BATCH_NORM_MOMENTUM, 1 - BATCH_NORM_MOMENTUM
+      count = x.size // x.shape[-1] // replicas
       unbiased = var * (count / max(count - 1, 1))
       # Not `self.mean[...] = `: that asks a traced value for its sharding,
       # which took HRNet's tracing from 2 seconds to 20.
-      self.mean.set_value(keep * self.mean[...] + take * mean.ravel())
-      self.var.set_value(keep * self.var[...] + take * unbiased.ravel())
+      self.mean.set_value(_moved(self.mean, mean))
+      self.var.set_value(_moved(self.var, unbiased))
       self.count.set_value(self.count[...] + 1)
     else:
       mean, var = _as_channels(x, self.mean), _as_channels(x, self.var)
     gain = _as_channels(x, self.scale) * jax.lax.rsqrt(var + BATCH_NORM_EPS)
     shift = _as_channels(x, self.bias) - mean * gain
-    return (x * gain + shift).astype(self.dtype)
+    y = (x * gain + shift).astype(self.dtype)
+    return y if replicas == 1 else y.reshape(shape)
+
+
+def _moved(running: nnx.Variable, batch: Float[Array, "*axes c"]) -> Array:
+  """Running statistics after those of a batch, or of its replicas."""
+  old = running[...]
+  new = batch.ravel()
+  if new.size > old.size:
+    new = new.reshape(-1, old.size).mean(0)
+  return BATCH_NORM_MOMENTUM * old + (1 - BATCH_NORM_MOMENTUM) * new
 
 
 def _as_channels(x: Array, values: nnx.Variable) -> Array:
@@ -169,7 +235,7 @@ class ConvNorm(nnx.Module):
     self.norm = BatchNorm(outputs, dtype=dtype)
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: bool
+    self, x: Float[Array, "b h w c"], *, train: Train
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
     return self.norm(self.conv(x), train=train)

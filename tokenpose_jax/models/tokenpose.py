@@ -68,7 +68,7 @@ class TokenPose(nnx.Module):
     self,
     images: Float[AnyArray, "b h w 3"],
     *,
-    train: bool = False,
+    train: layers.Train = False,
     captured: Captured | None = None,
   ) -> Float[Array, "b k hh ww"]:
     """Heatmaps of normalized RGB crops.
@@ -76,7 +76,8 @@ class TokenPose(nnx.Module):
     Args:
       images: (B, H, W, 3), normalized with the ImageNet mean and standard
         deviation.
-      train: batch statistics in batch norm, and its running values updated.
+      train: batch statistics in batch norm, and its running values updated;
+        with `Training.remat` blocks capture nothing.
       captured: a dict to fill with intermediate values: backbone maps
         `backbone.*` (B, h, w, c), `patches_flat`, `patch_embed`, `embed`
         (B, N, d), per block `block.STACK.BLOCK` (B, N, d) and
@@ -111,6 +112,8 @@ class TokenPose(nnx.Module):
     if position is not None:
       x = x + position
     captured["embed"] = x
+    remat = layers.Training.of(train).remat
+    inner: Captured = {} if remat else captured
     per_stack = []
     for s, stack in enumerate(self.stacks):
       for i, block in enumerate(stack):
@@ -118,7 +121,7 @@ class TokenPose(nnx.Module):
         # of each stack.
         if i > 0 and position is not None and config.position == "sine-full":
           x = x + position
-        x = block(x, captured, f"{s}.{i}")
+        x = layers.run(block, x, remat=remat, captured=inner, name=f"{s}.{i}")
       per_stack.append(x[:, : config.num_keypoints])
     captured["head_in"] = tokens = jnp.concatenate(per_stack, axis=-1)
     heatmaps = self.head(tokens)

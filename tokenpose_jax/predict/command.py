@@ -15,6 +15,7 @@ import argparse
 import os
 from typing import Any
 
+from tokenpose_jax import config as config_lib
 from tokenpose_jax import progress
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, one_line
@@ -42,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add("--out", required=True, help="a new or empty folder")
   add("--step", default="best", help="of a work directory; default: best")
+  add(
+    "--kind",
+    choices=config_lib.WEIGHTS,
+    default="",
+    help="of a work directory's weights; default: as its training was judged",
+  )
   add("--skeleton", default="", help="of a file: a name or a JSON file")
   group = parser.add_argument_group("where people are")
   group.add_argument(
@@ -135,6 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.weights,
     step=arguments.step,
     skeleton=arguments.skeleton,
+    weights=arguments.kind,
     **options,
   )
   writers = writers_lib.writers(

@@ -22,6 +22,7 @@ def load(
   *,
   step: str = "best",
   skeleton: str = "",
+  weights: str = "",
   format: str = "",
   **options: Any,
 ) -> Estimator:
@@ -32,6 +33,8 @@ def load(
       export`, or a file of TokenPose weights (.safetensors, or of PyTorch).
     step: of a work directory: "best", "latest" or a number.
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
+    weights: of a work directory: "raw", or "ema" for their moving average; "":
+      those that its training was judged by (`eval.weights`).
     format: of an export; "": the first one that can be run here.
     options: of `Estimator`; by default those of the training's evaluation.
 
@@ -40,7 +43,7 @@ def load(
   """
   if os.path.exists(os.path.join(path, exported.META)):
     return _of_export(path, format, options)
-  saved = saved_lib.read(path, step, skeleton)
+  saved = saved_lib.read(path, step, skeleton, weights)
   return Estimator(
     heatmaps_of(saved.model, saved.weights),
     saved.codec,

@@ -58,6 +58,7 @@ class Saved:
     skeleton: of its keypoints.
     options: of an `Estimator`, as far as something was saved of them.
     step: of the training; None where it is not known.
+    kind: of the weights: "raw", or "ema" for their moving average.
   """
 
   model: ModelConfig
@@ -66,9 +67,12 @@ class Saved:
   skeleton: Skeleton
   options: Mapping[str, Any]
   step: int | None = None
+  kind: str = "raw"
 
 
-def read(path: str, step: str = "best", skeleton: str = "") -> Saved:
+def read(
+  path: str, step: str = "best", skeleton: str = "", kind: str = ""
+) -> Saved:
   """Reads a network.
 
   Args:
@@ -76,6 +80,8 @@ def read(path: str, step: str = "best", skeleton: str = "") -> Saved:
       TokenPose weights (.safetensors, or of PyTorch).
     step: of a work directory: "best", "latest" or a number.
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
+    kind: of a work directory's weights: "raw", or "ema" for their moving
+      average; "": those that its training was judged by (`eval.weights`).
 
   Raises:
     InputError: nothing can be read from there.
@@ -85,11 +91,11 @@ def read(path: str, step: str = "best", skeleton: str = "") -> Saved:
     return _of_file(path, skeleton)
   if (folder / CONFIG).exists():
     return _of_pretrained(folder)
-  return _of_workdir(path, step)
+  return _of_workdir(path, step, kind)
 
 
-def _of_workdir(path: str, which: str) -> Saved:
-  step, meta, weights = checkpoint.read_weights(path, which)
+def _of_workdir(path: str, which: str, kind: str) -> Saved:
+  step, meta, weights = checkpoint.read_weights(path, which, kind)
   config = meta["config"]
   model = ModelConfig.of(config["model"])
   # What was imported has none.
@@ -108,6 +114,7 @@ def _of_workdir(path: str, which: str) -> Saved:
     Skeleton.from_dict(meta["skeleton"]),
     options,
     step,
+    kind or checkpoint.usual_kind(meta),
   )
 
 
