@@ -3,6 +3,7 @@
     pip install -r requirements.txt -r requirements-tpu.txt -c constraints.txt
     python -m benchmarks.tpu_compile --out=tpu.json    # everything: hours
     python -m benchmarks.tpu_compile --configs=tokenpose_t --topologies=v5e:2x4
+    ... --remat=blocks                                 # with less memory
 
 libtpu, the compiler of a Cloud TPU, compiles `train.jit_train_step` in
 bfloat16, sharded over a topology of chips, on any Linux CPU. Nothing runs:
@@ -28,7 +29,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils, topologies
+from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from tokenpose_jax import (
@@ -61,7 +62,7 @@ _COLLECTIVE = re.compile(
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)G of ([\d.]+)G hbm")
-_KEY = ("config", "topology", "people_a_chip")
+_KEY = ("config", "topology", "people_a_chip", "remat")
 # libtpu reads these in place of the metadata of a TPU.
 _ENVIRONMENT = {
   "JAX_PLATFORMS": "cpu",
@@ -129,8 +130,9 @@ def line(row: Row) -> str:
     memory = f"{row['needs_gib']:.2f}"
   elif "error" in row:
     memory, fits = "", f"failed: {row['error']}"
+  again = "" if row["remat"] == "none" else f", remat {row['remat']}"
   cells = (
-    f"`{row['config']}`",
+    f"`{row['config']}`{again}",
     row["topology"],
     row["people_a_chip"],
     f"{row['seconds']:.0f}",
@@ -146,13 +148,14 @@ def line(row: Row) -> str:
   return f"| {' | '.join(map(str, cells))} |"
 
 
-def compile_row(name: str, topology: str, people: int) -> Row:
+def compile_row(name: str, topology: str, people: int, remat: str) -> Row:
   """Compiles a row, in this process.
 
   Args:
     name: of a config.
     topology: as for `parse`.
     people: a chip.
+    remat: `train.remat`.
 
   Returns:
     seconds, memory in bytes, cycles, collectives; or why it does not compile.
@@ -161,6 +164,7 @@ def compile_row(name: str, topology: str, people: int) -> Row:
   config = importlib.import_module(f"configs.{name}").get_config()
   config.model.dtype = "bfloat16"
   config.train.batch_size = people * mesh.size
+  config.train.remat = remat
   config = config_lib.resolve(config, skeletons.get(config.data.skeleton))
   schedule = optim.create_schedule(config.optim, config.train.epochs, 1000)
   optimizer = optim.create_optimizer(config.optim, schedule)
@@ -204,27 +208,23 @@ def compile_row(name: str, topology: str, people: int) -> Row:
 
 def create_mesh(topology: str) -> Mesh:
   """The mesh of a run on chips that are not there."""
-  _, name, slices, count = parse(topology)
+  _, name, slices, _ = parse(topology)
   more = {"num_slices": slices} if slices > 1 else {}
-  devices = topologies.get_topology_desc(name, platform="tpu", **more).devices
-  if slices == 1:
-    return sharding.create_mesh(devices)
-  axes, a_slice = sharding.create_mesh(devices[:1]).axis_names, count // slices
-  hybrid = mesh_utils.create_hybrid_device_mesh((a_slice,), (slices,), devices)
-  return Mesh(hybrid, axes)
+  described = topologies.get_topology_desc(name, platform="tpu", **more)
+  return sharding.create_mesh(described.devices)
 
 
-def measure(name: str, topology: str, people: int) -> Row:
+def measure(name: str, topology: str, people: int, remat: str) -> Row:
   """`compile_row` in a process of its own, and what identifies the row."""
   command = (sys.executable, "-m", "benchmarks.tpu_compile", "--row")
   done = subprocess.run(
-    [*command, name, topology, str(people)],
+    [*command, name, topology, str(people), remat],
     env=os.environ | _ENVIRONMENT,
     capture_output=True,
     text=True,
     check=False,
   )
-  row: Row = dict(zip(_KEY, (name, topology, people), strict=True))
+  row: Row = dict(zip(_KEY, (name, topology, people, remat), strict=True))
   row |= {"dtype": "bfloat16", "date": datetime.date.today().isoformat()}
   row |= {n: importlib.metadata.version(n) for n in ("jax", "libtpu")}
   if not done.returncode:
@@ -234,8 +234,8 @@ def measure(name: str, topology: str, people: int) -> Row:
   return row | {"fits": False, "seconds": 0.0, "error": error}
 
 
-def plan(options: argparse.Namespace) -> list[tuple[str, str, int]]:
-  """(config, topology, people a chip) of every row that is asked for."""
+def plan(options: argparse.Namespace) -> list[tuple[str, str, int, str]]:
+  """(config, topology, people a chip, remat) of every row asked for."""
   names = options.configs or PUBLISHED
   for name in names:
     check_choice("--configs", name, PUBLISHED)
@@ -247,7 +247,8 @@ def plan(options: argparse.Namespace) -> list[tuple[str, str, int]]:
     config = importlib.import_module(f"configs.{name}").get_config()
     people, rest = divmod(config.train.batch_size, parse(topology)[-1])
     people = FALLBACK if rest else people
-    rows.append((name, topology, options.batch_per_chip or people))
+    people = options.batch_per_chip or people
+    rows.append((name, topology, people, options.remat))
   return rows
 
 
@@ -284,11 +285,12 @@ def main() -> None:
   parser.add_argument("--topologies", **names)
   parser.add_argument("--batch_per_chip", type=int)
   parser.add_argument("--out", type=pathlib.Path, help="a JSON file of rows")
-  parser.add_argument("--row", nargs=3, help=argparse.SUPPRESS)
+  parser.add_argument("--remat", choices=("none", "blocks"), default="none")
+  parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.row:
-    name, topology, people = options.row
-    print(json.dumps(compile_row(name, topology, int(people))))
+    name, topology, people, remat = options.row
+    print(json.dumps(compile_row(name, topology, int(people), remat)))
   else:
     cli.run(lambda: run(options))
 

@@ -1,11 +1,25 @@
 """sharding.py: the mesh, who loads what, arrays on the eight fake devices."""
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
 
 from tests import fixtures
 from tokenpose_jax import InputError, sharding
+
+
+class Chip(NamedTuple):
+  """What JAX looks at of a chip that is not there."""
+
+  id: int
+  slice_index: int
+  coords: tuple[int, int, int]
+  core_on_chip: int = 0
+  process_index: int = 0
+  platform: str = "tpu"
+  device_kind: str = "TPU v5 lite"
 
 
 @pytest.mark.parametrize("count", [None, 1, 3, 8])
@@ -15,6 +29,13 @@ def test_the_mesh_has_one_axis_of_all_or_of_the_given_devices(count):
   assert mesh.axis_names == ("data",)
   assert mesh.devices.tolist() == devices
   assert len(jax.devices()) == 8
+
+
+def test_chips_of_several_slices_stand_slice_by_slice():
+  chips = [Chip(n, n % 2, (n // 2, 0, 0)) for n in range(8)]
+  mesh = sharding.create_mesh(chips)
+  assert mesh.shape == {"data": 8}
+  assert [chip.slice_index for chip in mesh.devices] == [0] * 4 + [1] * 4
 
 
 @pytest.mark.parametrize(("count", "batch"), [(1, 5), (8, 8), (8, 24), (4, 8)])

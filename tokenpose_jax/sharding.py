@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 from numpy.typing import ArrayLike
@@ -14,9 +15,23 @@ from tokenpose_jax.errors import InputError
 _AXIS = "data"  # of the mesh
 
 
-def create_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """All devices, or the given ones, on one axis, `data`."""
-  count = jax.device_count() if devices is None else len(devices)
+def create_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+  """All devices, or the given ones, on one axis, `data`.
+
+  Those of several slices of TPUs stand slice by slice: what is summed over all
+  is summed within each slice first.
+
+  Args:
+    devices: of JAX, or descriptions of such.
+  """
+  devices = jax.devices() if devices is None else devices
+  count = len(devices)
+  slices = len({getattr(device, "slice_index", 0) for device in devices})
+  if slices > 1:
+    placed = mesh_utils.create_hybrid_device_mesh(
+      (count // slices,), (slices,), devices
+    )
+    return Mesh(placed, (_AXIS,))
   return jax.make_mesh(
     (count,), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices
   )

@@ -101,8 +101,9 @@ def train_step(
     "unreadable": (1 - batch["mask"]).sum(),
     "labeled": (weights > 0).sum(),
   }
-  points, scores = target.decode(heatmaps[:PICTURED], "argmax")
-  return new, StepMetrics(scalars, points, scores)
+  # Of all, then a few: so no heatmap has to leave its device.
+  points, scores = target.decode(heatmaps, "argmax")
+  return new, StepMetrics(scalars, points[:PICTURED], scores[:PICTURED])
 
 
 def jit_train_step(
