@@ -42,6 +42,7 @@ def row(**changes) -> dict:
     "config": "tokenpose_t",
     "topology": "v5e:2x4",
     "people_a_chip": 16,
+    "remat": "none",
     "seconds": 101.4,
     "fits": True,
     "memory": {"arguments": 2**28, "temporaries": 2**31, "code": 2**20},
@@ -52,7 +53,7 @@ def row(**changes) -> dict:
 
 def options(**given) -> argparse.Namespace:
   unset = dict.fromkeys(("configs", "topologies", "batch_per_chip", "out"))
-  return argparse.Namespace(**unset | given)
+  return argparse.Namespace(**unset | {"remat": "none"} | given)
 
 
 def test_collectives_are_counted_once_with_the_bytes_of_their_outcome():
@@ -105,23 +106,30 @@ def test_everything_is_planned_with_the_batches_of_the_recipes():
   rows = tpu_compile.plan(options())
   assert {name for name, *_ in rows} == set(PUBLISHED)
   assert len(rows) == len(set(rows)) == 3 * 9 + 2
-  assert ("tokenpose_t", "v5e:2x4", 16) in rows
-  assert ("tokenpose_s_v2", "v5p:2x2x1", 12) in rows
-  assert ("tokenpose_l_d24_384x288", "2*v5e:2x4", 4) in rows
+  assert ("tokenpose_t", "v5e:2x4", 16, "none") in rows
+  assert ("tokenpose_s_v2", "v5p:2x2x1", 12, "none") in rows
+  assert ("tokenpose_l_d24_384x288", "2*v5e:2x4", 4, "none") in rows
   # 64 people on 256 chips.
-  assert ("tokenpose_l_d24_384x288", "v5e:16x16", 8) in rows
+  assert ("tokenpose_l_d24_384x288", "v5e:16x16", 8, "none") in rows
   (only,) = tpu_compile.plan(
-    options(configs=["tokenpose_b"], topologies=["v6e:2x4"], batch_per_chip=64)
+    options(
+      configs=["tokenpose_b"],
+      topologies=["v6e:2x4"],
+      batch_per_chip=64,
+      remat="blocks",
+    )
   )
-  assert only == ("tokenpose_b", "v6e:2x4", 64)
+  assert only == ("tokenpose_b", "v6e:2x4", 64, "blocks")
 
 
 def test_a_killed_run_goes_on(tmp_path, monkeypatch, capsys):
   compiled = []
 
-  def measure(name, topology, people):
+  def measure(name, topology, people, remat):
     compiled.append(name)
-    return row(config=name, topology=topology, people_a_chip=people)
+    return row(
+      config=name, topology=topology, people_a_chip=people, remat=remat
+    )
 
   monkeypatch.setattr(tpu_compile, "measure", measure)
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
