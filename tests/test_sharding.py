@@ -1,6 +1,6 @@
 """sharding.py: the mesh, who loads what, arrays on the eight fake devices."""
 
-from typing import NamedTuple
+import dataclasses
 
 import jax
 import numpy as np
@@ -10,7 +10,8 @@ from tests import fixtures
 from tokenpose_jax import InputError, sharding
 
 
-class Chip(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Chip:
   """What JAX looks at of a chip that is not there."""
 
   id: int
