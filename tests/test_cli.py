@@ -1,5 +1,6 @@
 """The command tokenpose, and what all commands share."""
 
+import os
 import subprocess
 import sys
 
@@ -92,3 +93,24 @@ def test_flags_do_not_wait_for_heavy_libraries(flag):
     check=False,
   )
   assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+  ("product", "wanted"),
+  [("Google Compute Engine\n", True), ("Standard PC (Q35)\n", False)],
+)
+def test_machines_of_google_cloud_are_told_apart(tmp_path, product, wanted):
+  file = tmp_path / "product_name"
+  file.write_text(product)
+  assert cli.on_google_cloud(str(file)) is wanted
+  assert cli.on_google_cloud(str(tmp_path / "missing")) is False
+
+
+@pytest.mark.parametrize(("inside", "check"), [(True, None), (False, "true")])
+def test_credentials_are_asked_for_inside_google_cloud(
+  monkeypatch, inside, check
+):
+  monkeypatch.delenv("NO_GCE_CHECK")
+  monkeypatch.setattr(cli, "on_google_cloud", lambda: inside)
+  cli.quiet_tensorflow()
+  assert os.environ.get("NO_GCE_CHECK") == check
