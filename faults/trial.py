@@ -44,6 +44,7 @@ class Run:
     data: pathlib.Path,
     *more: str,
     variables: Mapping[str, str] | None = None,
+    small: bool = True,
     **fields: object,
   ):
     """Starts it.
@@ -53,9 +54,10 @@ class Run:
       data: where people are drawn, and prepared.
       more: arguments.
       variables: of its environment.
+      small: a tiny network and a few people; else all is as in the demo.
       fields: of the config, `section__field`.
     """
-    changed = _FIELDS | {
+    changed = (_FIELDS if small else {}) | {
       "data.dir": data / "drawn",
       "data.prepared_dir": data / "prepared",
       "compile_cache": data / "compiled",
@@ -81,6 +83,11 @@ class Run:
       start_new_session=True,
     )
     os.close(handle)
+
+  @property
+  def pid(self) -> int:
+    """Its number."""
+    return self._process.pid
 
   @property
   def said(self) -> str:
@@ -114,6 +121,10 @@ class Run:
       os.killpg(self._process.pid, signal.SIGKILL)
     self._process.wait()
 
+  def poll(self) -> int | None:
+    """Its exit code; None while it is alive."""
+    return self._process.poll()
+
   def end(self, seconds: float = 240) -> int:
     """Waits for its end; returns its exit code."""
     try:
@@ -131,10 +142,12 @@ class Run:
     ]
 
 
-def finish(workdir: pathlib.Path, data: pathlib.Path, **fields) -> str:
+def finish(
+  workdir: pathlib.Path, data: pathlib.Path, *, seconds: float = 240, **fields
+) -> str:
   """The same command, until it ends by itself; what it said."""
   run = Run(workdir, data, **fields)
-  assert run.end() == 0, run.said
+  assert run.end(seconds) == 0, run.said
   assert "Traceback" not in run.said, run.said
   return run.said
 
