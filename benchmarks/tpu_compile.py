@@ -34,7 +34,6 @@ from jax.sharding import Mesh
 
 from tokenpose_jax import (
   cli,
-  network,
   optim,
   sharding,
   skeletons,
@@ -168,10 +167,7 @@ def compile_row(name: str, topology: str, people: int, remat: str) -> Row:
   config = config_lib.resolve(config, skeletons.get(config.data.skeleton))
   schedule = optim.create_schedule(config.optim, config.train.epochs, 1000)
   optimizer = optim.create_optimizer(config.optim, schedule)
-  state = jax.eval_shape(
-    lambda weights: train_state.from_weights(optimizer, *weights),
-    network.abstract(config.model),
-  )
+  state = train_state.abstract(config.model, optimizer)
   b, k = config.train.batch_size, config.model.num_keypoints
   batch = {
     "image": jax.ShapeDtypeStruct((b, *config.model.input_hw, 3), np.uint8),

@@ -198,16 +198,17 @@ def train_and_evaluate(
   optimizer = optim.create_optimizer(config.optim, schedule)
 
   # --- The state: from the last checkpoint, other weights, or fresh -----------
-  fresh = train_state.create(
-    config.model, optimizer, config.seed, config.init.scheme
-  )
-  count = network.count_parameters(fresh.params)
   meta = checkpoint.describe(config, skeleton.to_dict(), train_data.identity)
   with saving.opened(workdir, keep=config.checkpoint.keep) as saver:
     if saver.steps():
-      state = sharding.put_replicated(mesh, fresh)
-      state = _resume(config, saver, state, meta)
+      template = train_state.abstract(
+        config.model, optimizer, sharding.replicated(mesh)
+      )
+      state = _resume(config, saver, template, meta)
     else:
+      fresh = train_state.create(
+        config.model, optimizer, config.seed, config.init.scheme
+      )
       fresh = transfer.warm_start(config, skeleton, fresh)
       state = sharding.put_replicated(mesh, fresh)
     state = ema.fit(state, config.train.ema)
@@ -215,7 +216,7 @@ def train_and_evaluate(
     logging.info(
       "%d parameters, %d people, %.1f steps an epoch; steps %d to %d on %d %s"
       " device(s)",
-      count,
+      network.count_parameters(state.params),
       train_data.people,
       steps_per_epoch,
       first,
@@ -313,7 +314,7 @@ class _Trace:
 def _resume(
   config: ConfigDict,
   saver: saving.Saver,
-  state: TrainState,
+  template: TrainState,
   meta: dict[str, Any],
 ) -> TrainState:
   """The state of the last checkpoint that is whole."""
@@ -331,4 +332,6 @@ def _resume(
       logging.warning("resuming with a change: %s", line)
     logging.info("resuming from step %d", step)
 
-  return saving.restore_latest(saver, state, check, config.checkpoint.on_damage)
+  return saving.restore_latest(
+    saver, template, check, config.checkpoint.on_damage
+  )

@@ -2,6 +2,7 @@
 
 import typing
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -57,6 +58,26 @@ def create(
     InputError: the network or the scheme cannot be used.
   """
   return from_weights(optimizer, *network.init(model, seed, scheme))
+
+
+def abstract(
+  model: Network,
+  optimizer: optax.GradientTransformation,
+  sharding: jax.sharding.Sharding | None = None,
+) -> TrainState:
+  """The shapes and types of a state, without drawing anything.
+
+  Args:
+    model: the network.
+    optimizer: an optax chain.
+    sharding: of all its arrays; None: of the default device.
+  """
+  shapes = jax.eval_shape(
+    lambda weights: from_weights(optimizer, *weights), network.abstract(model)
+  )
+  return jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes
+  )
 
 
 def from_weights(
