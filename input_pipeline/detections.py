@@ -33,6 +33,7 @@ from tokenpose_jax.metrics.coco_plain import (
   key,
   plain,
 )
+from tokenpose_jax.terminal import say
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], ArrayLike]
 
@@ -188,7 +189,7 @@ def _run(options: argparse.Namespace) -> None:
     options.score,
     options.category,
   )
-  print(f"{count} boxes: {options.out}")
+  say(f"{count} boxes: {options.out}")
 
 
 if __name__ == "__main__":

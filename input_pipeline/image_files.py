@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from input_pipeline.files import reason
 from input_pipeline.missing_files import shown, what_would_fit, where_else
+from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError
 
 LARGEST = 2**30  # bytes of an image file: records hold no more than 2 GiB
@@ -138,7 +139,7 @@ def _noted(path: str) -> tuple[int, dict[str, list[int]] | None]:
   """What `note` wrote; 0 and None if it is not there, or damaged."""
   try:
     with tf.io.gfile.GFile(path) as file:
-      noted = json.loads(file.read())
+      noted = json_files.parse(file.read(), path)
     if isinstance(noted["files"], dict | None):
       return int(noted["time"]), noted["files"]
   except (ValueError, TypeError, KeyError, tf.errors.OpError):

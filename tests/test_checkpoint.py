@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import checkpoints, tiny
+from tests import checkpoints, fixtures, tiny
 from tokenpose_jax import InputError, checkpoint, skeletons
 
 
@@ -58,9 +58,10 @@ def test_damage_is_one_line_and_nothing_changes(two, tmp_path, damage):
 
 
 BROKEN = ["", "{", "[]", "null", '{"AP": "high"}', '{"AP": NaN}', "\0" * 40]
+BROKEN += [fixtures.DEEP, '"\\u001b[2J\\u202e"']
 
 
-@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("content", BROKEN, ids=lambda text: text[:9])
 def test_broken_metrics_are_named_and_passed_over(
   two, tmp_path, content, caplog
 ):
@@ -71,7 +72,7 @@ def test_broken_metrics_are_named_and_passed_over(
   assert opened.choose("best") == 1
   (line,) = [r.getMessage() for r in caplog.records if "damaged" in r.message]
   assert "checkpoints/2/metrics/metrics is damaged" in line
-  assert "\n" not in line
+  assert line.isprintable()
 
 
 def test_what_is_no_step_is_passed_over(tmp_path):

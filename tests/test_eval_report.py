@@ -149,7 +149,9 @@ def test_made_again_replaces_and_made_otherwise_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "content", ["", "{", "[]", "{}", "\0" * 9, '{"made": 1}']
+  "content",
+  ["", "{", "[]", "{}", "\0" * 9, '{"made": 1}', fixtures.DEEP],
+  ids=lambda text: text[:9],
 )
 def test_a_damaged_one_is_named_and_stays(tmp_path, content, caplog):
   Case().run(tmp_path)

@@ -107,9 +107,10 @@ def test_any_content_of_export_json(folder):
   for content in ([], {}, None, {"format": 1}):
     with pytest.raises(tp.InputError, match="is not of an export"):
       check(content)
-  path.write_text("{")
-  with pytest.raises(tp.InputError, match=r"cannot read .*export.json"):
-    verify(folder)
+  for text in ("{", fixtures.DEEP):
+    path.write_text(text)
+    with pytest.raises(tp.InputError, match=r"export.json is not .*JSON"):
+      verify(folder)
 
 
 def test_what_cannot_be_run(folder, monkeypatch, capsys):

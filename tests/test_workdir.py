@@ -61,7 +61,14 @@ def test_a_lock_of_a_process_that_is_gone(tmp_path, fields, caplog):
   assert "taking over from a run that is gone" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "null"])
+@pytest.mark.parametrize(
+  "content",
+  [
+    *("", "{", "[]", '{"host": 1}', "null"),
+    '{"host": "a", "pid": Infinity, "since": ""}',
+    pytest.param(fixtures.DEEP, id="deep"),
+  ],
+)
 def test_a_damaged_lock(tmp_path, content, caplog):
   (tmp_path / workdir.FILE).write_text(content)
   with workdir.held(str(tmp_path)):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tokenpose_jax import stopping
 from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.terminal import printable
 from tokenpose_jax.version import __version__
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def run_to_the_end(command: Callable[[], int | None]) -> None:
       print(line, file=sys.stderr)
       sys.exit(code)
   except Exception as error:
-    traceback.print_exc()
+    print(printable(traceback.format_exc(), "\n"), file=sys.stderr)
     code, line = 1, f"error: {one_line(error)}"
   if code:
     stopping.leave(code, line)
@@ -143,7 +144,8 @@ def quiet_tensorflow() -> None:
 def log_only(*ours: str, level: int = 0) -> None:
   """Shows log lines from these paths, and only errors from libraries.
 
-  None from Orbax, whose errors arrive as exceptions and are said once.
+  None from Orbax, whose errors arrive as exceptions and are said once. What
+  names in files do to a terminal is spelled (`terminal.printable`).
 
   Args:
     ours: absolute paths of files and folders.
@@ -159,7 +161,20 @@ def log_only(*ours: str, level: int = 0) -> None:
   logging.use_absl_handler()
   logging.set_verbosity(level)
   logging.set_stderrthreshold(level)
-  logging.get_absl_handler().addFilter(keep)
+  handler = logging.get_absl_handler()
+  handler.addFilter(keep)
+  handler.setFormatter(_Printable(logging.PythonFormatter()))
+
+
+class _Printable(python_logging.Formatter):
+  """Another's lines without what a terminal would obey."""
+
+  def __init__(self, other: python_logging.Formatter):
+    super().__init__()
+    self._other = other
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    return printable(self._other.format(record), "\n")
 
 
 def parse_flags(argv: Sequence[str], config: "flags.FlagHolder") -> None:

@@ -22,6 +22,7 @@ from tokenpose_jax.predict import load as load_lib
 from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict.estimator import Estimator
 from tokenpose_jax.predict.saved import Saved
+from tokenpose_jax.terminal import say
 
 CARD = "README.md"
 _PAPER = "https://arxiv.org/abs/2104.03516"
@@ -62,9 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
     skeleton=arguments.skeleton,
     license=arguments.license,
   )
-  print(f"written to {arguments.folder}; read its {CARD}")
+  say(f"written to {arguments.folder}; read its {CARD}")
   if arguments.push:
-    print(push(arguments.folder, arguments.push, private=arguments.private))
+    say(push(arguments.folder, arguments.push, private=arguments.private))
 
 
 def save_pretrained(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from tokenpose_jax import stopping
+from tokenpose_jax import json_files, stopping
 from tokenpose_jax.errors import InputError, one_line
 
 FILE = ".lock"
@@ -42,7 +42,8 @@ def held(workdir: str) -> Iterator[None]:
     _take(path)
   except OSError as error:
     raise InputError(
-      f"--workdir: cannot write to {workdir}: {one_line(error.strerror)};"
+      f"--workdir: cannot write to {workdir}:"
+      f" {one_line(error.strerror or error)};"
       " choose another folder"
     ) from None
   over = threading.Event()
@@ -121,12 +122,11 @@ def _take(path: str) -> None:
 def _require_stale(path: str, host: str) -> None:
   """Raises InputError where the run that has the lock is alive."""
   try:
-    with open(path) as file:
-      owner = json.load(file)
+    owner = json_files.load(path)
     where, pid, since = owner["host"], int(owner["pid"]), owner["since"]
   except FileNotFoundError:
     return
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, OverflowError):
     logging.warning("%s is damaged: no run is known to have it", path)
     return
   who = f"process {pid} on {one_line(where, 60)}, since {one_line(since, 20)}"
@@ -155,7 +155,7 @@ def _started(pid: int) -> str:
     pass
   try:
     os.kill(pid, 0)
-  except ProcessLookupError:
+  except (ProcessLookupError, OverflowError):  # no number of a process
     return ""
   except PermissionError:
     pass

@@ -25,7 +25,8 @@ from input_pipeline.doctor.findings import (
   table,
 )
 from tokenpose_jax import cli, skeletons
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.terminal import say
 
 FILE = Kind(ERROR, "the annotations cannot be used", "see the line above")
 SKELETON = Kind(
@@ -136,11 +137,12 @@ def _run(options: argparse.Namespace) -> int:
     options.category,
   )
   for fact in facts:
-    print(" ".join(fact.split()))
-  print(table(findings) if findings else "no problems found")
+    say(one_line(fact))
+  for line in (table(findings) or "no problems found").split("\n"):
+    say(line)
   if sheet:
     files.write(options.out, sheet)
-    print(f"contact sheet: {options.out}")
+    say(f"contact sheet: {options.out}")
   return int(has_errors(findings))
 
 

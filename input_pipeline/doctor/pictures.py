@@ -17,6 +17,7 @@ from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
 from input_pipeline.missing_files import shown
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.terminal import printable
 
 MISSING = Kind(
   ERROR, "image files are missing", "training would stop at start-up"
@@ -66,7 +67,7 @@ def check(
   findings: list[Finding] = []
   names: dict[str, str] = {}
   missing: list[str] = []
-  for image in tqdm.tqdm(images, split, unit="image", disable=None):
+  for image in tqdm.tqdm(images, printable(split), unit="image", disable=None):
     name = image["file_name"]
     if not image_files.is_file(folder, name):
       missing.append(name)

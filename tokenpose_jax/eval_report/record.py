@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics import coco
 from tokenpose_jax.metrics.benchmark import Column
@@ -74,7 +75,11 @@ class Record:
       InputError: a newer software wrote the file.
     """
     try:
-      content = _upgrade(json.loads(text), path)
+      plain = json_files.parse(text, path)
+    except InputError as error:
+      raise Broken(f"{path} is damaged: {one_line(error, 200)}") from None
+    try:
+      content = _upgrade(plain, path)
       content["columns"] = tuple(Column(*row) for row in content["columns"])
       names = {field.name for field in dataclasses.fields(cls)}
       record = cls(**{n: v for n, v in content.items() if n in names})

@@ -24,6 +24,7 @@ from tokenpose_jax.predict import run as run_lib
 from tokenpose_jax.predict import sources as sources_lib
 from tokenpose_jax.predict import writers as writers_lib
 from tokenpose_jax.predict.detector import COLORS
+from tokenpose_jax.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,16 +155,16 @@ def run(arguments: argparse.Namespace) -> int:
   try:
     whole(sources)
   except KeyboardInterrupt:
-    print(f"stopped; what was found until now is in {arguments.out}")
+    say(f"stopped; what was found until now is in {arguments.out}")
     return 130
   finally:
     bar.close()
     for writer in writers:
       writer.close()
     if passed:
-      print(f"{len(passed)} other files passed over, as {passed[0]}")
+      say(f"{len(passed)} other files passed over, as {passed[0]}")
     for line in run_lib.describe(whole.count):
-      print(line)
+      say(line)
   return int(bool(whole.count.broken))
 
 
