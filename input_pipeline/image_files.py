@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from input_pipeline.files import reason
 from input_pipeline.missing_files import shown, what_would_fit, where_else
-from tokenpose_jax import json_files
+from tokenpose_jax import file_kinds, json_files
 from tokenpose_jax.errors import InputError
 
 LARGEST = 2**30  # bytes of an image file: records hold no more than 2 GiB
@@ -225,6 +225,7 @@ def read(folder: str, name: str) -> bytes:
   """
   path = os.path.join(folder, name)
   try:
+    file_kinds.check(path)
     size = tf.io.gfile.stat(path).length
     if size > LARGEST:
       raise InputError(

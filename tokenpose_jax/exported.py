@@ -266,6 +266,9 @@ def open_model(folder: str, name: str, threads: int = 0) -> Model:
   check_choice("format", name, meta["formats"])
   path = os.path.join(folder, FILES[name])
   try:
+    if not os.path.isdir(path):
+      file_kinds.check(path)
+    file_kinds.check_below(path)
     return _OPEN[name](path, threads)
   except ImportError as error:
     raise InputError(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from tokenpose_jax import json_files, stopping
+from tokenpose_jax import file_kinds, json_files, stopping
 from tokenpose_jax.errors import InputError, one_line
 
 FILE = ".lock"
@@ -71,12 +71,13 @@ def require_inside(workdir: str) -> None:
   """Checks that nothing in a work directory leads out of it.
 
   A run writes, replaces and deletes there. The directory itself may be a link.
+  Nor may anything be a pipe or a device, which a run would wait for.
 
   Args:
     workdir: of a run.
 
   Raises:
-    InputError: a link leads somewhere else.
+    InputError: a link leads somewhere else, or something is no file.
   """
   if "://" in workdir:
     return
@@ -92,6 +93,17 @@ def require_inside(workdir: str) -> None:
             " directory; nothing is written through it: remove the link, or"
             " make the work directory itself one"
           )
+    for name in names:
+      _require_file(os.path.join(folder, name))
+
+
+def _require_file(path: str) -> None:
+  try:
+    file_kinds.check(path)
+  except FileNotFoundError:  # Another process took it away.
+    pass
+  except OSError as error:
+    raise InputError(f"--workdir: {path}: {error}; remove it") from None
 
 
 def _take(path: str) -> None:

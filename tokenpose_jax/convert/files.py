@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
+from tokenpose_jax import file_kinds
 from tokenpose_jax.convert import pytorch, unwrap
 from tokenpose_jax.errors import InputError, one_line
 
@@ -51,6 +52,7 @@ def read_state_dict(path: str, key: str = "") -> dict[str, np.ndarray]:
   try:
     if not file.exists() or file.is_dir():
       raise InputError(f"the file {path} does not exist")
+    file_kinds.check(path)
     if _is_safetensors(file):
       content: Any = _read_safetensors(path, file.read_bytes())
     else:

@@ -1,5 +1,6 @@
 """Where an evaluation's files go, and their writing."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
@@ -10,8 +11,8 @@ from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
-from tokenpose_jax import atomic, visualize
-from tokenpose_jax.errors import InputError
+from tokenpose_jax import atomic, file_kinds, visualize
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.eval_report import page, provenance
 from tokenpose_jax.eval_report.gallery import Drawing
 from tokenpose_jax.eval_report.record import Broken, Record
@@ -107,11 +108,14 @@ def _read(folder: epath.Path) -> Record | None:
   """An evaluation; None: its file is damaged, which the log says."""
   path = folder / METRICS
   try:
+    file_kinds.check(path)
     text = path.read_bytes().decode(errors="replace")
     return Record.from_json(text, str(path))
   except Broken as error:
     logging.warning("%s; it is passed over", error)
-    return None
+  except OSError as error:
+    logging.warning("%s: %s; it is passed over", path, one_line(error))
+  return None
 
 
 def read(workdir: str, step: int) -> list[page.Evaluation]:
@@ -134,9 +138,16 @@ def _read_all(step: epath.Path) -> list[page.Evaluation]:
   for folder in sorted(step.iterdir(), key=lambda p: (p.name != "gt", p.name)):
     record = _read(folder) if (folder / METRICS).exists() else None
     if record is not None:
-      pictures = {}
-      if (folder / "pictures").exists():
-        files = (folder / "pictures").iterdir()
-        pictures = {file.name: file.read_bytes() for file in files}
+      pictures = _read_pictures(folder / "pictures")
       evaluations.append(page.Evaluation(folder.name, record, pictures))
   return evaluations
+
+
+def _read_pictures(folder: epath.Path) -> dict[str, bytes]:
+  """The files of a folder; what cannot be read is missing on the page."""
+  found = {}
+  for file in folder.iterdir() if folder.exists() else ():
+    with contextlib.suppress(OSError):
+      file_kinds.check(file)
+      found[file.name] = file.read_bytes()
+  return found

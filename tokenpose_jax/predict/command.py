@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "inputs",
     nargs="+",
     metavar="INPUT",
-    help="photos, videos, folders, patterns, the number of a camera",
+    help="photos, videos, folders, patterns, cameras (0)",
   )
   add(
     "--weights",
