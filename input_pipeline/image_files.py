@@ -45,7 +45,7 @@ def stats(folder: str, names: Sequence[str]) -> Stats | None:
       status = os.stat(os.path.join(folder, name))
     except (OSError, ValueError):  # not there; no name for a file
       continue
-    if stat.S_ISREG(status.st_mode) and _is_name(name):
+    if stat.S_ISREG(status.st_mode) and is_name(name):
       found[name] = (status.st_size, status.st_mtime_ns)
   return found or None
 
@@ -197,7 +197,7 @@ def hint(folder: str, missing: Sequence[str]) -> str:
 
 def is_file(folder: str, name: str) -> bool:
   """Is there a file of that name, and not a folder or a device?"""
-  if not _is_name(name):
+  if not is_name(name):
     return False
   path = os.path.join(folder, name)
   if not is_remote(path):
@@ -205,7 +205,7 @@ def is_file(folder: str, name: str) -> bool:
   return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
   """May a file be called so?"""
   try:
     return bool(name) and b"\0" not in name.encode()

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests import odd_images
+from tests import encoded
 from tokenpose_jax import InputError
 from tokenpose_jax.predict import sources
 
@@ -107,9 +107,9 @@ def test_photos_that_cannot_be_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ("name", "content", "says"),
   [
-    ("a.png", odd_images.png(100_000, 100_000), "exceeds limit"),
-    ("a.jpg", odd_images.jpeg(65_000, 65_000), "exceeds limit"),
-    ("text.png", odd_images.png(20, 30, text=2**24), "too large"),
+    ("a.png", encoded.claimed_png(100_000, 100_000), "exceeds limit"),
+    ("a.jpg", encoded.claimed_jpeg(65_000, 65_000), "exceeds limit"),
+    ("text.png", encoded.claimed_png(20, 30, text=2**24), "too large"),
     # A program, which Pillow would run.
     (
       "a.jpg",
