@@ -104,8 +104,8 @@ def evaluate(
 
 def _join(workdir: str, given: Mapping[str, str] | None) -> None:
   """Looks at the work directory, and joins the processes of the run."""
-  _require_writable(workdir)
   workdir_lib.require_inside(workdir)
+  _require_writable(workdir)
   processes.initialize(given)
 
 

@@ -225,7 +225,7 @@ def model_card(
     f"- network: {saved.model.backbone} backbone, {saved.model.dim} channels,"
     f" {saved.model.depth} blocks, {saved.model.stacks} stack(s)",
     f"- {skeleton.num_keypoints} keypoints ({skeleton.name}):"
-    f" {', '.join(skeleton.keypoints)}",
+    f" {one_line(', '.join(skeleton.keypoints))}",
     f"- license of the weights: {license or 'not stated'}",
     "",
     "## Evaluation",
@@ -270,5 +270,5 @@ def _defined(evaluation: eval_report.Evaluation) -> dict[str, float]:
 
 def _data(evaluation: eval_report.Evaluation) -> str:
   """The data set and its split, without its folder, which is nobody else's."""
-  name, *_, split = evaluation.metrics.made["data"].split(" ")
-  return f"{name} {split}"
+  words = evaluation.metrics.made["data"].split(" ")
+  return one_line(f"{words[0]} {words[-1]}")

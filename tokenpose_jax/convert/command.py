@@ -26,6 +26,7 @@ from tokenpose_jax import (
   saving,
   skeletons,
   train_state,
+  workdir,
 )
 from tokenpose_jax.convert.detect import Detection, detect
 from tokenpose_jax.errors import InputError
@@ -97,6 +98,7 @@ def _describe(found: Detection) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+  workdir.require_inside(arguments.workdir)
   state_dict = convert.read_state_dict(arguments.file, arguments.key)
   name = arguments.skeleton
   if arguments.config:

@@ -19,6 +19,8 @@ from tokenpose_jax.eval_report.record import Broken, Record
 
 METRICS, RESULTS, REPORT = "metrics.json", "results.json", "report.html"
 
+_LONGEST = 60  # letters of a folder's name: file systems count 255 bytes
+
 _ESSENTIAL = [fact.name for fact in provenance.FACTS if not fact.incidental]
 
 
@@ -80,13 +82,24 @@ def _write(
     atomic.write(folder / "people.png", visualize.encode_png(sheet))
   record = dataclasses.replace(record, pictures=captions)
   atomic.write(folder / METRICS, record.to_json())
-  atomic.write(step / REPORT, page.render(_read_all(step)))
+  atomic.write(step / REPORT, _page(_read_all(step), folder.name))
   return step
+
+
+def _page(evaluations: list[page.Evaluation], own: str) -> str:
+  """The page of a step; of our own evaluation alone, where others break it."""
+  try:
+    return page.render(evaluations)
+  except Exception as error:  # They may hold anything.
+    logging.warning(
+      "the others of this step cannot be shown: %s", one_line(error, 200)
+    )
+    return page.render([one for one in evaluations if one.name == own])
 
 
 def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
   """STEP/BOXES; with -2, -3 ... if an evaluation with other settings has it."""
-  stem = epath.Path(made["boxes"]).stem
+  stem = _safe(epath.Path(made["boxes"]).stem)
   number = 1
   while True:
     folder = step / (stem if number == 1 else f"{stem}-{number}")
@@ -97,6 +110,13 @@ def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
     if old is not None and _essentials(old.made) == _essentials(made):
       return folder
     number += 1
+
+
+def _safe(stem: str) -> str:
+  """The name of a folder beside the report, whatever the boxes are called."""
+  plain = "".join(c if c.isprintable() and c != "\\" else "_" for c in stem)
+  name = plain[:_LONGEST].strip(". ") or "boxes"
+  return f"boxes-{name}" if name.lower().startswith(REPORT) else name
 
 
 def _essentials(made: dict[str, Any]) -> dict[str, Any]:

@@ -231,10 +231,11 @@ def _make_folder(path: str) -> None:
   try:
     os.makedirs(path, exist_ok=True)
     filled = bool(os.listdir(path))
-    probe = os.path.join(path, ".partial")
-    with open(probe, "w"):
-      pass
-    os.remove(probe)
+    if not filled:  # What is there may be a link.
+      probe = os.path.join(path, ".partial")
+      with open(probe, "w"):
+        pass
+      os.remove(probe)
   except OSError as error:
     raise InputError(
       f"--out: cannot write to {path}: {one_line(error)}"
