@@ -1,5 +1,6 @@
 """Checkpoints: what they hold, which is best, and what is damaged."""
 
+import json
 import shutil
 
 import jax
@@ -55,6 +56,16 @@ def test_damage_is_one_line_and_nothing_changes(two, tmp_path, damage):
   assert "\n" not in str(error.value)
   assert "Step 1 is there as well" in str(error.value)
   assert checkpoints.files(tmp_path) == before
+
+
+def test_a_network_out_of_all_bounds_takes_no_memory(two, tmp_path):
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+  file = tmp_path / checkpoint.FOLDER / "2" / "meta" / "metadata"
+  meta = json.loads(file.read_text())
+  meta["config"]["model"]["dim"] = 10**9
+  file.write_text(json.dumps(meta))
+  with pytest.raises(InputError, match="larger than any of its kind"):
+    checkpoint.read_weights(str(tmp_path), "2")
 
 
 BROKEN = ["", "{", "[]", "null", '{"AP": "high"}', '{"AP": NaN}', "\0" * 40]

@@ -143,7 +143,9 @@ def codec_of(config: ConfigDict) -> Codec:
   Raises:
     InputError: its network or its codec cannot be used.
   """
-  return codec_with(ModelConfig.of(config.model), config.codec)
+  model = ModelConfig.of(config.model)
+  network.require_size(model)
+  return codec_with(model, config.codec)
 
 
 def codec_with(
