@@ -364,6 +364,24 @@ def test_any_value_of_any_field(tmp_path, section, capsys):
   assert set(codes) == ({0} if section == "categories" else {0, 1})
 
 
+def test_names_are_printed_as_text(patient, tmp_path, capsys):
+  """Of images, keypoints, categories and splits."""
+  trick = "\x1b[2J\u202e\r\n\x9b"
+  category = patient.content["train"]["categories"][0]
+  category["keypoints"][0] = f"left_{trick}"
+  patient.images[0]["file_name"] = f"{trick}.jpg"
+  patient.images[1]["file_name"] = f"/{trick}.jpg"
+  patient.people[3]["category_id"] = trick
+  patient.write()
+  patient.file("train").rename(patient.file(f"a{trick}"))
+  out = str(tmp_path / "sheet.png")
+  assert doctor.main([str(patient.path), "--out", out]) == 1
+  said = capsys.readouterr()
+  assert len(said.out) > 500
+  for text in (said.out, said.err):
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
 def test_a_sheet_that_cannot_be_written_is_one_line(patient, capsys):
   patient.people[1].update(area=0)
   patient.write()

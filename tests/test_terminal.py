@@ -52,6 +52,8 @@ def test_the_log_is_printable():
     cli.log_only("<string>")
     logging.info("100%")
     logging.warning("image %s", "\\x1b[2J\\u202e.jpg")
+    logging.info("image %s", "a\\nE1128 made up")
+    logging.info("table\\n%s", "of\\nrows")
     try:
       raise ValueError("\\x1b]0;mine\\x07")
     except ValueError:
@@ -67,5 +69,12 @@ def test_the_log_is_printable():
   )
   assert done.returncode == 0, done.stderr
   assert all(line.isprintable() for line in done.stderr.splitlines())
-  for part in ("100%", r"image \x1b[2J\u202e.jpg", "two\nlines, 左", r"\x1b]0"):
+  for part in (
+    "100%",
+    r"image \x1b[2J\u202e.jpg",
+    r"a\nE1128",
+    "table\nof\nrows",
+    "two\nlines, 左",
+    r"\x1b]0",
+  ):
     assert part in done.stderr

@@ -174,7 +174,9 @@ class _Printable(python_logging.Formatter):
     self._other = other
 
   def format(self, record: python_logging.LogRecord) -> str:
-    return printable(self._other.format(record), "\n")
+    # A line break that we did not write would make up lines of the log.
+    ours = "\n" in str(record.msg) or record.exc_info
+    return printable(self._other.format(record), "\n" if ours else "")
 
 
 def parse_flags(argv: Sequence[str], config: "flags.FlagHolder") -> None:

@@ -98,6 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
   ran = 0
   for name in wanted:
     check_choice("--format", name, meta["formats"])
+    check_choice("--format", name, FILES)
     if not has_runtime(name):
       say(f"{name}: passed over, {RUNTIMES[name]} is not installed")
       continue
@@ -200,6 +201,8 @@ def check_sums(folder: str) -> None:
       f"cannot read {SUMS} of {folder}: {one_line(error, 160)}"
     ) from None
   for name, value in sums.items():
+    if os.path.isabs(name) or os.pardir in name.split("/"):
+      raise InputError(f"{SUMS} of {folder} names what is not in it: {name}")
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
       raise InputError(f"{path} is missing; copy the folder again")
@@ -264,6 +267,7 @@ def open_model(folder: str, name: str, threads: int = 0) -> Model:
   """
   meta = read_meta(folder)
   check_choice("format", name, meta["formats"])
+  check_choice("format", name, FILES)
   path = os.path.join(folder, FILES[name])
   try:
     if not os.path.isdir(path):
