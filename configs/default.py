@@ -58,6 +58,9 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   data = config.data = ml_collections.ConfigDict()
   data.name = "coco"  # coco: any COCO folder | mpii | synthetic
   data.dir = "data/coco"  # the folder; synthetic people are written here
+  # Image files may lie outside of data.dir, as annotations with absolute paths,
+  # with ".." or with links have them. A stranger's could then reach any file.
+  data.allow_outside = False
   data.prepared_dir = ""  # for prepared data; "": TFDS's own directory
   data.train_split = "train2017"
   data.eval_split = "val2017"

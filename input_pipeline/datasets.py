@@ -11,7 +11,7 @@ from absl import logging
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from input_pipeline import coco, files, image_files, mpii
+from input_pipeline import coco, files, image_files, mpii, outside
 from input_pipeline.builders import FolderImages
 from input_pipeline.decode import examine
 from input_pipeline.missing_files import shown
@@ -199,8 +199,12 @@ def prepare(data: ConfigDict, split: str, skeleton: Skeleton) -> Split:
   annotations = dataset.read(data, split, skeleton)
   images = annotations.content["images"]
   folder = dataset.image_folder(data.dir, split)
+  names = [image["file_name"] for image in images]
+  if not data.allow_outside:
+    remedy = "set --config.data.allow_outside=True"
+    outside.require_inside(data.dir, folder, names, remedy)
   builder = dataset.BUILDER(split, folder, images, data.prepared_dir)
-  store = open_store(builder, [image["file_name"] for image in images])
+  store = open_store(builder, names)
   _say_unreadable(store, folder)
   _require_sizes(annotations, store)
   return Split(dataset, _with_sizes(annotations, store), store, skeleton)

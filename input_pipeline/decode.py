@@ -95,6 +95,13 @@ def _refused(encoded: bytes, header: Header) -> str:
       f"it is {header.width}x{header.height}, more than the {MAX_PIXELS:,}"
       " pixels that TensorFlow reads: shrink it"
     )
+  if header.format == "GIF":
+    pixels = image_headers.pixels_of_gif(encoded)
+    if pixels > MAX_PIXELS:
+      return (
+        f"its frames have {pixels:,} pixels, together more than {MAX_PIXELS:,}:"
+        " keep the first one alone"
+      )
   return ""
 
 

@@ -23,7 +23,7 @@ from absl import logging
 from jaxtyping import UInt8
 from numpy.typing import ArrayLike
 
-from input_pipeline import coco, coco_categories, files, image_files
+from input_pipeline import coco, coco_categories, files, image_files, outside
 from input_pipeline.decode import read_pixels
 from tokenpose_jax import cli
 from tokenpose_jax.errors import InputError
@@ -33,6 +33,7 @@ from tokenpose_jax.metrics.coco_plain import (
   key,
   plain,
 )
+from tokenpose_jax.terminal import say
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], ArrayLike]
 
@@ -44,6 +45,7 @@ def write(
   path: str,
   score: float = 0.0,
   category: str = "",
+  allow_outside: bool = False,
 ) -> int:
   """Runs a detector on a split's images and writes its boxes.
 
@@ -55,6 +57,7 @@ def write(
     score: boxes below are left out.
     category: what the detector finds, a name or an id of the annotations'
       categories; "": the one that people are annotated with.
+    allow_outside: as `data.allow_outside` of a config.
 
   Returns:
     the number of boxes written.
@@ -73,7 +76,10 @@ def write(
   if not listed:
     raise InputError(f"{where}: its annotation file lists no images")
   images = coco.image_folder(folder, split)
-  image_files.require(images, [image["file_name"] for image in listed])
+  names = [image["file_name"] for image in listed]
+  if not allow_outside:
+    outside.require_inside(folder, images, names, "give --allow-outside")
+  image_files.require(images, names)
   files.require_writable(path)
   found = []
   for image in listed:
@@ -174,6 +180,11 @@ def main(argv: list[str] | None = None) -> int:
     default="",
     help="what it finds, a name or an id; default: who is annotated",
   )
+  parser.add_argument(
+    "--allow-outside",
+    action="store_true",
+    help="images may lie outside of the folder",
+  )
   options = parser.parse_args(argv)
   tf.config.set_visible_devices([], "GPU")
   return cli.exit_code(lambda: _run(options))
@@ -187,8 +198,9 @@ def _run(options: argparse.Namespace) -> None:
     options.out,
     options.score,
     options.category,
+    options.allow_outside,
   )
-  print(f"{count} boxes: {options.out}")
+  say(f"{count} boxes: {options.out}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 
 import tensorflow as tf
 
-from tokenpose_jax import json_files
+from tokenpose_jax import file_kinds, json_files
 from tokenpose_jax.errors import InputError
 
 
@@ -13,9 +13,10 @@ def read_bytes(path: str) -> bytes:
   """The whole content of an annotation file.
 
   Raises:
-    InputError: it cannot be read, or is larger than JSON may be.
+    InputError: it cannot be read, is no file, or is larger than JSON may be.
   """
   try:
+    file_kinds.check(path)
     json_files.check_size(tf.io.gfile.stat(path).length, path)
     with tf.io.gfile.GFile(path, "rb") as file:
       return file.read()

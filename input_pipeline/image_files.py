@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from input_pipeline.files import reason
 from input_pipeline.missing_files import shown, what_would_fit, where_else
+from tokenpose_jax import file_kinds, json_files
 from tokenpose_jax.errors import InputError
 
 LARGEST = 2**30  # bytes of an image file: records hold no more than 2 GiB
@@ -44,7 +45,7 @@ def stats(folder: str, names: Sequence[str]) -> Stats | None:
       status = os.stat(os.path.join(folder, name))
     except (OSError, ValueError):  # not there; no name for a file
       continue
-    if stat.S_ISREG(status.st_mode) and _is_name(name):
+    if stat.S_ISREG(status.st_mode) and is_name(name):
       found[name] = (status.st_size, status.st_mtime_ns)
   return found or None
 
@@ -138,7 +139,7 @@ def _noted(path: str) -> tuple[int, dict[str, list[int]] | None]:
   """What `note` wrote; 0 and None if it is not there, or damaged."""
   try:
     with tf.io.gfile.GFile(path) as file:
-      noted = json.loads(file.read())
+      noted = json_files.parse(file.read(), path)
     if isinstance(noted["files"], dict | None):
       return int(noted["time"]), noted["files"]
   except (ValueError, TypeError, KeyError, tf.errors.OpError):
@@ -196,7 +197,7 @@ def hint(folder: str, missing: Sequence[str]) -> str:
 
 def is_file(folder: str, name: str) -> bool:
   """Is there a file of that name, and not a folder or a device?"""
-  if not _is_name(name):
+  if not is_name(name):
     return False
   path = os.path.join(folder, name)
   if not is_remote(path):
@@ -204,7 +205,7 @@ def is_file(folder: str, name: str) -> bool:
   return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
   """May a file be called so?"""
   try:
     return bool(name) and b"\0" not in name.encode()
@@ -224,6 +225,7 @@ def read(folder: str, name: str) -> bytes:
   """
   path = os.path.join(folder, name)
   try:
+    file_kinds.check(path)
     size = tf.io.gfile.stat(path).length
     if size > LARGEST:
       raise InputError(

@@ -17,6 +17,7 @@ _SEGMENTS = 10_000  # before the frame header of a JPEG, at most
 _USUAL_FRAMES = (0xC0, 0xC1, 0xC2)
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # tables among the frame headers' numbers
 _END, _SCAN = 0xD9, 0xDA
+_GIF_FRAME, _GIF_EXTENSION = b",", b"!"
 
 # What else lies in image folders, by its first bytes: a name, and what to do.
 _CONVERT = "convert it to JPEG or PNG"
@@ -94,6 +95,33 @@ def ends_early(encoded: bytes) -> bool:
     return False
   # Not before the frame: an embedded thumbnail has an end of its own.
   return encoded.rfind(_END_OF_JPEG, read(encoded).start) < 0
+
+
+def pixels_of_gif(encoded: bytes) -> int:
+  """Pixels of all frames of a GIF, which a decoder may hold all at once.
+
+  A frame may be larger than the image's header says.
+
+  Args:
+    encoded: a GIF, whole or not.
+  """
+  place, pixels = _after_colors(encoded, 10, 13), 0
+  while (kind := encoded[place : place + 1]) in (_GIF_FRAME, _GIF_EXTENSION):
+    place += 2
+    if kind == _GIF_FRAME:
+      width, height = (_little(encoded, place + n, 2) for n in (3, 5))
+      pixels += width * height
+      place = _after_colors(encoded, place + 7, place + 8) + 1
+    while size := _little(encoded, place, 1):
+      place += 1 + size
+    place += 1
+  return pixels
+
+
+def _after_colors(encoded: bytes, flags: int, place: int) -> int:
+  """Where a GIF goes on: after the table of colors that the flags tell of."""
+  value = _little(encoded, flags, 1)
+  return place + (3 << (value & 7) + 1 if value & 0x80 else 0)
 
 
 def _jpeg(encoded: bytes) -> Header:

@@ -23,7 +23,7 @@ from tokenpose_jax import evaluate as evaluate_lib
 from tokenpose_jax import train as train_lib
 from tokenpose_jax import workdir as workdir_lib
 from tokenpose_jax.data import EvalData
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.version import __version__
 
@@ -54,7 +54,7 @@ def train(
     with processes.first_process_first("preparing training data"):
       train_data = batches.train_data(config, skeleton, slots)
     eval_data = _eval_data(config, skeleton, mesh)
-    logging.info(_described(config, skeleton))
+    logging.info("%s", _described(config, skeleton))
     _require_same(config, skeleton, train_data.identity)
     with (
       contextlib.closing(_writer(workdir)) as writer,
@@ -95,7 +95,7 @@ def evaluate(
   stopping.at("in an evaluation")
   config, skeleton, mesh = _start(config, workdir, config.data.eval_split)
   eval_data = _eval_data(config, skeleton, mesh)
-  logging.info(_described(config, skeleton))
+  logging.info("%s", _described(config, skeleton))
   _require_same(config, skeleton, {"boxes": len(eval_data.boxes)})
   evaluate_lib.evaluate_checkpoint(
     config, skeleton, workdir, mesh=mesh, data=eval_data
@@ -104,8 +104,8 @@ def evaluate(
 
 def _join(workdir: str, given: Mapping[str, str] | None) -> None:
   """Looks at the work directory, and joins the processes of the run."""
-  _require_writable(workdir)
   workdir_lib.require_inside(workdir)
+  _require_writable(workdir)
   processes.initialize(given)
 
 
@@ -202,7 +202,8 @@ def _keep_compiled(folder: str) -> None:
 
 
 def _described(config: ConfigDict, skeleton: Skeleton) -> str:
-  return datasets.describe(config.data.name, skeleton, config.data.skeleton)
+  data = config.data
+  return one_line(datasets.describe(data.name, skeleton, data.skeleton))
 
 
 def _require_writable(workdir: str) -> None:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from input_pipeline import repeated
 from tokenpose_jax import cli
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.terminal import say
 
 FEW = 30  # people; with fewer the estimate is said to be rough
 
@@ -62,19 +63,19 @@ def _report(files: list[str]) -> None:
     raise InputError("two files or more are needed, one per annotator")
   people = repeated.read(files)
   for note in people.notes:
-    print(note, file=sys.stderr)
+    say(note, aside=True)
   sigmas, count = estimate(people.keypoints, people.areas)
   known = [None if np.isnan(s) or s == 0 else float(f"{s:.4g}") for s in sigmas]
-  print(json.dumps(known))
-  print(f"people per keypoint: {count.tolist()}", file=sys.stderr)
+  say(json.dumps(known))
+  say(f"people per keypoint: {count.tolist()}", aside=True)
   for reason, where in (
     ("nobody is labeled twice", np.isnan(sigmas)),
     ("the annotators never differ", sigmas == 0),
   ):
     if where.any():
-      print(f"{reason} at {np.flatnonzero(where).tolist()}", file=sys.stderr)
+      say(f"{reason} at {np.flatnonzero(where).tolist()}", aside=True)
   if count.min() < FEW:
-    print(f"fewer than {FEW} people: a rough estimate", file=sys.stderr)
+    say(f"fewer than {FEW} people: a rough estimate", aside=True)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def _read_index(path: str) -> Int[np.ndarray, "n 6"] | None:
   with tf.io.gfile.GFile(path, "rb") as file:
     content = file.read()
   try:
-    table = np.load(io.BytesIO(content))
+    table = np.load(io.BytesIO(content), allow_pickle=False)
   except (ValueError, EOFError):
     return None
   if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != COLUMNS:

@@ -6,7 +6,7 @@ import shutil
 
 import jax
 
-from tests import tiny
+from tests import fixtures, tiny
 from tokenpose_jax import checkpoint, saving, skeletons
 
 
@@ -88,6 +88,9 @@ DAMAGES = {
   "empty": _empty,
   "no state": lambda step: shutil.rmtree(step / "state"),
   "no metadata": lambda step: (step / "state" / "_METADATA").unlink(),
+  "deep meta": lambda step: (step / "meta" / "metadata").write_text(
+    fixtures.DEEP
+  ),
   "bad meta": lambda step: (step / "meta" / "metadata").write_text("{"),
   "a list for meta": lambda step: (step / "meta" / "metadata").write_text("[]"),
   "no meta": lambda step: shutil.rmtree(step / "meta"),

@@ -30,6 +30,33 @@ def huge_png(width: int, height: int, depth: int = 1) -> bytes:
   )
 
 
+def claimed_png(width: int, height: int, *, text: int = 0) -> bytes:
+  """A PNG of RGB with next to no pixels.
+
+  Args:
+    width: as its header says.
+    height: likewise.
+    text: letters of a compressed comment; 0: none.
+  """
+  head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+  comment = b"Comment\0\0" + zlib.compress(bytes(text))
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", head)
+    + (chunk(b"zTXt", comment) if text else b"")
+    + chunk(b"IDAT", zlib.compress(bytes(64)))
+    + chunk(b"IEND", b"")
+  )
+
+
+def claimed_jpeg(width: int, height: int) -> bytes:
+  """A JPEG of a header and no pixels."""
+  frame = struct.pack(">BHHB", 8, height, width, 3)
+  frame += bytes((1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0))
+  start = b"\xff\xd8\xff\xe0\x00\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+  return start + b"\xff\xc0" + struct.pack(">H", len(frame) + 2) + frame
+
+
 def saved(format_: str) -> bytes:
   """A smooth image of 40x30 pixels in a format of Pillow's."""
   buffer = io.BytesIO()

@@ -233,6 +233,9 @@ def check_refused(call, *parts):
     assert str(part) in message
 
 
+# JSON that no reader of Python can follow to its end.
+DEEP = "[" * 200_000
+
 # What other people's files may hold in the place of anything.
 ODD = (
   *(None, "x", [], [1], {}, {"a": 1}, True, float("nan"), float("inf")),

@@ -1,12 +1,13 @@
 """Checkpoints: what they hold, which is best, and what is damaged."""
 
+import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from tests import checkpoints, tiny
+from tests import checkpoints, fixtures, tiny
 from tokenpose_jax import InputError, checkpoint, saving, skeletons
 
 
@@ -111,10 +112,21 @@ def test_damage_is_one_line_and_nothing_changes(two, tmp_path, damage):
   assert checkpoints.files(tmp_path) == before
 
 
+def test_a_network_out_of_all_bounds_takes_no_memory(two, tmp_path):
+  shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+  file = tmp_path / checkpoint.FOLDER / "2" / "meta" / "metadata"
+  meta = json.loads(file.read_text())
+  meta["config"]["model"]["dim"] = 10**9
+  file.write_text(json.dumps(meta))
+  with pytest.raises(InputError, match="larger than any of its kind"):
+    checkpoint.read_weights(str(tmp_path), "2")
+
+
 BROKEN = ["", "{", "[]", "null", '{"AP": "high"}', '{"AP": NaN}', "\0" * 40]
+BROKEN += [fixtures.DEEP, '"\\u001b[2J\\u202e"']
 
 
-@pytest.mark.parametrize("content", BROKEN)
+@pytest.mark.parametrize("content", BROKEN, ids=lambda text: text[:9])
 def test_broken_metrics_are_named_and_passed_over(
   two, tmp_path, content, caplog
 ):
@@ -125,7 +137,7 @@ def test_broken_metrics_are_named_and_passed_over(
   assert opened.choose("best") == 1
   (line,) = [r.getMessage() for r in caplog.records if "damaged" in r.message]
   assert "checkpoints/2/metrics/metrics is damaged" in line
-  assert "\n" not in line
+  assert line.isprintable()
 
 
 def test_what_is_no_step_is_passed_over(tmp_path):

@@ -207,3 +207,11 @@ def test_commands_import_and_export(small, tmp_path, capsys):
   with pytest.raises(SystemExit, match="1"):
     cli.main(["convert", "import", source, workdir])
   assert "already contains checkpoints" in capsys.readouterr().err
+  # What is written stays in the work directory.
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "theirs").mkdir()
+  (tmp_path / "theirs" / "checkpoints").symlink_to(tmp_path / "mine")
+  with pytest.raises(SystemExit, match="1"):
+    cli.main(["convert", "import", source, str(tmp_path / "theirs")])
+  assert "checkpoints is a link to" in capsys.readouterr().err
+  assert not [*(tmp_path / "mine").iterdir()]

@@ -339,6 +339,12 @@ def bad_file(path: pathlib.Path, kind: str, state) -> pathlib.Path:
   elif kind == "zip":
     with zipfile.ZipFile(path, "w") as archive:
       archive.writestr("weights.bin", b"abc")
+  elif kind == "a view":
+    torch.save({"a.weight": torch.zeros(1).expand(10**6, 10**6)}, path)
+  elif kind == "sparse":
+    places = torch.zeros((2, 1), dtype=torch.int64)
+    large = torch.sparse_coo_tensor(places, torch.ones(1), (10**6, 10**6))
+    torch.save({"a.weight": large}, path)
   elif kind == "pointer":
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1")
   elif kind == "page":
@@ -366,6 +372,8 @@ def bad_file(path: pathlib.Path, kind: str, state) -> pathlib.Path:
     ("TorchScript", "is TorchScript: in PyTorch, save"),
     ("a network", "could run code when loaded; save only the state dict"),
     ("zip", "a ZIP archive of weights.bin: unpack it"),
+    ("a view", r"holds no weights: its tensors are of 1.0e\+12 numbers"),
+    ("sparse", r"holds no weights: its tensors are of 1.0e\+12 numbers"),
     ("pointer", "a pointer of Git LFS"),
     ("page", "a web page"),
     ("folder", "does not exist"),

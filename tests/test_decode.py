@@ -6,7 +6,7 @@ import pytest
 from configs import default
 from input_pipeline import decode
 from tests import fixtures
-from tests.encoded import huge_png, png16, saved
+from tests.encoded import claimed_png, huge_png, png16, saved
 from tokenpose_jax.errors import InputError
 
 
@@ -29,6 +29,7 @@ def test_the_size_is_in_the_header(format_):
     (saved("ICO"), "it is ICO: convert it"),
     (huge_png(23_040, 23_040), "more than the 178,956,970 pixels"),
     (huge_png(13_504, 13_312), "more than the 178,956,970 pixels"),
+    (claimed_png(30, 20, text=2**24), "Invalid PNG"),
     (png16(16), "16-bit PNG with values below 4096"),
     (png16(1), "16-bit PNG with values below 4096"),
   ],

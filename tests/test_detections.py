@@ -200,6 +200,21 @@ def test_what_cannot_be_written_is_said_before_an_hour_of_detection(folder):
     )
 
 
+def test_an_image_outside_is_not_shown_to_the_detector(folder, tmp_path):
+  image = folder / "train" / "a.jpg"
+  secret = image.rename(tmp_path / "secret.jpg")
+  image.symlink_to(secret)
+  path = str(folder / "boxes.json")
+  fixtures.check_refused(
+    lambda: detections.write(middle, str(folder), "train", path),
+    "a.jpg",
+    "--allow-outside",
+  )
+  assert detections.write(
+    middle, str(folder), "train", path, allow_outside=True
+  )
+
+
 @pytest.mark.parametrize("score", [np.nan, np.inf])
 def test_a_score_that_is_no_number_is_named(folder, score):
   path = str(folder / "boxes.json")

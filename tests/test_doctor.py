@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from input_pipeline import coco, coco_rules
+from input_pipeline import coco, coco_rules, image_files
 from input_pipeline.doctor import __main__ as doctor
 from input_pipeline.doctor import people, pictures, symmetry
 from input_pipeline.doctor.findings import ERROR, has_errors
@@ -298,9 +298,40 @@ def test_files_that_are_never_read(patient):
   found, sheet = patient.examine()
   (large,) = (f for f in found if f.kind == pictures.NOT_READ)
   assert "has 3.0 GiB" in large.detail
+  assert [f.place for f in found if f.kind == pictures.OUTSIDE] == ["/dev/zero"]
   missing = [f.place for f in found if f.kind == pictures.MISSING]
-  assert missing == ["/dev/zero", r"'\ud800\n.jpg'"]
+  assert missing == [r"'\ud800\n.jpg'"]
   assert sheet
+
+
+def test_images_outside_are_not_read(patient, tmp_path, monkeypatch, capsys):
+  """Neither by the checks nor for the sheet, unless they are allowed."""
+  secret = tmp_path / "secret.jpg"
+  shutil.copy(patient.image(0), secret)
+  names = ["../../secret.jpg", str(secret), "link.jpg"]
+  (patient.path / "train" / names[2]).symlink_to(secret)
+  for image, name in zip(patient.images, names, strict=False):
+    image["file_name"] = name
+  inside = {image["id"] for image in patient.images[:3]}
+  for entry in patient.people:
+    if entry["image_id"] in inside:
+      entry["area"] = 0  # would be drawn
+  read, image_read = [], image_files.read
+  monkeypatch.setattr(
+    image_files,
+    "read",
+    lambda folder, name: read.append(name) or image_read(folder, name),
+  )
+  found, _ = patient.examine()
+  assert {f.place for f in found if f.kind == pictures.OUTSIDE} == {*names}
+  assert len(read) > 20
+  assert not {*read} & {*names}
+  out = str(tmp_path / "sheet.png")
+  assert doctor.main([str(patient.path), "--out", out]) == 1
+  assert "--allow-outside" in capsys.readouterr().out
+  doctor.main([str(patient.path), "--out", out, "--allow-outside"])
+  assert pictures.OUTSIDE.title not in capsys.readouterr().out
+  assert {*read} >= {*names}
 
 
 @pytest.mark.parametrize("section", ["images", "annotations", "categories"])
@@ -331,6 +362,24 @@ def test_any_value_of_any_field(tmp_path, section, capsys):
       )
   assert fixtures.fuzz(content, entry, told) == {"right": 14 * len(entry)}
   assert set(codes) == ({0} if section == "categories" else {0, 1})
+
+
+def test_names_are_printed_as_text(patient, tmp_path, capsys):
+  """Of images, keypoints, categories and splits."""
+  trick = "\x1b[2J\u202e\r\n\x9b"
+  category = patient.content["train"]["categories"][0]
+  category["keypoints"][0] = f"left_{trick}"
+  patient.images[0]["file_name"] = f"{trick}.jpg"
+  patient.images[1]["file_name"] = f"/{trick}.jpg"
+  patient.people[3]["category_id"] = trick
+  patient.write()
+  patient.file("train").rename(patient.file(f"a{trick}"))
+  out = str(tmp_path / "sheet.png")
+  assert doctor.main([str(patient.path), "--out", out]) == 1
+  said = capsys.readouterr()
+  assert len(said.out) > 500
+  for text in (said.out, said.err):
+    assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_a_sheet_that_cannot_be_written_is_one_line(patient, capsys):

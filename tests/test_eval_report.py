@@ -19,6 +19,7 @@ from tests.eval_run import IMAGES, Case, H, W, read
 from tokenpose_jax import (
   InputError,
   checkpoint,
+  eval_report,
   evaluate,
   inference,
   saving,
@@ -149,7 +150,9 @@ def test_made_again_replaces_and_made_otherwise_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "content", ["", "{", "[]", "{}", "\0" * 9, '{"made": 1}']
+  "content",
+  ["", "{", "[]", "{}", "\0" * 9, '{"made": 1}', fixtures.DEEP],
+  ids=lambda text: text[:9],
 )
 def test_a_damaged_one_is_named_and_stays(tmp_path, content, caplog):
   Case().run(tmp_path)
@@ -204,6 +207,74 @@ def test_no_request_leaves_the_page(written):
   pictures = re.findall('src="data:image/jpeg;base64,([^"]+)"', text)
   assert len(pictures) == 6
   assert all(len(one) > 500 for one in pictures)
+
+
+def test_one_that_cannot_be_shown_is_left_out(tmp_path, caplog):
+  """Others may have written anything that looks like an evaluation."""
+  Case().run(tmp_path)
+  file = tmp_path / "eval/70/gt/metrics.json"
+  content = read(file)
+  entries = (content, content["made"], content["people"], content["figures"])
+
+  def shown(changed):
+    file.write_text(json.dumps(changed))
+    eval_report.read(str(tmp_path), 70)
+
+  for entry in entries:
+    assert fixtures.fuzz(content, entry, shown)["right"]
+  del content["made"]["config"]
+  file.write_text(json.dumps(content))
+  Case(boxes="mine.json").run(tmp_path)
+  assert "the others of this step cannot be shown" in caplog.text
+  text = (tmp_path / "eval/70/report.html").read_text()
+  assert "mine" in text
+
+
+TRICK = "</script><script>alert(1)</script>\"'\u202e\x1b[2J"
+
+
+def test_names_on_the_page_are_text(tmp_path):
+  names = (*skeletons.COCO_17.keypoints[:-1], TRICK)
+  odd = dataclasses.replace(skeletons.COCO_17, keypoints=names)
+  Case(odd, boxes=f"{TRICK}.json").run(tmp_path)
+  (path,) = tmp_path.rglob("report.html")
+  text = path.read_text()
+  page = Page()
+  page.feed(text)
+  assert not page.tags & {"script"}
+  assert not {"\u202e", "\x1b"} & {*text}
+  assert "&lt;/script&gt;" in text
+
+
+@pytest.mark.parametrize(
+  ("boxes", "folder"),
+  [
+    ("gt", "gt"),
+    ("dir/val2017 (0.5).json", "val2017 (0.5)"),
+    ("框.json", "框"),
+    ("..", "boxes"),
+    (".", "boxes"),
+    ("", "boxes"),
+    ("x/...json", "boxes"),
+    ("report.html.json", "boxes-report.html"),
+    ("Report.html.partial", "boxes-Report.html"),
+    ("a\x1b[2J\u202eb\n.json", "a_[2J_b_"),
+    ("a\\..\\b.json", "a_.._b"),
+    ("ü" * 250 + ".json", "ü" * 60),
+  ],
+  ids=ascii,
+)
+def test_boxes_of_any_name_have_a_folder_beside_the_report(
+  tmp_path, boxes, folder
+):
+  case = Case(boxes=boxes)
+  case.run(tmp_path)
+  step = tmp_path / "eval" / "70"
+  assert {path.name for path in step.iterdir()} == {folder, "report.html"}
+  assert (step / folder / "metrics.json").exists()
+  assert {path.name for path in tmp_path.iterdir()} == {"eval"}
+  case.run(tmp_path)  # replaced, not beside itself
+  assert len([*step.iterdir()]) == 2
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

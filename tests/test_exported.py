@@ -73,6 +73,10 @@ def test_what_is_not_as_it_was_is_named(folder):
   path.unlink()
   with pytest.raises(tp.InputError, match=r"model.onnx is missing"):
     verify(folder)
+  for name in ("/etc/passwd", "../model.onnx", "a/../../model.onnx"):
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  {name}\n")
+    with pytest.raises(tp.InputError, match="names what is not in it"):
+      verify(folder)
   (folder / "SHA256SUMS").write_text("nothing\n")
   with pytest.raises(tp.InputError, match="cannot read SHA256SUMS"):
     verify(folder)
@@ -107,9 +111,17 @@ def test_any_content_of_export_json(folder):
   for content in ([], {}, None, {"format": 1}):
     with pytest.raises(tp.InputError, match="is not of an export"):
       check(content)
-  path.write_text("{")
-  with pytest.raises(tp.InputError, match=r"cannot read .*export.json"):
-    verify(folder)
+  for name in ("odd", "../onnx"):
+    check({**meta, "formats": {**meta["formats"], name: {}}})
+    with pytest.raises(tp.InputError, match=f"format is '{name}'; allowed"):
+      exported.open_model(str(folder), name)
+    (folder / "SHA256SUMS").write_text("")
+    with pytest.raises(tp.InputError, match=f"--format is '{name}'; allowed"):
+      verify(folder, f"--format={name}")
+  for text in ("{", fixtures.DEEP):
+    path.write_text(text)
+    with pytest.raises(tp.InputError, match=r"export.json is not .*JSON"):
+      verify(folder)
 
 
 def test_what_cannot_be_run(folder, monkeypatch, capsys):

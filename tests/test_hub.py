@@ -125,6 +125,11 @@ def test_any_content_of_config_json(published):
       assert count["refused"]
     with pytest.raises(tp.InputError, match="format 2, written by"):
       check({**content, "format": 2})
+    with pytest.raises(tp.InputError, match="larger than any of its kind"):
+      check({**content, "model": {**content["model"], "depth": 10**9}})
+    path.write_text(fixtures.DEEP)
+    with pytest.raises(tp.InputError, match=r"config\.json is not usable JSON"):
+      saved_lib.read(str(published))
   finally:
     path.write_text(kept)
 

@@ -1,6 +1,7 @@
 """Formats and sizes from the first bytes of files, whatever these are."""
 
 import io
+import struct
 
 import numpy as np
 import PIL.Image
@@ -107,6 +108,43 @@ def test_other_formats_that_end_early_are_not_read(format_):
   height, width, reason = decode.examine(saved(format_)[:-30])
   assert (height, width) == (0, 0)
   assert reason
+
+
+def moving_gif(frames: int, size: int) -> bytes:
+  """A GIF whose header says 4 x 4 pixels, whatever its frames have."""
+  image = PIL.Image.new("P", (size, size))
+  buffer = io.BytesIO()
+  image.save(buffer, "GIF")
+  one = buffer.getvalue()
+  colors = 3 << (one[10] & 7) + 1 if one[10] & 0x80 else 0
+  start, frame = one[: 13 + colors], one[13 + colors : -1]
+  start = start[:6] + struct.pack("<HH", 4, 4) + start[10:]
+  return start + frame * frames + b";"
+
+
+@pytest.mark.parametrize(("frames", "size"), [(1, 5), (3, 9), (700, 60)])
+def test_pixels_of_all_frames_of_a_gif(frames, size, monkeypatch):
+  encoded = moving_gif(frames, size)
+  total = frames * size**2
+  assert image_headers.pixels_of_gif(encoded) == total
+  assert decode.examine(encoded).reason == ""
+  monkeypatch.setattr(decode, "MAX_PIXELS", total - 1)
+  assert f"its frames have {total:,} pixels" in decode.examine(encoded).reason
+  for end in range(0, len(encoded), 1 + len(encoded) // 500):
+    assert image_headers.pixels_of_gif(encoded[:end]) <= total
+
+
+def test_pixels_of_a_gif_of_others():
+  """With comments and colors of their own."""
+  first, *more = (
+    PIL.Image.fromarray(fixtures.smooth_image(30, 40, (n, 120, 30)))
+    for n in (90, 20, 200)
+  )
+  buffer = io.BytesIO()
+  first.save(
+    buffer, "GIF", save_all=True, append_images=more, comment=b"x" * 700
+  )
+  assert image_headers.pixels_of_gif(buffer.getvalue()) == 3 * 30 * 40
 
 
 @pytest.mark.parametrize(

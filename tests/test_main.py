@@ -52,6 +52,10 @@ def _break(folder: pathlib.Path, kind: str) -> None:
     path.write_text(json.dumps(content))
   elif kind == "no images":
     shutil.rmtree(folder / "train")
+  elif kind == "outside":
+    content = json.loads(path.read_text())
+    content["images"][3]["file_name"] = "../../\x1b[2J/secret.jpg"
+    path.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,7 @@ def _break(folder: pathlib.Path, kind: str) -> None:
     ("not json", ("train.json is not JSON",)),
     ("no keypoints", ("no annotation has 'keypoints'", "person_keypoints")),
     ("no images", ("train does not exist",)),
+    ("outside", (r"\x1b[2J/secret.jpg", "--config.data.allow_outside=True")),
   ],
 )
 def test_bad_data_is_one_line(folder, tmp_path, kind, parts):

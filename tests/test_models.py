@@ -1,5 +1,7 @@
 """The network's arguments: what they do, and which do not go together."""
 
+import dataclasses
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import pytest
 from flax import nnx, traverse_util
 
 from tests import tiny
-from tokenpose_jax import create_model, network
+from tokenpose_jax import InputError, create_model, network
 from tokenpose_jax.models import positions
 from tokenpose_jax.models.config import POSITIONS
 from tokenpose_jax.models.published import PUBLISHED
@@ -58,6 +60,39 @@ def forward(model, weights, capture: bool = False):
     return network.apply(model, *weights, x, capture=capture)
 
   return jax.device_get(jax.jit(run)(weights, images(model)))
+
+
+HUGE = [10**9, 10**400, 10**4000]
+
+
+@pytest.mark.parametrize(
+  "field",
+  [
+    *("num_keypoints", "stem_channels", "dim", "depth", "stacks"),
+    *("mlp_ratio", "head_dim", "input_hw", "heatmap_hw"),
+  ],
+)
+@pytest.mark.parametrize("value", HUGE, ids=["9", "400", "4000"])
+def test_what_is_out_of_all_bounds_is_not_built(field, value):
+  """Neither with weights nor with shapes; not a block of it."""
+  side = value - value % 16
+  changes = {field: (side, side) if field.endswith("_hw") else value}
+  if field in ("dim", "input_hw"):
+    changes |= {"heads": 1, "position": "none", "patch_hw": (1, 1)}
+  for build in (network.abstract, lambda model: network.init(model, 0)):
+    with pytest.raises(
+      InputError, match="larger than any of its kind"
+    ) as error:
+      build(fields(**changes))
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_are_far_from_all_bounds(name):
+  many = dataclasses.replace(
+    PUBLISHED[name], depth=3 * PUBLISHED[name].depth, num_keypoints=200
+  )
+  network.require_size(many)
 
 
 def test_initialisation_of_the_original():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tokenpose_jax as tp
-from tests import exporting, moving, tiny
+from tests import encoded, exporting, moving, odd_files, tiny
 from tokenpose_jax.predict import command
 
 
@@ -162,6 +162,43 @@ def test_bad_input_is_one_line(tmp_path, photos, weights, arguments, says):
     predict(*(argument.format(**places) for argument in arguments))
   assert "\n" not in str(error.value)
   assert before.items() <= files_of(tmp_path).items()
+
+
+def test_a_link_in_a_full_folder_is_not_written_through(
+  tmp_path, photos, weights
+):
+  mine = tmp_path / "mine.txt"
+  mine.write_text("mine")
+  (tmp_path / "theirs").mkdir()
+  (tmp_path / "theirs" / ".partial").symlink_to(mine)
+  with pytest.raises(tp.InputError, match="is not empty"):
+    predict(photos, "--weights", weights, "--out", tmp_path / "theirs")
+  assert mine.read_text() == "mine"
+
+
+def test_odd_files_are_passed_over_in_printable_lines(
+  tmp_path, photos, weights, capsys
+):
+  """A pipe, a device, a bomb, and names that would clear the screen."""
+  (photos / "\x1b[2J.png").write_bytes(encoded.claimed_png(10**5, 10**5))
+  (photos / "\u202egpj.jpg").symlink_to("/dev/null")
+  (photos / "notes\r.txt").write_text("")
+  pipe = odd_files.pipe(photos / "pipe.png")
+  out = tmp_path / "out"
+
+  def run():
+    return predict(photos, pipe, "--weights", weights, "--out", out)
+
+  assert odd_files.in_time(run, pipe) == 1
+  said = capsys.readouterr().out
+  assert all(line.isprintable() for line in said.splitlines())
+  for part in (
+    "3 photos and frames",
+    r"\x1b[2J.png: Image size (10000000000 pixels) exceeds limit",
+    "pipe.png: it is a pipe, not a file",
+    r"notes\r.txt",
+  ):
+    assert part in said
 
 
 def files_of(folder) -> dict[str, bytes]:

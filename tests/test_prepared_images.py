@@ -102,7 +102,11 @@ def test_emptied_folders_use_what_was_prepared_and_say_so(folder, caplog):
   )
 
 
-@pytest.mark.parametrize("noted", ["", "[]", '{"time": 1, "files": 2}'])
+@pytest.mark.parametrize(
+  "noted",
+  ["", "[]", '{"time": 1, "files": 2}', fixtures.DEEP],
+  ids=lambda text: text[:9],
+)
 def test_a_damaged_note_of_files_does_no_harm(folder, noted):
   store = store_of(folder)
   pathlib.Path(store.path, "files.json").write_text(noted)

@@ -1,12 +1,14 @@
 """Photos of any form and turn, videos, and what inputs mean."""
 
 import struct
+import tracemalloc
 
 import av
 import numpy as np
 import PIL.Image
 import pytest
 
+from tests import encoded
 from tokenpose_jax import InputError
 from tokenpose_jax.predict import sources
 
@@ -90,7 +92,7 @@ def test_photos_that_cannot_be_read(tmp_path, monkeypatch):
     ("cut.jpg", "truncated"),
     ("text.jpg", "not an image"),
     ("empty.jpg", "not an image"),
-    ("folder.jpg", "directory"),
+    ("folder.jpg", "a folder, not a file"),
     ("float.tiff", "a fraction"),
     ("gone.jpg", "No such file"),
   ):
@@ -100,6 +102,30 @@ def test_photos_that_cannot_be_read(tmp_path, monkeypatch):
   monkeypatch.setattr(sources, "LARGEST", 500)
   with pytest.raises(sources.Broken, match="20 x 30 pixels, more than 500"):
     sources.read_photo(str(tmp_path / "whole.png"))
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "says"),
+  [
+    ("a.png", encoded.claimed_png(100_000, 100_000), "exceeds limit"),
+    ("a.jpg", encoded.claimed_jpeg(65_000, 65_000), "exceeds limit"),
+    ("text.png", encoded.claimed_png(20, 30, text=2**24), "too large"),
+    # A program, which Pillow would run.
+    (
+      "a.jpg",
+      b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+      "not an im",
+    ),
+  ],
+  ids=["png", "jpeg", "text", "eps"],
+)
+def test_photos_that_play_tricks(tmp_path, name, content, says):
+  (tmp_path / name).write_bytes(content)
+  tracemalloc.start()
+  with pytest.raises(sources.Broken, match=says):
+    sources.read_photo(str(tmp_path / name))
+  assert tracemalloc.get_traced_memory()[1] < 2**24
+  tracemalloc.stop()
 
 
 def video(path, count=10, rate=25):
@@ -164,6 +190,32 @@ def test_videos_that_cannot_be_read(tmp_path):
     sources.Camera(77)
 
 
+def test_a_list_of_videos_is_none(tmp_path):
+  """A stranger's file does not have another one opened."""
+  video(tmp_path / "mine.mp4")
+  (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile mine.mp4\n")
+  with pytest.raises(sources.Broken, match=r"a\.mp4"):
+    sources.Video(str(tmp_path / "a.mp4"))
+
+
+def test_a_name_is_no_address(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  video(tmp_path / "mine.mp4")
+  (tmp_path / "mine.mp4").rename("concat:a|b.mp4")
+  opened = sources.Video("concat:a|b.mp4")
+  assert len(list(opened)) == 10
+  opened.close()
+
+
+def test_frames_without_end_are_not_decoded(tmp_path, monkeypatch):
+  video(tmp_path / "a.mp4")
+  monkeypatch.setattr(sources, "LARGEST", 64 * 48 - 1)
+  opened = sources.Video(str(tmp_path / "a.mp4"))
+  with pytest.raises(sources.Broken, match="after 0 frames"):
+    list(opened)
+  opened.close()
+
+
 def test_what_inputs_mean(tmp_path):
   for name in ("b/1.jpg", "b/2.PNG", "c/1.jpg", "b/notes.txt", "b/.x.jpg"):
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -180,7 +232,9 @@ def test_what_inputs_mean(tmp_path):
   assert found("b/*.jpg")[0] == [("1.jpg", "photo")]
   # Of one name: told apart by their folders.
   assert found("*/1.jpg")[0] == [("b/1.jpg", "photo"), ("c/1.jpg", "photo")]
-  assert sources.find(["0"])[0] == [sources.Source("0", "camera0", "camera")]
+  for given in ("0", "/dev/video0"):
+    camera = sources.Source("0", "camera0", "camera")
+    assert sources.find([given])[0] == [camera]
   for given, says in (
     ("gone.jpg", "gone.jpg does not exist"),
     ("*.bmp", r"\*.bmp does not exist"),

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from input_pipeline.synthetic import painter
 from input_pipeline.synthetic import people as people_lib
 from input_pipeline.synthetic.folder import write_coco_folder
+from tests import fixtures
 from tokenpose_jax import skeletons
 
 NAMES = skeletons.COCO_17.keypoints
@@ -249,6 +250,7 @@ def test_interrupted_run_is_done_again(tmp_path, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     write_coco_folder(folder, train_people=8, test_people=1)
   monkeypatch.undo()
+  (tmp_path / "a" / "synthetic.json").write_text(fixtures.DEEP)
   write_coco_folder(folder, train_people=8, test_people=1)
   whole = str(tmp_path / "b")
   write_coco_folder(whole, train_people=8, test_people=1)

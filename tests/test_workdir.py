@@ -61,7 +61,14 @@ def test_a_lock_of_a_process_that_is_gone(tmp_path, fields, caplog):
   assert "taking over from a run that is gone" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "null"])
+@pytest.mark.parametrize(
+  "content",
+  [
+    *("", "{", "[]", '{"host": 1}', "null"),
+    '{"host": "a", "pid": Infinity, "since": ""}',
+    pytest.param(fixtures.DEEP, id="deep"),
+  ],
+)
 def test_a_damaged_lock(tmp_path, content, caplog):
   (tmp_path / workdir.FILE).write_text(content)
   with workdir.held(str(tmp_path)):
@@ -109,15 +116,26 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 @pytest.mark.parametrize(
   "name",
-  ["checkpoints", "eval", "eval/10", "eval/10/gt/metrics.json", ".lock"],
+  [
+    *("checkpoints", "eval", "eval/10", "eval/10/gt/metrics.json", ".lock"),
+    *("eval/10/report.html", "damaged", "profile", "skeleton.json"),
+    *("events.out.tfevents.1", "checkpoints/5/metrics/metrics", "eval/..."),
+  ],
 )
 def test_links_that_lead_out_are_refused(tmp_path, name):
   outside = tmp_path / "outside"
   outside.mkdir()
   run = tmp_path / "run"
   (run / name).parent.mkdir(parents=True)
-  (run / name).symlink_to(outside)
-  with pytest.raises(InputError, match=rf"{name} is a link to .*/outside"):
+  says = rf"{name} is a link to .*/outside"
+  for target in (outside, "../" * (1 + name.count("/")) + "outside"):
+    (run / name).symlink_to(target)
+    with pytest.raises(InputError, match=says):
+      workdir.require_inside(str(run))
+    (run / name).unlink()
+  # Written through, it would make a file.
+  (run / name).symlink_to(outside / "not there yet")
+  with pytest.raises(InputError, match=says):
     workdir.require_inside(str(run))
 
 

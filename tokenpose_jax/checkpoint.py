@@ -7,7 +7,6 @@ Orbax's own files carry none: a flipped bit would be restored as if nothing had
 happened.
 """
 
-import json
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import network, orbax_trees
+from tokenpose_jax import json_files, network, orbax_trees
 from tokenpose_jax.config import Differences
 from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.models.config import ModelConfig
@@ -93,7 +92,7 @@ class Checkpoints:
     """
     file = self.metrics_file(step)
     try:
-      found = json.loads(file.read_text())
+      found = json_files.load(file)
       if not math.isnan(headline_of(found)):
         return found
       reason = f"expected metrics by name, got {one_line(found, 80)}"
@@ -164,9 +163,9 @@ class Checkpoints:
     Raises:
       InputError: the checkpoint is damaged, or from a newer software.
     """
-    folder = self.path / str(step)
+    folder, newer = self.path / str(step), False
     try:
-      saved = json.loads((folder / "meta" / "metadata").read_text())
+      saved = json_files.load(folder / "meta" / "metadata")
       newer = saved.get("format", 0) > FORMAT
       meta = upgrade(saved, folder)
       # Whatever is missing is missed now, not in the middle of the work.

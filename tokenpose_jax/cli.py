@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tokenpose_jax import stopping
 from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.terminal import printable
 from tokenpose_jax.version import __version__
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def run_to_the_end(command: Callable[[], int | None]) -> None:
       print(line, file=sys.stderr)
       sys.exit(code)
   except Exception as error:
-    traceback.print_exc()
+    print(printable(traceback.format_exc(), "\n"), file=sys.stderr)
     code, line = 1, f"error: {one_line(error)}"
   if code:
     stopping.leave(code, line)
@@ -158,7 +159,8 @@ def on_google_cloud(product: str = "/sys/class/dmi/id/product_name") -> bool:
 def log_only(*ours: str, level: int = 0) -> None:
   """Shows log lines from these paths, and only errors from libraries.
 
-  None from Orbax, whose errors arrive as exceptions and are said once.
+  None from Orbax, whose errors arrive as exceptions and are said once. What
+  names in files do to a terminal is spelled (`terminal.printable`).
 
   Args:
     ours: absolute paths of files and folders.
@@ -174,7 +176,22 @@ def log_only(*ours: str, level: int = 0) -> None:
   logging.use_absl_handler()
   logging.set_verbosity(level)
   logging.set_stderrthreshold(level)
-  logging.get_absl_handler().addFilter(keep)
+  handler = logging.get_absl_handler()
+  handler.addFilter(keep)
+  handler.setFormatter(_Printable(logging.PythonFormatter()))
+
+
+class _Printable(python_logging.Formatter):
+  """Another's lines without what a terminal would obey."""
+
+  def __init__(self, other: python_logging.Formatter):
+    super().__init__()
+    self._other = other
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    # A line break that we did not write would make up lines of the log.
+    ours = "\n" in str(record.msg) or record.exc_info
+    return printable(self._other.format(record), "\n" if ours else "")
 
 
 def parse_flags(argv: Sequence[str], config: "flags.FlagHolder") -> None:

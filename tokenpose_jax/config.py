@@ -31,8 +31,9 @@ RENAMED = {
 # Kinds of weights: as they were trained, and their moving average (ema.py).
 WEIGHTS = ("raw", "ema")
 
-# Fields that were added since format 1, and what was done before them.
+# Fields that were added since format 1, with the values that change nothing.
 ADDED = {
+  "data.allow_outside": False,
   "optim.reference_batch": 0,
   "optim.weight_decay": 0.0,
   "optim.clip_norm": 0.0,
@@ -174,7 +175,9 @@ def codec_of(config: ConfigDict) -> Codec:
   Raises:
     InputError: its network or its codec cannot be used.
   """
-  return codec_with(ModelConfig.of(config.model), config.codec)
+  model = ModelConfig.of(config.model)
+  network.require_size(model)
+  return codec_with(model, config.codec)
 
 
 def codec_with(

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from tokenpose_jax.terminal import printable
+
 
 class InputError(ValueError):
   """Bad input from a user: a config field, a file, a checkpoint.
@@ -14,11 +16,14 @@ class InputError(ValueError):
 def one_line(error: object, most: int | None = None) -> str:
   """What an error of others says, on one line; its kind where it says nothing.
 
+  What is not seen in it is spelled (`terminal.printable`).
+
   Args:
     error: or anything that has words.
     most: letters that are kept; None: all.
   """
-  return (" ".join(str(error).split()) or type(error).__name__)[:most]
+  words = " ".join(str(error).split()) or type(error).__name__
+  return printable(words)[:most]
 
 
 def check_choice(field: str, value: object, allowed: Iterable[object]) -> None:

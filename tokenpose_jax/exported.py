@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tokenpose_jax import file_kinds, json_files
 from tokenpose_jax.errors import InputError, check_choice, one_line
+from tokenpose_jax.terminal import say
 
 FORMAT = 1
 META, SUMS, INPUTS, PARITY = (
@@ -92,16 +93,17 @@ def run(arguments: argparse.Namespace) -> None:
   folder = arguments.folder
   meta = read_meta(folder)
   check_sums(folder)
-  print(f"{folder}: files are as exported")
+  say(f"{folder}: files are as exported")
   wanted = arguments.format.split(",") if arguments.format else meta["formats"]
   ran = 0
   for name in wanted:
     check_choice("--format", name, meta["formats"])
+    check_choice("--format", name, FILES)
     if not has_runtime(name):
-      print(f"{name}: passed over, {RUNTIMES[name]} is not installed")
+      say(f"{name}: passed over, {RUNTIMES[name]} is not installed")
       continue
     difference = compare(open_model(folder, name), folder)
-    print(f"{name}: {describe(difference)}")
+    say(f"{name}: {describe(difference)}")
     check(name, difference, fp16=_is_fp16(meta, name))
     ran += 1
   if not ran:
@@ -160,11 +162,12 @@ def read_meta(folder: str) -> dict[str, Any]:
   """
   path = os.path.join(folder, META)
   try:
-    with open(path, encoding="utf-8") as file:
-      meta = json.load(file)
+    file_kinds.check(path)
+    with open(path, "rb") as file:
+      meta = json_files.parse(file.read(), path)
   except FileNotFoundError:
     raise InputError(f"{folder} is no export: it has no {META}") from None
-  except (OSError, ValueError, RecursionError) as error:
+  except OSError as error:
     raise InputError(f"cannot read {path}: {one_line(error, 160)}") from None
   keys = ("format", "software", "formats", "flip_test", "decoder")
   if not isinstance(meta, dict) or any(key not in meta for key in keys):
@@ -189,6 +192,7 @@ def check_sums(folder: str) -> None:
     InputError: a file is missing or is not as it was exported.
   """
   try:
+    file_kinds.check(os.path.join(folder, SUMS))
     with open(os.path.join(folder, SUMS), encoding="utf-8") as file:
       rows = [line.split(maxsplit=1) for line in file.read().splitlines()]
     sums = {name.strip(): value for value, name in rows}
@@ -197,6 +201,8 @@ def check_sums(folder: str) -> None:
       f"cannot read {SUMS} of {folder}: {one_line(error, 160)}"
     ) from None
   for name, value in sums.items():
+    if os.path.isabs(name) or os.pardir in name.split("/"):
+      raise InputError(f"{SUMS} of {folder} names what is not in it: {name}")
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
       raise InputError(f"{path} is missing; copy the folder again")
@@ -224,7 +230,8 @@ def compare(model: Model, folder: str) -> Difference:
   """
   path = os.path.join(folder, INPUTS)
   try:
-    with np.load(path) as file:
+    file_kinds.check(path)
+    with np.load(path, allow_pickle=False) as file:
       saved = {name: file[name] for name in ("crops", *OUTPUTS)}
   except (OSError, ValueError, KeyError, EOFError) as error:
     raise InputError(f"cannot read {path}: {one_line(error, 160)}") from None
@@ -260,8 +267,12 @@ def open_model(folder: str, name: str, threads: int = 0) -> Model:
   """
   meta = read_meta(folder)
   check_choice("format", name, meta["formats"])
+  check_choice("format", name, FILES)
   path = os.path.join(folder, FILES[name])
   try:
+    if not os.path.isdir(path):
+      file_kinds.check(path)
+    file_kinds.check_below(path)
     return _OPEN[name](path, threads)
   except ImportError as error:
     raise InputError(

@@ -23,6 +23,7 @@ from tokenpose_jax.predict import load as load_lib
 from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict.estimator import Estimator
 from tokenpose_jax.predict.saved import Saved
+from tokenpose_jax.terminal import say
 
 CARD = "README.md"
 _PAPER = "https://arxiv.org/abs/2104.03516"
@@ -70,9 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
     weights=arguments.kind,
     license=arguments.license,
   )
-  print(f"written to {arguments.folder}; read its {CARD}")
+  say(f"written to {arguments.folder}; read its {CARD}")
   if arguments.push:
-    print(push(arguments.folder, arguments.push, private=arguments.private))
+    say(push(arguments.folder, arguments.push, private=arguments.private))
 
 
 def save_pretrained(
@@ -238,7 +239,7 @@ def model_card(
     f"- network: {saved.model.backbone} backbone, {saved.model.dim} channels,"
     f" {saved.model.depth} blocks, {saved.model.stacks} stack(s)",
     f"- {skeleton.num_keypoints} keypoints ({skeleton.name}):"
-    f" {', '.join(skeleton.keypoints)}",
+    f" {one_line(', '.join(skeleton.keypoints))}",
     f"- license of the weights: {license or 'not stated'}",
     "",
     "## Evaluation",
@@ -283,5 +284,5 @@ def _defined(evaluation: eval_report.Evaluation) -> dict[str, float]:
 
 def _data(evaluation: eval_report.Evaluation) -> str:
   """The data set and its split, without its folder, which is nobody else's."""
-  name, *_, split = evaluation.metrics.made["data"].split(" ")
-  return f"{name} {split}"
+  words = evaluation.metrics.made["data"].split(" ")
+  return one_line(f"{words[0]} {words[-1]}")

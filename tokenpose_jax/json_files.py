@@ -8,9 +8,8 @@ import json
 import os
 from typing import Any
 
-from etils import epath
-
-from tokenpose_jax.errors import InputError
+from tokenpose_jax import file_kinds
+from tokenpose_jax.errors import InputError, one_line
 
 # Parsed numbers take about five times the bytes of their text, and the text is
 # in memory twice: 2 GiB need 14.
@@ -25,16 +24,32 @@ def read(path: str | os.PathLike, what: str) -> Any:
     what: it is, for the error: a config field, "results".
 
   Raises:
-    InputError: it is missing, larger than `LARGEST` or not JSON.
+    InputError: it is missing, no file, larger than `LARGEST` or not JSON.
   """
-  file = epath.Path(path)
   try:
-    check_size(file.stat().length, str(path))
-    return parse(file.read_bytes(), str(path))
+    return load(path)
   except FileNotFoundError:
     raise InputError(f"{what}: the file {path} does not exist") from None
   except OSError as error:
-    raise InputError(f"{what}: cannot read {path}: {error}") from None
+    raise InputError(f"{what}: cannot read {path}: {one_line(error)}") from None
+
+
+def load(path: str | os.PathLike) -> Any:
+  """As `read`, for those who have a use for the error of a file system.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    InputError: it is larger than `LARGEST` or not JSON.
+    OSError: it is missing, no file, or cannot be read.
+  """
+  from etils import epath  # `tokenpose verify` imports this, and has none.
+
+  file = epath.Path(path)
+  file_kinds.check(path)
+  check_size(file.stat().length, str(path))
+  return parse(file.read_bytes(), str(path))
 
 
 def check_size(size: int, path: str) -> None:
@@ -54,11 +69,11 @@ def check_size(size: int, path: str) -> None:
     )
 
 
-def parse(raw: bytes, path: str) -> Any:
+def parse(raw: bytes | str, path: str) -> Any:
   """Parses a file's bytes: UTF-8, UTF-16 or UTF-32, with or without a mark.
 
   Args:
-    raw: the bytes.
+    raw: the bytes; or their text.
     path: of the file, for the error.
 
   Raises:

@@ -9,6 +9,7 @@ in a checkpoint will do (`ModelConfig.of`).
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, overload
 
@@ -19,13 +20,16 @@ from flax import nnx, traverse_util
 from jaxtyping import Array, Float, UInt8
 
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.errors import check_choice
+from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.models.config import ModelConfig, Network
 from tokenpose_jax.models.layers import Captured, Train
 from tokenpose_jax.models.tokenpose import TokenPose, keep_variance
 
 Tree = dict[str, Any]
 """A plain nested dict of arrays."""
+
+# Dozens of times what the largest published network has.
+MOST_BLOCKS, MOST_NUMBERS = 1000, 2**31
 
 SCHEMES = ("original", "fan_in")
 
@@ -51,9 +55,43 @@ def create_model(model: Network, *, rngs: nnx.Rngs) -> TokenPose:
     rngs: source of the initial weights.
 
   Raises:
-    InputError: a field is unknown, or does not fit.
+    InputError: a field is unknown, does not fit, or is out of all bounds.
   """
-  return TokenPose(ModelConfig.of(model), rngs=rngs)
+  config = ModelConfig.of(model)
+  require_size(config)
+  return TokenPose(config, rngs=rngs)
+
+
+def require_size(config: ModelConfig) -> None:
+  """Checks that a network is not out of all bounds, before it is built.
+
+  What a stranger's file says may take all memory, or a day for its blocks.
+
+  Args:
+    config: the network.
+
+  Raises:
+    InputError: it has more than `MOST_BLOCKS` blocks, or its weights, a crop
+      and its heatmaps more than `MOST_NUMBERS` numbers.
+  """
+  blocks, dim = config.stacks * config.depth, config.dim
+  area = math.prod(config.heatmap_hw)
+  tokens = math.prod(config.grid_hw) + config.num_keypoints
+  numbers = (
+    blocks * dim**2 * (4 + 2 * config.mlp_ratio)
+    + dim * (tokens + 3 * math.prod(config.patch_hw))
+    + config.stacks * dim * (config.head_dim or area)
+    + config.head_dim * area
+    + config.stem_channels**2
+    + 3 * math.prod(config.input_hw)
+    + config.num_keypoints * area
+  )
+  if blocks > MOST_BLOCKS or numbers > MOST_NUMBERS:
+    raise InputError(
+      f"the network is larger than any of its kind: at most {MOST_BLOCKS:,}"
+      f" blocks, and {MOST_NUMBERS:,} numbers in weights, crop and heatmaps,"
+      " are built; are its model.* fields damaged?"
+    )
 
 
 def init(
@@ -168,8 +206,17 @@ def abstract(model: Network) -> tuple[Tree, Tree]:
 
 
 def abstract_module(model: Network) -> TokenPose:
-  """The network with shapes in place of weights."""
-  return _abstract_module(ModelConfig.of(model))
+  """The network with shapes in place of weights.
+
+  Args:
+    model: the network.
+
+  Raises:
+    InputError: as `create_model`.
+  """
+  config = ModelConfig.of(model)
+  require_size(config)
+  return _abstract_module(config)
 
 
 def split_module(module: nnx.Module) -> tuple[nnx.GraphDef, Tree, Tree]:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from tokenpose_jax import file_kinds
 from tokenpose_jax.errors import one_line
 
 Read = TypeVar("Read")
@@ -46,6 +47,7 @@ def read(folder: os.PathLike, shapes: Any, *, partial: bool = False) -> Any:
     shapes: the tree with shapes and types in place of arrays.
     partial: what else the folder holds is passed over.
   """
+  file_kinds.check_below(folder)  # Orbax would wait for a pipe.
   as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
   with ocp.PyTreeCheckpointer() as reader:
     return reader.restore(

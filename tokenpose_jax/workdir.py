@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from tokenpose_jax import stopping
+from tokenpose_jax import file_kinds, json_files, stopping
 from tokenpose_jax.errors import InputError, one_line
 
 FILE = ".lock"
@@ -42,7 +42,8 @@ def held(workdir: str) -> Iterator[None]:
     _take(path)
   except OSError as error:
     raise InputError(
-      f"--workdir: cannot write to {workdir}: {one_line(error.strerror)};"
+      f"--workdir: cannot write to {workdir}:"
+      f" {one_line(error.strerror or error)};"
       " choose another folder"
     ) from None
   over = threading.Event()
@@ -70,12 +71,13 @@ def require_inside(workdir: str) -> None:
   """Checks that nothing in a work directory leads out of it.
 
   A run writes, replaces and deletes there. The directory itself may be a link.
+  Nor may anything be a pipe or a device, which a run would wait for.
 
   Args:
     workdir: of a run.
 
   Raises:
-    InputError: a link leads somewhere else.
+    InputError: a link leads somewhere else, or something is no file.
   """
   if "://" in workdir:
     return
@@ -91,6 +93,17 @@ def require_inside(workdir: str) -> None:
             " directory; nothing is written through it: remove the link, or"
             " make the work directory itself one"
           )
+    for name in names:
+      _require_file(os.path.join(folder, name))
+
+
+def _require_file(path: str) -> None:
+  try:
+    file_kinds.check(path)
+  except FileNotFoundError:  # Another process took it away.
+    pass
+  except OSError as error:
+    raise InputError(f"--workdir: {path}: {error}; remove it") from None
 
 
 def _take(path: str) -> None:
@@ -121,12 +134,11 @@ def _take(path: str) -> None:
 def _require_stale(path: str, host: str) -> None:
   """Raises InputError where the run that has the lock is alive."""
   try:
-    with open(path) as file:
-      owner = json.load(file)
+    owner = json_files.load(path)
     where, pid, since = owner["host"], int(owner["pid"]), owner["since"]
   except FileNotFoundError:
     return
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, OverflowError):
     logging.warning("%s is damaged: no run is known to have it", path)
     return
   who = f"process {pid} on {one_line(where, 60)}, since {one_line(since, 20)}"
@@ -155,7 +167,7 @@ def _started(pid: int) -> str:
     pass
   try:
     os.kill(pid, 0)
-  except ProcessLookupError:
+  except (ProcessLookupError, OverflowError):  # no number of a process
     return ""
   except PermissionError:
     pass

@@ -10,12 +10,13 @@ something wrong.
 """
 
 import argparse
+import dataclasses
 import io
 import sys
 
 import tensorflow as tf
 
-from input_pipeline import datasets, files
+from input_pipeline import datasets, files, outside
 from input_pipeline.doctor import people, pictures
 from input_pipeline.doctor.findings import (
   ERROR,
@@ -25,7 +26,8 @@ from input_pipeline.doctor.findings import (
   table,
 )
 from tokenpose_jax import cli, skeletons
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.terminal import say
 
 FILE = Kind(ERROR, "the annotations cannot be used", "see the line above")
 SKELETON = Kind(
@@ -46,6 +48,7 @@ def examine(
   splits: list[str],
   skeleton_name: str,
   category: str = "",
+  allow_outside: bool = False,
 ) -> tuple[list[Finding], bytes | None, list[str]]:
   """Examines a folder.
 
@@ -55,6 +58,7 @@ def examine(
     splits: to examine; none: all of the folder.
     skeleton_name: "": the annotations' own.
     category: `data.category`; "": all.
+    allow_outside: `data.allow_outside`.
 
   Returns:
     the findings; a contact sheet (PNG); lines on what is there, those of a
@@ -90,11 +94,19 @@ def examine(
     folder_of[split] = images
     findings += [Finding(people.ASSUMED, split, note) for note in notes]
     # First, because images may say what sizes the annotations lack.
+    names = [image["file_name"] for image in content["images"]]
+    forbidden = set(
+      () if allow_outside else outside.names_outside(folder, images, names)
+    )
     picture_faults, by_split[split] = pictures.check(
-      images, content["images"], split
+      images, content["images"], split, forbidden
     )
     people_faults, census = people.check(content, skeleton, split)
-    findings += people_faults + picture_faults
+    findings += [
+      # The contact sheet shows nothing of those either.
+      dataclasses.replace(one, image=None) if one.image in forbidden else one
+      for one in people_faults + picture_faults
+    ]
     facts.append(f"{split}: {census}")
   findings += pictures.check_shared(by_split)
   sheet = pictures.contact_sheet(findings, folder_of, skeleton)
@@ -119,6 +131,11 @@ def main(argv: list[str] | None = None) -> int:
     default="",
     help="of a file of several: a name or an id (data.category)",
   )
+  parser.add_argument(
+    "--allow-outside",
+    action="store_true",
+    help="images may lie outside of the folder (data.allow_outside)",
+  )
   parser.add_argument("--out", default="doctor.png", help="the contact sheet")
   options = parser.parse_args(argv)
   tf.config.set_visible_devices([], "GPU")
@@ -134,13 +151,15 @@ def _run(options: argparse.Namespace) -> int:
     options.splits or [],
     options.skeleton,
     options.category,
+    options.allow_outside,
   )
   for fact in facts:
-    print(" ".join(fact.split()))
-  print(table(findings) if findings else "no problems found")
+    say(one_line(fact))
+  for line in (table(findings) or "no problems found").split("\n"):
+    say(line)
   if sheet:
     files.write(options.out, sheet)
-    print(f"contact sheet: {options.out}")
+    say(f"contact sheet: {options.out}")
   return int(has_errors(findings))
 
 

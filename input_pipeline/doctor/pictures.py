@@ -3,7 +3,7 @@
 import hashlib
 import io
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import cv2
@@ -17,9 +17,16 @@ from input_pipeline.doctor.findings import ERROR, WARNING, Finding, Kind
 from input_pipeline.missing_files import shown
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.terminal import printable
 
 MISSING = Kind(
   ERROR, "image files are missing", "training would stop at start-up"
+)
+OUTSIDE = Kind(
+  ERROR,
+  "image files outside of the folder",
+  "they are not read, and training would stop at start-up; if you trust the"
+  " annotations: --allow-outside, --config.data.allow_outside=True",
 )
 NOT_READ = Kind(
   ERROR, "image files that cannot be read", "training would stop at start-up"
@@ -54,7 +61,10 @@ _ORIENTATION = 0x0112  # EXIF's tag
 
 
 def check(
-  folder: str, images: list[dict[str, Any]], split: str
+  folder: str,
+  images: list[dict[str, Any]],
+  split: str,
+  forbidden: Set[str] = frozenset(),
 ) -> tuple[list[Finding], dict[str, str]]:
   """Faults of the images of a split; and each file's name by its checksum.
 
@@ -62,12 +72,17 @@ def check(
     folder: of the images.
     images: COCO's entries; those without a size get that of their file.
     split: its name.
+    forbidden: names of files that are not read (`outside`).
   """
-  findings: list[Finding] = []
+  findings: list[Finding] = [
+    Finding(OUTSIDE, split, shown(name)) for name in sorted(forbidden)
+  ]
   names: dict[str, str] = {}
   missing: list[str] = []
-  for image in tqdm.tqdm(images, split, unit="image", disable=None):
+  for image in tqdm.tqdm(images, printable(split), unit="image", disable=None):
     name = image["file_name"]
+    if name in forbidden:
+      continue
     if not image_files.is_file(folder, name):
       missing.append(name)
       continue
@@ -84,7 +99,7 @@ def check(
   for number, name in enumerate(missing):
     hint = "" if number else image_files.hint(folder, missing)
     findings.append(Finding(MISSING, split, shown(name), hint, name))
-  bad = sum(f.kind in (EMPTY, UNREADABLE, MISSING) for f in findings)
+  bad = sum(f.kind in (EMPTY, UNREADABLE, MISSING, OUTSIDE) for f in findings)
   if bad and bad == len(images):
     findings.append(Finding(NONE_LEFT, split, f"{len(images)} images"))
   return findings, names

@@ -13,7 +13,7 @@ import tensorflow as tf
 from absl import logging
 
 from input_pipeline.synthetic import people as people_lib
-from tokenpose_jax import skeletons
+from tokenpose_jax import json_files, skeletons
 from tokenpose_jax.errors import InputError
 
 MARKER = "synthetic.json"
@@ -88,8 +88,8 @@ def _read_marker(folder: str) -> dict | None:
     with tf.io.gfile.GFile(path) as file:
       text = file.read()
     try:
-      marker = json.loads(text)
-    except json.JSONDecodeError:
+      marker = json_files.parse(text, path)
+    except InputError:
       return {}  # writing it was interrupted
     if isinstance(marker, dict) and "generator_version" in marker:
       return marker

@@ -26,12 +26,14 @@ from tokenpose_jax import (
   saving,
   skeletons,
   train_state,
+  workdir,
 )
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.convert.detect import Detection, detect
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ATTENTION_SCALES, ModelConfig
 from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,13 +98,14 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 def _describe(found: Detection) -> None:
   for name, value in found.model.to_dict().items():
-    print(f"model.{name} = {value}")
-  print(f"layout: {found.layout}")
+    say(f"model.{name} = {value}")
+  say(f"layout: {found.layout}")
   for line in found.assumed:
-    print(f"assumed: {line}")
+    say(f"assumed: {line}")
 
 
 def _import(arguments: argparse.Namespace) -> None:
+  workdir.require_inside(arguments.workdir)
   state_dict = convert.read_state_dict(arguments.file, arguments.key)
   name = arguments.skeleton
   if arguments.config:
@@ -119,7 +122,7 @@ def _import(arguments: argparse.Namespace) -> None:
     value = getattr(arguments, field)
     if value is not None:
       model = dataclasses.replace(model, **{field: value})
-      print(f"model.{field} = {value}, as given")
+      say(f"model.{field} = {value}, as given")
   skeleton = _skeleton(name, model.num_keypoints)
   fresh = network.init(model, 0) if arguments.partial else None
   weights = convert.import_torch(model, state_dict, into=fresh)
@@ -130,7 +133,7 @@ def _import(arguments: argparse.Namespace) -> None:
     )
   _save(checkpoints, model, codec, skeleton, weights, arguments.file)
   count = network.count_parameters(weights[0])
-  print(
+  say(
     f"{count:,} parameters, CRC-32 {checkpoint.fingerprint(weights)}"
     f" -> {checkpoints.path / '0'}"
   )
@@ -167,7 +170,7 @@ def _export(arguments: argparse.Namespace) -> None:
   state_dict = convert.export_torch(model, *weights)
   convert.write_state_dict(arguments.file, state_dict)
   fields = json.dumps({k: model[k] for k in ("heads", "attention_scale")})
-  print(
+  say(
     f"step {step}: {len(state_dict)} tensors, CRC-32"
     f" {checkpoint.fingerprint(weights)} -> {arguments.file}; {fields}"
   )
@@ -179,5 +182,5 @@ def _skeleton(name: str | None, count: int) -> Skeleton:
     "the file", count, name or "", "pass --skeleton=FILE.json"
   )
   if not name:
-    print(f"skeleton: {skeleton.name}, by its {count} keypoints")
+    say(f"skeleton: {skeleton.name}, by its {count} keypoints")
   return skeleton

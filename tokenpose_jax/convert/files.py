@@ -5,6 +5,7 @@ PyTorch reads with `weights_only=True`. PyTorch is needed for its own files
 only.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
+from tokenpose_jax import file_kinds
 from tokenpose_jax.convert import pytorch, unwrap
 from tokenpose_jax.errors import InputError, one_line
 
@@ -33,6 +35,8 @@ _SAFETENSORS = {
   "U8": np.uint8,
   "BOOL": np.bool_,
 }
+# Numbers that a byte of a file may mean: tensors may share their bytes.
+_FEW, _MOST_PER_BYTE = 2**24, 4
 _LARGEST_HEADER = 100 * 2**20  # bytes, the format's own limit
 
 
@@ -51,14 +55,17 @@ def read_state_dict(path: str, key: str = "") -> dict[str, np.ndarray]:
   try:
     if not file.exists() or file.is_dir():
       raise InputError(f"the file {path} does not exist")
+    file_kinds.check(path)
     if _is_safetensors(file):
       content: Any = _read_safetensors(path, file.read_bytes())
     else:
       content = pytorch.read(path, file.read_bytes())
   except OSError as error:
     raise InputError(f"cannot read {path}: {one_line(error, 160)}") from None
+  state = unwrap.state_dict(path, content, key)
+  _require_size(path, state, file.stat().length)
   arrays = {}
-  for name, value in unwrap.state_dict(path, content, key).items():
+  for name, value in state.items():
     try:
       arrays[name] = as_numpy(value)
     except Exception as error:  # of whatever kind of tensor there is
@@ -111,6 +118,19 @@ def as_numpy(value: Any) -> np.ndarray:
   if array.dtype.kind == "f" or "float" in array.dtype.name:
     return array.astype(np.float32)
   return array
+
+
+def _require_size(path: str, state: Mapping[str, Any], size: int) -> None:
+  """Raises InputError where tensors are much larger than their file.
+
+  A view that repeats one number, and a sparse tensor, may be of any size.
+  """
+  numbers = sum(math.prod(value.shape) for value in state.values())
+  if numbers > max(_FEW, _MOST_PER_BYTE * size):
+    raise InputError(
+      f"{path} holds no weights: its tensors are of {numbers:.1e} numbers, the"
+      f" file of {size:,} bytes"
+    )
 
 
 def _is_safetensors(file: epath.Path) -> bool:

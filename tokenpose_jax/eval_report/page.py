@@ -16,6 +16,7 @@ from tokenpose_jax.eval_report import provenance
 from tokenpose_jax.eval_report.record import Record
 from tokenpose_jax.metrics import error_kinds
 from tokenpose_jax.metrics.benchmark import Column
+from tokenpose_jax.terminal import printable
 
 _COLORS = dict(
   zip(
@@ -77,6 +78,14 @@ def percent(value: float) -> str:
   return f"{100 * value:.1f}" if value >= 0 else "–"
 
 
+def _seen(value: Any) -> Any:
+  """What the page shows of a value: marks of direction are spelled."""
+  is_markup = hasattr(value, "__html__")  # of the page's own macros
+  if isinstance(value, str) and not is_markup:
+    return printable(value, "\n")
+  return value
+
+
 def _facts(
   made: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, list[str], bool]]:
@@ -108,6 +117,7 @@ def _template() -> jinja2.Template:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("tokenpose_jax.eval_report", "."),
     autoescape=True,
+    finalize=_seen,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics import coco
 from tokenpose_jax.metrics.benchmark import Column
@@ -74,11 +75,15 @@ class Record:
       InputError: a newer software wrote the file.
     """
     try:
-      content = _upgrade(json.loads(text), path)
+      plain = json_files.parse(text, path)
+    except InputError as error:
+      raise Broken(f"{path} is damaged: {one_line(error, 200)}") from None
+    try:
+      content = _upgrade(plain, path)
       content["columns"] = tuple(Column(*row) for row in content["columns"])
       names = {field.name for field in dataclasses.fields(cls)}
       record = cls(**{n: v for n, v in content.items() if n in names})
-      dict(record.made), dict(record.figures)
+      _require_known(record)
     except InputError:
       raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -88,6 +93,17 @@ class Record:
 
 class Broken(InputError):
   """A metrics.json is not what was written: cut off, or of something else."""
+
+
+def _require_known(record: Record) -> None:
+  """Raises TypeError or KeyError where others could not use it."""
+  figures = dict(record.figures)
+  made = {name: record.made[name] for name in ("data", "boxes", "step")}
+  numbers = [*figures.values(), made["step"]]
+  if not all(isinstance(value, int | float) for value in numbers):
+    raise TypeError(f"the figures are {figures}, of step {made['step']}")
+  if not all(isinstance(made[name], str) for name in ("data", "boxes")):
+    raise TypeError(f"it was made of {made}")
 
 
 def _upgrade(content: dict[str, Any], path: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Where an evaluation's files go, and their writing."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
@@ -10,13 +11,15 @@ from absl import logging
 from etils import epath
 from jaxtyping import UInt8
 
-from tokenpose_jax import atomic, visualize
-from tokenpose_jax.errors import InputError
+from tokenpose_jax import atomic, file_kinds, visualize
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.eval_report import page, provenance
 from tokenpose_jax.eval_report.gallery import Drawing
 from tokenpose_jax.eval_report.record import Broken, Record
 
 METRICS, RESULTS, REPORT = "metrics.json", "results.json", "report.html"
+
+_LONGEST = 60  # letters of a folder's name: file systems count 255 bytes
 
 _ESSENTIAL = [fact.name for fact in provenance.FACTS if not fact.incidental]
 
@@ -79,8 +82,19 @@ def _write(
     atomic.write(folder / "people.png", visualize.encode_png(sheet))
   record = dataclasses.replace(record, pictures=captions)
   atomic.write(folder / METRICS, record.to_json())
-  atomic.write(step / REPORT, page.render(_read_all(step)))
+  atomic.write(step / REPORT, _page(_read_all(step), folder.name))
   return step
+
+
+def _page(evaluations: list[page.Evaluation], own: str) -> str:
+  """The page of a step; of our own evaluation alone, where others break it."""
+  try:
+    return page.render(evaluations)
+  except Exception as error:  # They may hold anything.
+    logging.warning(
+      "the others of this step cannot be shown: %s", one_line(error, 200)
+    )
+    return page.render([one for one in evaluations if one.name == own])
 
 
 def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
@@ -88,7 +102,7 @@ def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
 
   With -2, -3 ... if an evaluation with other settings has it.
   """
-  stem = epath.Path(made["boxes"]).stem
+  stem = _safe(epath.Path(made["boxes"]).stem)
   if made["weights"] == "ema":
     stem += "-ema"
   number = 1
@@ -103,6 +117,13 @@ def _folder(step: epath.Path, made: dict[str, Any]) -> epath.Path:
     number += 1
 
 
+def _safe(stem: str) -> str:
+  """The name of a folder beside the report, whatever the boxes are called."""
+  plain = "".join(c if c.isprintable() and c != "\\" else "_" for c in stem)
+  name = plain[:_LONGEST].strip(". ") or "boxes"
+  return f"boxes-{name}" if name.lower().startswith(REPORT) else name
+
+
 def _essentials(made: dict[str, Any]) -> dict[str, Any]:
   plain = json.loads(json.dumps(made))
   return {name: plain.get(name) for name in _ESSENTIAL}
@@ -112,11 +133,14 @@ def _read(folder: epath.Path) -> Record | None:
   """An evaluation; None: its file is damaged, which the log says."""
   path = folder / METRICS
   try:
+    file_kinds.check(path)
     text = path.read_bytes().decode(errors="replace")
     return Record.from_json(text, str(path))
   except Broken as error:
     logging.warning("%s; it is passed over", error)
-    return None
+  except OSError as error:
+    logging.warning("%s: %s; it is passed over", path, one_line(error))
+  return None
 
 
 def read(workdir: str, step: int) -> list[page.Evaluation]:
@@ -139,9 +163,16 @@ def _read_all(step: epath.Path) -> list[page.Evaluation]:
   for folder in sorted(step.iterdir(), key=lambda p: (p.name != "gt", p.name)):
     record = _read(folder) if (folder / METRICS).exists() else None
     if record is not None:
-      pictures = {}
-      if (folder / "pictures").exists():
-        files = (folder / "pictures").iterdir()
-        pictures = {file.name: file.read_bytes() for file in files}
+      pictures = _read_pictures(folder / "pictures")
       evaluations.append(page.Evaluation(folder.name, record, pictures))
   return evaluations
+
+
+def _read_pictures(folder: epath.Path) -> dict[str, bytes]:
+  """The files of a folder; what cannot be read is missing on the page."""
+  found = {}
+  for file in folder.iterdir() if folder.exists() else ():
+    with contextlib.suppress(OSError):
+      file_kinds.check(file)
+      found[file.name] = file.read_bytes()
+  return found

@@ -29,6 +29,7 @@ from tokenpose_jax.export import formats as formats_lib
 from tokenpose_jax.export import readme
 from tokenpose_jax.export.function import function_of, reference
 from tokenpose_jax.predict import saved as saved_lib
+from tokenpose_jax.terminal import say
 from tokenpose_jax.version import __version__
 
 TESTED = 3  # crops
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     ) from None
   finally:
     shutil.rmtree(partial, ignore_errors=True)
-  print(f"written to {arguments.folder}; verify it with: tokenpose verify")
+  say(f"written to {arguments.folder}; verify it with: tokenpose verify")
 
 
 def _write(
@@ -136,7 +137,7 @@ def _write(
   parity = {}
   for name in names:
     difference = exported.compare(exported.open_model(folder, name), folder)
-    print(f"{name}: {exported.describe(difference)}")
+    say(f"{name}: {exported.describe(difference)}")
     exported.check(name, difference, fp16=job.fp16 and name == "onnx")
     parity[name] = difference._asdict()
   _write_json(os.path.join(folder, exported.PARITY), parity)

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from tokenpose_jax import mat_files, skeletons
+from tokenpose_jax import file_kinds, mat_files, skeletons
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics.oks import Numbers
 
@@ -206,6 +206,7 @@ def _arrays(truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """The arrays of the dataset's .mat file, as they are: 1-based."""
   try:
+    file_kinds.check(path)
     raw = epath.Path(path).read_bytes()
   except FileNotFoundError:
     raise InputError(f"ground truth: {path} does not exist") from None

@@ -25,6 +25,7 @@ from tokenpose_jax.predict import run as run_lib
 from tokenpose_jax.predict import sources as sources_lib
 from tokenpose_jax.predict import writers as writers_lib
 from tokenpose_jax.predict.detector import COLORS
+from tokenpose_jax.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "inputs",
     nargs="+",
     metavar="INPUT",
-    help="photos, videos, folders, patterns, the number of a camera",
+    help="photos, videos, folders, patterns, cameras (0)",
   )
   add(
     "--weights",
@@ -162,16 +163,16 @@ def run(arguments: argparse.Namespace) -> int:
   try:
     whole(sources)
   except KeyboardInterrupt:
-    print(f"stopped; what was found until now is in {arguments.out}")
+    say(f"stopped; what was found until now is in {arguments.out}")
     return 130
   finally:
     bar.close()
     for writer in writers:
       writer.close()
     if passed:
-      print(f"{len(passed)} other files passed over, as {passed[0]}")
+      say(f"{len(passed)} other files passed over, as {passed[0]}")
     for line in run_lib.describe(whole.count):
-      print(line)
+      say(line)
   return int(bool(whole.count.broken))
 
 
@@ -238,10 +239,11 @@ def _make_folder(path: str) -> None:
   try:
     os.makedirs(path, exist_ok=True)
     filled = bool(os.listdir(path))
-    probe = os.path.join(path, ".partial")
-    with open(probe, "w"):
-      pass
-    os.remove(probe)
+    if not filled:  # What is there may be a link.
+      probe = os.path.join(path, ".partial")
+      with open(probe, "w"):
+        pass
+      os.remove(probe)
   except OSError as error:
     raise InputError(
       f"--out: cannot write to {path}: {one_line(error)}"

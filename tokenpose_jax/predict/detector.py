@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from tokenpose_jax import exported, network
+from tokenpose_jax import exported, file_kinds, network
 from tokenpose_jax.errors import InputError, check_choice, one_line
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "n 5"]]
@@ -140,6 +140,7 @@ class Yolox:
 
 def _session(path: str, threads: int) -> Any:
   try:
+    file_kinds.check(path)
     with open(path, "rb"):
       pass
     return exported.onnx_session(path, threads)

@@ -3,6 +3,7 @@
 import glob
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from tokenpose_jax import file_kinds
 from tokenpose_jax.errors import InputError, one_line
 
 VIDEOS = (
@@ -20,8 +22,19 @@ PHOTOS = (
   *(".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff"),
   *(".gif", ".ppm", ".pgm", ".jp2", ".avif"),
 )
-# As many as TensorFlow reads in a training, and Pillow without a warning.
+# As many as TensorFlow reads in a training, and Pillow at all.
 LARGEST = 178_956_970  # pixels
+# Pillow's names of what `PHOTOS` are. It knows formats that are programs (EPS),
+# and looks into a file to find its format, whatever it is called.
+_PHOTO_FORMATS = (
+  *("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF"),
+)
+# FFmpeg's names of what `VIDEOS` are, for the same reason: it knows lists of
+# other files and addresses.
+_VIDEO_FORMATS = (
+  "mov,mp4,m4a,3gp,3g2,mj2,m4v,matroska,webm,avi,mpeg,mpegvideo,mpegts,asf,flv"
+)
+_CAMERA = re.compile(r"(?:/dev/video)?(\d+)", re.ASCII)
 
 
 class Frame(NamedTuple):
@@ -60,7 +73,7 @@ def find(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
   """What the inputs of a command mean.
 
   Args:
-    inputs: files, folders, patterns, numbers of cameras.
+    inputs: files, folders, patterns, cameras: 0 or /dev/video0.
 
   Returns:
     the sources, each once, and the files of folders that are passed over
@@ -72,8 +85,10 @@ def find(inputs: Sequence[str]) -> tuple[list[Source], list[str]]:
   sources: dict[str, Source] = {}
   passed: list[str] = []
   for given in inputs:
-    if given.isdigit() and not os.path.exists(given):
-      sources[given] = Source(given, f"camera{given}", "camera")
+    camera = _CAMERA.fullmatch(given)
+    if camera and not (os.path.isfile(given) or os.path.isdir(given)):
+      number = camera[1]
+      sources[number] = Source(number, f"camera{number}", "camera")
     elif os.path.isdir(given):
       files = sorted(p for p in pathlib.Path(given).rglob("*") if p.is_file())
       for file in files:
@@ -139,7 +154,8 @@ def read_photo(path: str) -> UInt8[np.ndarray, "h w 3"]:
   import PIL.ImageOps
 
   try:
-    with PIL.Image.open(path) as image:
+    file_kinds.check(path)
+    with PIL.Image.open(path, formats=_PHOTO_FORMATS) as image:
       if image.width * image.height > LARGEST:
         raise Broken(
           f"{image.width} x {image.height} pixels, more than {LARGEST:,}"
@@ -186,14 +202,20 @@ class Video:
       raise InputError(f"{path} needs PyAV: pip install av") from None
     self._error = av.error.FFmpegError
     try:
-      self._container = av.open(path)
-      if not self._container.streams.video:
-        self._container.close()
-        raise Broken("it has no pictures")
+      file_kinds.check(path)
+      # "file:", because a name may look like an address to FFmpeg, which looks
+      # into the frames as it opens them.
+      limits = {"max_pixels": str(LARGEST)}
+      formats = {"format_whitelist": _VIDEO_FORMATS}
+      self._container = av.open(f"file:{path}", options=formats | limits)
     except (self._error, OSError, ValueError) as error:
       raise Broken(one_line(error, 200)) from None
+    if not self._container.streams.video:
+      self._container.close()
+      raise Broken("it has no pictures")
     self._stream = self._container.streams.video[0]
     self._stream.thread_type = "AUTO"
+    self._stream.codec_context.options = limits
     rate = self._stream.average_rate or self._stream.guessed_rate
     self.rate = float(rate or 25)
 
