@@ -87,6 +87,24 @@ def replace(path: str, content: str | bytes) -> None:
   tf.io.gfile.rename(partial, path, overwrite=True)
 
 
+def settle(path: str) -> None:
+  """Waits until a file is on its disk, where that can be asked for.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  if "://" in path:
+    return
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
 def _put(path: str, content: str | bytes) -> None:
   mode = "w" if isinstance(content, str) else "wb"
   with tf.io.gfile.GFile(path, mode) as file:

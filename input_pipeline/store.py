@@ -17,9 +17,10 @@ from absl import logging
 from etils import epath
 from jaxtyping import Bool, Int
 
-from input_pipeline.builders import SPLIT, Record, RecordBuilder, prepare
+from input_pipeline.builders import SPLIT, Record, RecordBuilder
 from input_pipeline.files import reason, replace
 from input_pipeline.missing_files import shown
+from input_pipeline.parts import prepare
 from tokenpose_jax.errors import InputError
 
 INDEX = "images.npy"
