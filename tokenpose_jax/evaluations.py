@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from tokenpose_jax import evaluate, inference, processes, saving
 from tokenpose_jax.data import EvalData
 from tokenpose_jax.errors import InputError, one_line
-from tokenpose_jax.progress import Writer
+from tokenpose_jax.progress import Writer, is_pictured
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
 
@@ -26,6 +26,7 @@ class Evaluations:
     data: EvalData,
     saver: saving.Saver,
     writer: Writer,
+    every: int,
   ):
     """Evaluates nothing yet.
 
@@ -37,6 +38,7 @@ class Evaluations:
       data: what is evaluated.
       saver: of the states, which gets the metrics.
       writer: of summaries.
+      every: steps between regular evaluations; 0: there are none.
     """
     self._evaluate = functools.partial(
       evaluate.evaluate,
@@ -50,6 +52,7 @@ class Evaluations:
     self._headline = data.benchmark.headline
     self._saver = saver
     self._writer = writer
+    self._every = every
 
   def run(self, state: TrainState, step: int, *, last: bool = False) -> None:
     """Evaluates a saved state; a failure costs the training nothing.
@@ -74,7 +77,7 @@ class Evaluations:
     self._saver.wait()
     if processes.all_agree(failure is None) and outcome is not None:
       try:
-        self._record(step, outcome)
+        self._record(step, outcome, last)
       except Exception as error:  # A full disk, say.
         failure = error
     elif failure is None:
@@ -99,12 +102,13 @@ class Evaluations:
       exc_info=None if expected else failure,
     )
 
-  def _record(self, step: int, outcome: evaluate.Outcome) -> None:
+  def _record(self, step: int, outcome: evaluate.Outcome, last: bool) -> None:
     """Metrics of the checkpoint and summaries, of what is defined."""
     self._saver.add_metrics(step, outcome.metrics, self._headline)
     defined = {n: value for n, value in outcome.metrics.items() if value >= 0}
     self._writer.write_scalars(
       step, {f"eval/{n}": v for n, v in defined.items()}
     )
-    if outcome.sheet is not None:
+    pictured = last or is_pictured(step, self._every)
+    if pictured and outcome.sheet is not None:
       self._writer.write_images(step, {"eval/people": outcome.sheet[None]})
