@@ -1,5 +1,6 @@
 """Files of a data folder, through TensorFlow's file systems (gs:// too)."""
 
+import contextlib
 import os
 import re
 
@@ -83,8 +84,22 @@ def replace(path: str, content: str | bytes) -> None:
     OSError: it cannot be written; or TensorFlow's OpError.
   """
   partial = f"{path}.{os.getpid()}"
-  _put(partial, content)
-  tf.io.gfile.rename(partial, path, overwrite=True)
+  try:
+    _put(partial, content)
+    tf.io.gfile.rename(partial, path, overwrite=True)
+  except (OSError, tf.errors.OpError):
+    remove(partial)
+    raise
+
+
+def remove(path: str) -> None:
+  """Removes a file, if it can be removed.
+
+  Args:
+    path: of the file.
+  """
+  with contextlib.suppress(OSError, tf.errors.OpError):
+    tf.io.gfile.remove(path)
 
 
 def settle(path: str) -> None:
@@ -118,6 +133,21 @@ def reason(error: Exception) -> str:
   text = " ".join(plain.split()) or type(error).__name__
   # What happened is said at the end, after the path.
   return text if len(text) <= 200 else f"{text[:80]} ... {text[-110:]}"
+
+
+def unwritable(field: str, path: str, error: Exception) -> InputError:
+  """What is said where a run cannot write data.
+
+  Args:
+    field: of the config that says where.
+    path: that cannot be written.
+    error: of TensorFlow or a file system.
+  """
+  why = reason(error).rpartition("; ")[2]  # TensorFlow names a path, too.
+  return InputError(
+    f"{field}: cannot write {path}: {why}; make room there or choose another"
+    f" folder with --config.{field}=DIR (the same command goes on)"
+  )
 
 
 def require_file(path: str, field: str) -> None:

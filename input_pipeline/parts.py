@@ -6,7 +6,6 @@ remote file system, where folders cannot be renamed at once, they lie in their
 final place, and the note comes last.
 """
 
-import contextlib
 import os
 import socket
 from typing import Any
@@ -18,7 +17,6 @@ from absl import logging
 from input_pipeline import files, image_files, leftovers, locks
 from input_pipeline.builders import SMALLEST, SPLIT, RecordBuilder, ranges
 from tokenpose_jax import progress
-from tokenpose_jax.errors import InputError
 
 _INFO = "dataset_info.json"  # what TFDS knows a prepared data set by
 _AROUND = 16  # bytes around each record of a TFRecord file
@@ -55,12 +53,7 @@ def prepare(builder: RecordBuilder, smallest: int = SMALLEST) -> None:
   except (OSError, tf.errors.OpError) as error:
     # Where there are no locks, another run may have been faster.
     if not _is_there(path):
-      raise InputError(
-        f"data.prepared_dir: cannot write {path}: {files.reason(error)}; make"
-        " room there or choose another folder with"
-        " --config.data.prepared_dir=DIR (the same command goes on from what is"
-        " there)"
-      ) from None
+      raise files.unwritable("data.prepared_dir", path, error) from None
     if not remote and tf.io.gfile.exists(folder):
       tf.io.gfile.rmtree(folder)
   builder.info.read_from_directory(path)
@@ -98,7 +91,8 @@ def _write(
   ]
   there = set(gfile.listdir(folder))
   if alone:
-    _remove(folder, there - set(names))
+    for name in there - set(names):
+      files.remove(os.path.join(folder, name))
   bar = progress.bar(builder.count, "preparing", "image")
   if done := len(there & set(names)):
     logging.info("going on: %d of %d parts are there", done, len(parts))
@@ -132,17 +126,14 @@ def _write_part(
   try:
     with tf.io.TFRecordWriter(partial) as writer:
       for _, example in builder.examples(numbers):
-        writer.write(features.serialize_example(example))
+        record = tf.train.Example.FromString(
+          features.serialize_example(example)
+        )
+        # Otherwise each process has an order of its fields.
+        writer.write(record.SerializeToString(deterministic=True))
         bar.update(1)
     files.settle(partial)
     tf.io.gfile.rename(partial, path, overwrite=True)
   except Exception:
-    _remove(os.path.dirname(partial), {os.path.basename(partial)})
+    files.remove(partial)
     raise
-
-
-def _remove(folder: str, names: set[str]) -> None:
-  """Removes files, if they can be removed."""
-  for name in names:
-    with contextlib.suppress(OSError, tf.errors.OpError):
-      tf.io.gfile.remove(os.path.join(folder, name))
