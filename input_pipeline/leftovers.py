@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from absl import logging
 
-from input_pipeline import locks
+from input_pipeline import files, locks
 
 PARTS = "incomplete.parts"  # of a data set that is being prepared
 LOCK = "incomplete.lock"  # beside them, held by who prepares
@@ -39,22 +39,13 @@ def remove(root: str, config: str) -> None:
         if _is_old(path):
           _remove(path)
       elif name == PARTS and other != config:
-        with locks.left(os.path.join(home, LOCK)) as host:
-          if _is_dead(path, host, _stem(other) == _stem(config)):
+        lock = os.path.join(home, LOCK)
+        with locks.left(lock) as host:
+          replaced = _stem(other) == _stem(config)
+          mine = replaced and host == socket.gethostname()
+          if host is not None and (mine or _is_old(path)):
             _remove(path)
-
-
-def _is_dead(path: str, host: str | None, replaced: bool) -> bool:
-  """Are parts of nobody who is alive?
-
-  Args:
-    path: of the parts.
-    host: as of `locks.left`.
-    replaced: they are of images that have changed since.
-  """
-  if host is None and os.path.exists(os.path.join(path, os.pardir, LOCK)):
-    return False
-  return _is_old(path) or (replaced and host == socket.gethostname())
+            files.remove(lock)
 
 
 def _stem(config: str) -> str:

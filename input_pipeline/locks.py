@@ -31,12 +31,16 @@ def held(path: str, wait: Callable[[], object]) -> Iterator[bool]:
       os.remove(path)
     yield False
     return
-  with _owned(path, descriptor):
+  try:
     # Without this, others cannot tell that it was a process of this host.
     with contextlib.suppress(OSError):
       os.truncate(descriptor, 0)
       os.write(descriptor, socket.gethostname().encode())
     yield True
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(path)
+    os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -44,14 +48,14 @@ def left(path: str) -> Iterator[str | None]:
   """Holds the lock that a process has left behind, if it is one.
 
   Args:
-    path: of the lock's file, which is removed at the end.
+    path: of the lock's file, which stays.
 
   Yields:
-    the host of that process, or "" if that is not known; None if a process
-    has the lock, or nobody can say.
+    the host of that process; "" if there is no such file. None if a process has
+    the lock, or nobody can say.
   """
-  if "://" in path or not os.path.isfile(path):
-    yield None
+  if "://" in path or not os.path.exists(path):
+    yield ""
     return
   try:
     descriptor = _take(path, 0)
@@ -60,18 +64,9 @@ def left(path: str) -> Iterator[str | None]:
   if descriptor is None:
     yield None
     return
-  with _owned(path, descriptor):
-    yield os.pread(descriptor, 1000, 0).decode(errors="replace")
-
-
-@contextlib.contextmanager
-def _owned(path: str, descriptor: int) -> Iterator[None]:
-  """Removes and frees a lock at the end."""
   try:
-    yield
+    yield os.pread(descriptor, 1000, 0).decode(errors="replace")
   finally:
-    with contextlib.suppress(OSError):
-      os.remove(path)
     os.close(descriptor)
 
 

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import pathlib
-import resource
 import shutil
 import socket
 import threading
@@ -17,7 +16,6 @@ from input_pipeline import builders, image_files, leftovers, locks, parts
 from input_pipeline import store as store_lib
 from tests import five_images, fixtures
 from tests.five_images import IMAGES, builder_of
-from tokenpose_jax.errors import InputError
 
 DAYS = 2 * leftovers.DAY
 
@@ -251,7 +249,7 @@ def test_not_those_of_a_process_that_is_alive(folder, changed):
   with open(changed.with_name(leftovers.LOCK), "r+") as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     prepare(folder)
-  assert changed.is_dir()
+    assert changed.is_dir()
 
 
 def test_nor_of_another_host_until_they_are_old(folder, changed):
@@ -265,13 +263,15 @@ def test_nor_of_another_host_until_they_are_old(folder, changed):
 
 def test_nor_of_other_images_until_they_are_old(folder, changed):
   """Another folder's split of the same name, or another split."""
-  assert changed.with_name(leftovers.LOCK).read_text() == socket.gethostname()
+  lock = changed.with_name(leftovers.LOCK)
   for other in ("train-0123456789abcdef", "val-0123456789abcdef"):
     leftovers.remove(str(changed.parents[1]), f"{other}-{'0' * 16}")
     assert changed.is_dir()
+    assert lock.read_text() == socket.gethostname()
   aged(changed)
   leftovers.remove(str(changed.parents[1]), "val")
   assert not changed.exists()
+  assert not lock.exists()
 
 
 @pytest.mark.parametrize(
@@ -322,18 +322,12 @@ def test_a_full_disk_keeps_what_is_done(folder, tmp_path):
   """No file may be as large as the last part with its larger image."""
   large = fixtures.encode(fixtures.smooth_image(900, 900, (9, 99, 9)), ".png")
   (folder / "train" / "e.jpg").write_bytes(large)
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (len(large) // 2, before[1]))
-  try:
-    with pytest.raises(InputError) as error:
-      parts.prepare(builder_of(folder), smallest=2)
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-  said = str(error.value)
-  assert said.startswith("data.prepared_dir: cannot write /")
-  assert "File too large" in said
-  assert "make room there or choose another folder" in said
-  assert "\n" not in said
+  with fixtures.small_files(len(large) // 2):
+    fixtures.check_refused(
+      lambda: parts.prepare(builder_of(folder), smallest=2),
+      "data.prepared_dir: cannot write /",
+      "File too large; make room there or choose another folder with",
+    )
   (stopped,) = tmp_path.rglob(leftovers.PARTS)
   before = files_of(stopped)
   assert len(before) == 2
