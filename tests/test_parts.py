@@ -210,15 +210,22 @@ def test_a_second_run_waits_for_the_first(folder, monkeypatch, caplog):
   assert left_in(folder) == []
 
 
-def test_a_lock_whose_file_is_gone_locks_nothing(tmp_path):
-  path = str(tmp_path / "lock")
-  waited = []
-  with locks.held(path, lambda: waited.append(1)) as first:
-    os.remove(path)
-    with locks.held(path, lambda: waited.append(1)) as second:
-      assert first
-      assert second
-  assert not waited
+def test_who_waited_locks_the_file_that_is_there(tmp_path):
+  """Not the one that the first has removed, which nobody else would find."""
+  path, waits, found = str(tmp_path / "lock"), threading.Event(), []
+
+  def wait():
+    with locks.held(path, waits.set) as alone:
+      found.extend([alone, os.path.exists(path)])
+
+  second = threading.Thread(target=wait)
+  with locks.held(path, waits.set) as alone:
+    assert alone
+    assert not waits.is_set()
+    second.start()
+    assert waits.wait(60)
+  second.join(60)
+  assert found == [True, True]
   assert not os.path.exists(path)
 
 

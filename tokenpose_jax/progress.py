@@ -82,9 +82,9 @@ def bar(
 def is_pictured(step: int, every: int) -> bool:
   """Is something that happens at regular steps shown as a picture?
 
-  A picture of a sheet takes a megabyte of the event files, so their distance
-  grows with the run: every time at first, then every second time, every fourth
-  ... The step alone decides, so that a resumed run shows the same.
+  A picture takes 2 MB of the event files, so their distance grows with the run:
+  every time at first, then every second time, every fourth ... The step alone
+  decides, so that a resumed run shows the same.
 
   Args:
     step: of the run.
