@@ -57,6 +57,7 @@ faults: $(VENV)/.run
 	$(RUN) -m faults.signals
 	$(RUN) -m faults.partners
 	$(RUN) -m faults.damage
+	$(RUN) -m faults.data
 
 # What the training steps cost on TPUs, from their compiler; no TPU is needed.
 # All of it takes hours: TPU_ARGS="--configs=tokenpose_t --topologies=v5e:2x4".
