@@ -145,8 +145,9 @@ def unwritable(field: str, path: str, error: Exception) -> InputError:
   """
   why = reason(error).rpartition("; ")[2]  # TensorFlow names a path, too.
   return InputError(
-    f"{field}: cannot write {path}: {why}; make room there or choose another"
-    f" folder with --config.{field}=DIR (the same command goes on)"
+    f"{field}: cannot write {path}: {why}; make it writable, with room, or"
+    f" choose another folder with --config.{field}=DIR (the same command goes"
+    " on)"
   )
 
 

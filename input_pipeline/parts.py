@@ -6,6 +6,7 @@ remote file system, where folders cannot be renamed at once, they lie in their
 final place, and the note comes last.
 """
 
+import contextlib
 import os
 import socket
 from typing import Any
@@ -54,8 +55,9 @@ def prepare(builder: RecordBuilder, smallest: int = SMALLEST) -> None:
     # Where there are no locks, another run may have been faster.
     if not _is_there(path):
       raise files.unwritable("data.prepared_dir", path, error) from None
-    if not remote and tf.io.gfile.exists(folder):
-      tf.io.gfile.rmtree(folder)
+    if not remote:
+      with contextlib.suppress(OSError, tf.errors.OpError):
+        tf.io.gfile.rmtree(folder)
   builder.info.read_from_directory(path)
 
 

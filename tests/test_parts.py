@@ -193,10 +193,14 @@ def test_a_second_run_waits_for_the_first(folder, monkeypatch, caplog):
     return read(*arguments)
 
   monkeypatch.setattr(image_files, "read", slow)
-  first = threading.Thread(target=prepare, args=(folder,))
+
+  def write():
+    parts.prepare(builder_of(folder), smallest=2)
+
+  first = threading.Thread(target=write)
   first.start()
   assert reading.wait(60)
-  second = threading.Thread(target=prepare, args=(folder,))
+  second = threading.Thread(target=write)
   with caplog.at_level("INFO", "absl"):
     second.start()
     while "waiting for it" not in caplog.text:
@@ -208,6 +212,7 @@ def test_a_second_run_waits_for_the_first(folder, monkeypatch, caplog):
   assert "copying 5 images" not in caplog.text
   assert len(five_images.records(folder)) == 3
   assert left_in(folder) == []
+  prepare(folder)
 
 
 def test_who_waited_locks_the_file_that_is_there(tmp_path):
@@ -333,7 +338,7 @@ def test_a_full_disk_keeps_what_is_done(folder, tmp_path):
     fixtures.check_refused(
       lambda: parts.prepare(builder_of(folder), smallest=2),
       "data.prepared_dir: cannot write /",
-      "File too large; make room there or choose another folder with",
+      "File too large; make it writable, with room, or choose another folder",
     )
   (stopped,) = tmp_path.rglob(leftovers.PARTS)
   before = files_of(stopped)

@@ -73,11 +73,11 @@ def _write_folder(folder: str, wanted: dict[str, int]) -> None:
     folder: to be written.
     wanted: the marker, which says what is drawn.
   """
+  tf.io.gfile.makedirs(folder)
   marker = _read_marker(folder)
   if marker == {**wanted, "complete": True}:
     logging.info("synthetic people: %s is complete", folder)
     return
-  tf.io.gfile.makedirs(folder)
   _write_json(folder, MARKER, {**wanted, "complete": False})
   for name in ("train", "test", "annotations", "person_detection_results"):
     path = os.path.join(folder, name)
