@@ -57,6 +57,7 @@ faults: $(VENV)/.run
 	$(RUN) -m faults.signals
 	$(RUN) -m faults.partners
 	$(RUN) -m faults.damage
+	$(RUN) -m faults.data
 	$(RUN) -m faults.long
 
 # What the training steps cost on TPUs, from their compiler; no TPU is needed.

@@ -135,7 +135,9 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   train.epochs = 300
   train.steps = 0  # > 0: stop there; the schedule still follows epochs
   train.log_every = 100  # steps
-  train.pictures_every = 2000  # steps; 0: never
+  # Steps between pictures in TensorBoard; 0: never. After 8 they get rarer, as
+  # do those of evaluations: half as often with each doubling of the run.
+  train.pictures_every = 2000
   train.eval_every_epochs = 10  # and at the end; 0: only at the end
   # A loss, gradient or weight that is not finite: stop | skip (that step
   # changes nothing, and is counted).

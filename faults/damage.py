@@ -5,7 +5,6 @@ import functools
 import os
 import pathlib
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 
 from faults import trial
@@ -104,21 +103,6 @@ def link(ground: Ground, name: str) -> None:
     assert sorted(outside.rglob("*")) == before
 
 
-@contextlib.contextmanager
-def _small_disk(folder: pathlib.Path, megabytes: float) -> Iterator[None]:
-  """A disk of a few megabytes; needs root."""
-  folder.mkdir()
-  kilobytes = round(1024 * megabytes)
-  subprocess.run(
-    ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder],
-    check=True,
-  )
-  try:
-    yield
-  finally:
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def full(ground: Ground, megabytes: float) -> None:
   """The disk of the work directory is full; freed, it goes on."""
   if os.geteuid():
@@ -126,7 +110,7 @@ def full(ground: Ground, megabytes: float) -> None:
     return
   with ground.workdir() as workdir:
     disk = workdir.parent / "disk"
-    with _small_disk(disk, megabytes):
+    with trial.small_disk(disk, megabytes):
       run = Run(disk / "run", ground.data)
       trial.plain(run, "No space left|cannot write", "run")
       kept = disk / "run" / "checkpoints"

@@ -133,6 +133,14 @@ class Run:
       self.kill()
       raise AssertionError(f"alive after {seconds} s:\n{self.said}") from None
 
+  def is_gone(self) -> bool:
+    """Has it ended, and whatever it started?"""
+    try:
+      os.killpg(self._process.pid, 0)
+    except ProcessLookupError:
+      return True
+    return False
+
   def lines(self) -> list[str]:
     """What it said, without the log's own lines."""
     return [
@@ -164,9 +172,41 @@ def plain(run: Run, *patterns: str, code: int = 1) -> None:
   lines = run.lines()
   assert found == code, f"exit code {found}, expected {code}:\n{run.said}"
   assert "Traceback" not in run.said, run.said
+  assert run.is_gone(), "a process stays alive"
   assert len(lines) == 1, f"{len(lines)} lines:\n" + "\n".join(lines)
   for pattern in patterns:
     assert re.search(pattern, lines[-1]), f"no {pattern!r} in: {lines[-1]}"
+
+
+@contextlib.contextmanager
+def small_disk(folder: pathlib.Path, megabytes: float) -> Iterator[None]:
+  """A disk of a few megabytes; needs root.
+
+  Args:
+    folder: to be made, and the disk put there.
+    megabytes: of it.
+  """
+  folder.mkdir()
+  _mount(folder, f"size={round(1024 * megabytes)}k")
+  try:
+    yield
+  finally:
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def change_disk(folder: pathlib.Path, option: str) -> None:
+  """Changes a small disk: gives it space, say.
+
+  Args:
+    folder: as for `small_disk`.
+    option: size=BYTES, ro or rw.
+  """
+  _mount(folder, f"remount,{option}")
+
+
+def _mount(folder: pathlib.Path, option: str) -> None:
+  command = ["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(folder)]
+  subprocess.run(command, check=True)
 
 
 class Ground:

@@ -1,10 +1,8 @@
 """TFDS builders: encoded images copied into TFRecord files, unchanged."""
 
-import contextlib
 import dataclasses
-import io
+import functools
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -20,6 +18,8 @@ from input_pipeline.image_headers import ends_early
 from tokenpose_jax.errors import InputError
 
 SPLIT = "images"  # Each split of a folder is a TFDS config with this one.
+SMALLEST = 256  # records of a part, at least
+MOST = 128  # parts: as many files stay open
 
 
 class Record(NamedTuple):
@@ -40,7 +40,17 @@ class Record(NamedTuple):
 
 @runtime_checkable
 class RecordBuilder(Protocol):
-  """A TFDS builder whose records hold an image each."""
+  """A TFDS builder whose records hold an image each, and are numbered.
+
+  Attributes:
+    name: of the data set.
+  """
+
+  name: str
+
+  @property
+  def count(self) -> int:
+    """Of the records."""
 
   @property
   def data_path(self) -> Any:
@@ -50,14 +60,62 @@ class RecordBuilder(Protocol):
   def info(self) -> Any:
     """Of TFDS, with the files of each split."""
 
-  def is_prepared(self) -> bool:
-    """Whether the records are written."""
+  def begin(self) -> None:
+    """Checks and says what is going to be written."""
 
-  def download_and_prepare(self, **options: Any) -> None:
-    """Writes the records."""
+  def examples(self, numbers: range) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Some records, with their numbers."""
+
+  def finish(self, folder: str) -> None:
+    """Adds to a folder of all records what else belongs there."""
 
   def record_of(self, example: tf.train.Example) -> Record:
     """The image of a record."""
+
+
+def ranges(count: int, smallest: int = SMALLEST) -> list[range]:
+  """Records as parts, of which each is a file.
+
+  Args:
+    count: of the records.
+    smallest: number of records of a part.
+
+  Returns:
+    their numbers; at least one part.
+  """
+  size = max(smallest, -(-count // MOST))
+  starts = range(0, max(count, 1), size)
+  return [range(start, min(start + size, count)) for start in starts]
+
+
+class NumberedRecords(tfds.core.ShardBasedBuilder):
+  """What builders of numbered records share.
+
+  `parts.prepare` writes them, so that it can go on after a kill; TFDS's own
+  `download_and_prepare` writes the same.
+  """
+
+  @property
+  def count(self) -> int:
+    """Of the records."""
+    raise NotImplementedError
+
+  def begin(self) -> None:
+    """Checks and says what is going to be written."""
+
+  def examples(self, numbers: range) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Some records, with their numbers."""
+    raise NotImplementedError
+
+  def finish(self, folder: str) -> None:
+    """Adds to a folder of all records what else belongs there."""
+
+  def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, Any]:
+    del dl_manager  # Nothing is downloaded.
+    self.begin()
+    self.finish(str(self.data_path))
+    parts = ranges(self.count)
+    return {SPLIT: [functools.partial(self.examples, part) for part in parts]}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -71,7 +129,7 @@ class ImagesConfig(tfds.core.BuilderConfig):
   split: str
 
 
-class FolderImages(tfds.core.GeneratorBasedBuilder):
+class FolderImages(NumberedRecords):
   """The images of one split of a folder.
 
   The config's name carries the images' identity (`image_files`), so that
@@ -141,8 +199,17 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
       disable_shuffling=True,
     )
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    del dl_manager  # Nothing is downloaded.
+  @property
+  def count(self) -> int:
+    """Of the images."""
+    return len(self.builder_config.images)
+
+  def begin(self) -> None:
+    """Checks that the images are there, and says what is new.
+
+    Raises:
+      InputError: some are not.
+    """
     config = self.builder_config
     names = [image["file_name"] for image in config.images]
     image_files.require(config.folder, names)
@@ -150,13 +217,19 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
       logging.info("images of %s are prepared anew: %s", config.split, new)
     path = os.path.join(config.root, config.name)
     logging.info("copying %d images to %s", len(names), path)
-    # With the records: TFDS gives both their final place at once.
-    image_files.note(str(self.data_path), config.stats)
-    return {SPLIT: self._generate_examples()}
 
-  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+  def examples(self, numbers: range) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Some of the images.
+
+    Args:
+      numbers: of them.
+
+    Raises:
+      InputError: one cannot be read.
+    """
     config = self.builder_config
-    for number, image in enumerate(config.images):
+    for number in numbers:
+      image = config.images[number]
       yield (
         number,
         {
@@ -165,6 +238,14 @@ class FolderImages(tfds.core.GeneratorBasedBuilder):
           "file_name": image["file_name"],
         },
       )
+
+  def finish(self, folder: str) -> None:
+    """Notes what the images are of: given its final place with them.
+
+    Args:
+      folder: of all records.
+    """
+    image_files.note(folder, self.builder_config.stats)
 
   def record_of(self, example: tf.train.Example) -> Record:
     """The encoded image of a record."""
@@ -178,31 +259,3 @@ class CocoKeypoints(FolderImages):
 
 class MpiiHumanPose(FolderImages):
   """The images of the people of one split of an MPII folder."""
-
-
-def prepare(builder: RecordBuilder) -> None:
-  """Writes a builder's records, unless that has been done.
-
-  Raises:
-    InputError: images are missing, or the records cannot be written.
-  """
-  if builder.is_prepared():
-    return
-  if not sys.stderr.isatty():
-    tfds.disable_progress_bar()
-  try:
-    # TFDS prints to standard output what the builders log.
-    with contextlib.redirect_stdout(io.StringIO()):
-      builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-      )
-  except (OSError, RuntimeError, tf.errors.OpError) as error:
-    # RuntimeError is what TFDS makes of TensorFlow's when a disk is full.
-    # Another run may have written the same at the same moment.
-    if not builder.is_prepared():
-      raise InputError(
-        f"data.prepared_dir: cannot write {builder.data_path}:"
-        f" {files.reason(error)}; choose another folder with"
-        " --config.data.prepared_dir=DIR"
-      ) from None
-    builder.info.read_from_directory(builder.data_path)

@@ -1,5 +1,6 @@
 """Files of a data folder, through TensorFlow's file systems (gs:// too)."""
 
+import contextlib
 import os
 import re
 
@@ -84,8 +85,40 @@ def replace(path: str, content: str | bytes) -> None:
     OSError: it cannot be written; or TensorFlow's OpError.
   """
   partial = f"{path}.{os.getpid()}"
-  _put(partial, content)
-  tf.io.gfile.rename(partial, path, overwrite=True)
+  try:
+    _put(partial, content)
+    tf.io.gfile.rename(partial, path, overwrite=True)
+  except (OSError, tf.errors.OpError):
+    remove(partial)
+    raise
+
+
+def remove(path: str) -> None:
+  """Removes a file, if it can be removed.
+
+  Args:
+    path: of the file.
+  """
+  with contextlib.suppress(OSError, tf.errors.OpError):
+    tf.io.gfile.remove(path)
+
+
+def settle(path: str) -> None:
+  """Waits until a file is on its disk, where that can be asked for.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  if "://" in path:
+    return
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def _put(path: str, content: str | bytes) -> None:
@@ -101,6 +134,22 @@ def reason(error: Exception) -> str:
   text = " ".join(plain.split()) or type(error).__name__
   # What happened is said at the end, after the path.
   return text if len(text) <= 200 else f"{text[:80]} ... {text[-110:]}"
+
+
+def unwritable(field: str, path: str, error: Exception) -> InputError:
+  """What is said where a run cannot write data.
+
+  Args:
+    field: of the config that says where.
+    path: that cannot be written.
+    error: of TensorFlow or a file system.
+  """
+  why = reason(error).rpartition("; ")[2]  # TensorFlow names a path, too.
+  return InputError(
+    f"{field}: cannot write {path}: {why}; make it writable, with room, or"
+    f" choose another folder with --config.{field}=DIR (the same command goes"
+    " on)"
+  )
 
 
 def require_file(path: str, field: str) -> None:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from input_pipeline import augment
-from input_pipeline.builders import SPLIT, Record
+from input_pipeline.builders import NumberedRecords, Record
 from input_pipeline.decode import decode_windows
 from input_pipeline.people import People
 from input_pipeline.store import ImageStore, open_store
@@ -106,7 +106,7 @@ class PersonCropsConfig(tfds.core.BuilderConfig):
   regions: Regions = dataclasses.field(repr=False)
 
 
-class PersonCrops(tfds.core.GeneratorBasedBuilder):
+class PersonCrops(NumberedRecords):
   """The regions around the people of a split, as raw RGB pixels.
 
   The config's name carries a hash of all that decides what is stored, so that
@@ -160,19 +160,27 @@ class PersonCrops(tfds.core.GeneratorBasedBuilder):
       disable_shuffling=True,  # Records in the order of the people.
     )
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    del dl_manager  # Nothing is downloaded.
-    number = len(self.builder_config.image)
-    logging.info(
-      "storing the regions of %d people in %s", number, self.data_path
-    )
-    return {SPLIT: self._generate_examples()}
+  @property
+  def count(self) -> int:
+    """Of the people."""
+    return len(self.builder_config.image)
 
-  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+  def begin(self) -> None:
+    """Says what is going to be written."""
+    logging.info(
+      "storing the regions of %d people in %s", self.count, self.data_path
+    )
+
+  def examples(self, numbers: range) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The regions of some people.
+
+    Args:
+      numbers: of them.
+    """
     config = self.builder_config
-    for number, image in enumerate(config.image):
+    for number in numbers:
       pixels = _region(
-        config.store.read(int(image)),
+        config.store.read(int(config.image[number])),
         config.regions.window[number],
         config.regions.stored_hw[number],
       )

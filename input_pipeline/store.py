@@ -17,9 +17,10 @@ from absl import logging
 from etils import epath
 from jaxtyping import Bool, Int
 
-from input_pipeline.builders import SPLIT, Record, RecordBuilder, prepare
-from input_pipeline.files import reason, replace
+from input_pipeline.builders import SPLIT, Record, RecordBuilder
+from input_pipeline.files import reason, replace, unwritable
 from input_pipeline.missing_files import shown
+from input_pipeline.parts import prepare
 from tokenpose_jax.errors import InputError
 
 INDEX = "images.npy"
@@ -194,8 +195,6 @@ def _write_index(
   try:
     replace(path, buffer.getvalue())  # Another run may do the same.
   except (OSError, tf.errors.OpError) as error:
-    raise InputError(
-      f"data.prepared_dir: cannot write {path}: {reason(error)}"
-    ) from None
+    raise unwritable("data.prepared_dir", path, error) from None
   logging.info("indexed %d images in %s", len(table), os.path.dirname(path))
   return table

@@ -1,10 +1,12 @@
 """Where the tests find reference fixtures, and the rules that make weights."""
 
 import collections
+import contextlib
 import functools
 import json
 import os
 import pathlib
+import resource
 import zlib
 
 import cv2
@@ -233,8 +235,20 @@ def check_refused(call, *parts):
     assert str(part) in message
 
 
+@contextlib.contextmanager
+def small_files(most: int):
+  """No file can be made larger, as on a disk that is full."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 # JSON that no reader of Python can follow to its end.
 DEEP = "[" * 200_000
+
 
 # What other people's files may hold in the place of anything.
 ODD = (

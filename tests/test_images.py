@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from input_pipeline import parts
 from input_pipeline import store as store_lib
 from tests import five_images, fixtures
 from tests.five_images import (
@@ -48,7 +49,7 @@ def test_any_bytes_are_kept(folder):
 
 def test_is_an_ordinary_tfds_dataset(folder):
   builder = builder_of(folder)
-  builder.download_and_prepare()
+  parts.prepare(builder)
   assert builder.info.splits["images"].num_examples == 5
   found = list(tfds.as_numpy(builder.as_dataset(split="images")))
   assert [f["file_name"].decode() for f in found] == list(IMAGES)
@@ -80,9 +81,7 @@ def test_images_may_lie_in_an_images_folder(folder):
 def test_several_files_of_records(folder):
   """As large splits have; the order stays the annotation file's."""
   builder = builder_of(folder)
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(num_shards=3)
-  )
+  parts.prepare(builder, smallest=2)
   assert len(records(folder)) == 3
   store = store_lib.open_store(builder, list(IMAGES))
   assert [store.read(n) for n in range(5)] == list(IMAGES.values())

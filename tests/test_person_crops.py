@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline import augment, batches, datasets, person_crops, sampling
+from input_pipeline import (
+  augment,
+  batches,
+  datasets,
+  parts,
+  person_crops,
+  sampling,
+)
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.store import ImageStore
 from tests import fixtures, small_coco
@@ -192,7 +199,7 @@ def test_is_an_ordinary_tfds_dataset(prepared):
   builder = person_crops.PersonCrops(
     "x", split.store, people.image, regions, config.data.prepared_dir
   )
-  builder.download_and_prepare()
+  parts.prepare(builder)
   found = list(tfds.as_numpy(builder.as_dataset(split="images")))
   assert len(found) == len(people)
   for example, hw in zip(found, regions.stored_hw, strict=True):

@@ -7,7 +7,7 @@ import pytest
 
 from tests import tiny
 from tokenpose_jax import InputError
-from tokenpose_jax.progress import FINITE, Progress, StepMetrics
+from tokenpose_jax.progress import FINITE, Progress, StepMetrics, is_pictured
 from tokenpose_jax.skeletons import COCO_17
 
 GOOD = {
@@ -23,13 +23,14 @@ GOOD = {
 
 class Writer:
   def __init__(self):
-    self.scalars = {}
+    self.scalars, self.pictured = {}, []
 
   def write_scalars(self, step, values):
     self.scalars[step] = values
 
   def write_images(self, step, values):
-    pass
+    assert {*values} == {"train/people"}
+    self.pictured.append(step)
 
   def flush(self):
     pass
@@ -129,3 +130,33 @@ def test_time_is_told_apart(progress):
   }
   made.close()
   assert made.described() == "nothing is saved yet"
+
+
+def test_pictures_get_rarer():
+  shown = [step for step in range(1, 351_124) if is_pictured(step, 2000)]
+  assert [step // 2000 for step in shown] == [
+    *range(1, 9),
+    *range(10, 17, 2),
+    *range(20, 33, 4),
+    *range(40, 65, 8),
+    *range(80, 129, 16),
+    160,
+  ]
+  assert all(step % 2000 == 0 for step in shown)
+  # Ten times as long: 13 more.
+  more = sum(is_pictured(step, 2000) for step in range(2000, 3_511_240, 2000))
+  assert more == len(shown) + 13
+  assert not any(is_pictured(step, 0) for step in range(9))
+
+
+def test_they_are_written_then():
+  writer = Writer()
+  settings = tiny.config(train__pictures_every=2)
+  progress = Progress(settings, writer, COCO_17, 0, 1000)
+  for step in range(1, 42):
+    found = {n: np.float32(v) for n, v in GOOD.items()}
+    metrics = StepMetrics(found, np.zeros((1, 17, 2)), np.zeros((1, 17)))
+    progress.add(step, metrics, {"image": np.zeros((1, 8, 8, 3), np.uint8)})
+  progress.flush()
+  wanted = [2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40]
+  assert writer.pictured == wanted

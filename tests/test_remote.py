@@ -10,8 +10,16 @@ import pytest
 import tensorflow as tf
 from etils import epath
 
-from input_pipeline import datasets, mpii, mpii_files
-from tests import fixtures, small_coco, small_mpii
+from input_pipeline import (
+  builders,
+  datasets,
+  image_files,
+  mpii,
+  mpii_files,
+  parts,
+)
+from input_pipeline import store as store_lib
+from tests import five_images, fixtures, small_coco, small_mpii
 from tokenpose_jax import skeletons
 
 
@@ -20,7 +28,8 @@ class RamPath(epath.Path):
   """A path of TensorFlow's file system in memory.
 
   TFDS's paths are etils's, which have classes for the schemes that they know,
-  gs:// among them; ram:// is not one of them. Only what reading needs is here.
+  gs:// among them; ram:// is not one of them. Only what preparing and reading
+  need is here.
   """
 
   def __str__(self):
@@ -77,20 +86,58 @@ def test_coco_is_the_same_as_on_a_disk(tmp_path, remote, person_crops):
   config = small_coco.config_for(tmp_path)
   config.data.person_crops = person_crops
   wanted = batches_of(config)
-  # TFDS cannot finish on ram://: it removes a folder that it has moved away,
-  # which ram:// takes amiss. So it is prepared here and read there.
-  upload(tmp_path, remote)
+  upload(tmp_path / "data", f"{remote}/data")
   config.data.dir = f"{remote}/data"
   config.data.prepared_dir = f"{remote}/prepared"
-  (index,) = tf.io.gfile.glob(
-    f"{remote}/prepared/coco_keypoints/*/*/images.npy"
-  )
-  tf.io.gfile.remove(index)  # which is written again there
   shutil.rmtree(tmp_path)
   found = batches_of(config)
   for one, other in zip(found, wanted, strict=True):
     small_coco.check_equal(one, other)
-  assert tf.io.gfile.exists(index)
+  assert not names_in(remote, "incomplete") + names_in(remote, "partial")
+
+
+def names_in(remote, word):
+  """Paths of the files with a word in them."""
+  found = tf.io.gfile.walk(remote)
+  paths = [os.path.join(folder, n) for folder, _, names in found for n in names]
+  return [path for path in paths if word in path]
+
+
+def test_preparing_goes_on(tmp_path, remote, monkeypatch):
+  """In its final place, which is none before all is there."""
+  upload(five_images.make(tmp_path), f"{remote}/data")
+  names = list(five_images.IMAGES)
+
+  def builder():
+    entries = [{"file_name": n, "id": i} for i, n in enumerate(names)]
+    return builders.CocoKeypoints(
+      "train", f"{remote}/data/train", entries, f"{remote}/prepared"
+    )
+
+  read = image_files.read
+
+  def stopped(folder, name):
+    if name == names[3]:
+      raise KeyboardInterrupt
+    return read(folder, name)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(image_files, "read", stopped)
+    with pytest.raises(KeyboardInterrupt):
+      parts.prepare(builder(), smallest=2)
+  done, partial = names_in(remote, "-of-00003")
+  tf.io.gfile.remove(partial)  # ram:// would append to it
+  time_ns = tf.io.gfile.stat(done).mtime_nsec
+  assert not builder().is_prepared()
+  again = builder()
+  parts.prepare(again, smallest=2)
+  assert tf.io.gfile.stat(done).mtime_nsec == time_ns
+  store = store_lib.open_store(again, names)
+  wanted = list(five_images.IMAGES.values())
+  assert [store.read(n) for n in range(5)] == wanted
+  # A start that finds it whole writes nothing.
+  monkeypatch.setattr(image_files, "read", stopped)
+  parts.prepare(builder(), smallest=2)
 
 
 def test_a_wrong_size_names_the_prepared_data(tmp_path, remote):

@@ -1,6 +1,7 @@
 """Synthetic people: exact labels, fair pictures, an ordinary COCO folder."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -269,3 +270,25 @@ def test_foreign_folder_is_refused_and_untouched(tmp_path, name):
 def test_refuses_no_people(tmp_path):
   with pytest.raises(ValueError, match="at least 1"):
     write_coco_folder(str(tmp_path), train_people=0, test_people=1)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+  folder = str(tmp_path / "people")
+
+  def write(folder=folder):
+    write_coco_folder(folder, train_people=2, test_people=1)
+
+  with fixtures.small_files(5000):  # as when the disk is full
+    fixtures.check_refused(
+      write,
+      f"data.dir: cannot write {folder}: File too large; make it writable,",
+      "--config.data.dir=DIR",
+    )
+  write()  # with room, the same
+  (tmp_path / "mine").write_text("1")
+  for path in (tmp_path / "mine", tmp_path / "mine" / "below"):
+    refused = functools.partial(write, str(path))
+    fixtures.check_refused(
+      refused, "data.dir: cannot write", path, "is not a directory"
+    )
+  assert (tmp_path / "mine").read_text() == "1"

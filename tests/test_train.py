@@ -213,6 +213,8 @@ def test_resuming_on_other_data_is_possible_when_asked_for(tmp_path):
 class Evaluation(eval_run.Case):
   """Evaluations whose AP is known; some fail."""
 
+  sheet = None
+
   def __init__(self, figures):
     super().__init__()
     self.figures, self.steps = dict(figures), []
@@ -222,7 +224,7 @@ class Evaluation(eval_run.Case):
     found = self.figures[step]
     if isinstance(found, BaseException):
       raise found
-    return evaluate.Outcome({"AP": found}, None)
+    return evaluate.Outcome({"AP": found}, self.sheet)
 
 
 # Every fifth step: 80 people are five batches.
@@ -329,3 +331,16 @@ def test_killed_while_the_metrics_were_written(monkeypatch, tmp_path):
   file.rename(f"{file}.partial")
   steps, saved = trained(monkeypatch, tmp_path, {10: 0.9, 15: 0.2})
   assert (steps, saved.choose("best")) == ([10, 15], 10)
+
+
+def test_pictures_of_evaluations_get_rarer_but_for_the_last(
+  monkeypatch, tmp_path
+):
+  case = Evaluation(dict.fromkeys(range(5, 70, 5), 0.5))
+  case.sheet = np.zeros((4, 4, 3), np.uint8)
+  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(train, "jit_train_step", counting)
+  settings = tiny.config(**EVERY | {"train__steps": 65})
+  _, writer = run(settings, tmp_path, evaluation=case.data)
+  assert case.steps == [*range(5, 70, 5)]
+  assert [*writer.images] == [*range(5, 45, 5), 50, 60, 65]

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tokenpose_jax import evaluate, inference, processes, saving
 from tokenpose_jax.data import EvalData
 from tokenpose_jax.errors import InputError, one_line
-from tokenpose_jax.progress import Writer
+from tokenpose_jax.progress import Writer, is_pictured
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
 
@@ -27,6 +27,7 @@ class Evaluations:
     data: EvalData,
     saver: saving.Saver,
     writer: Writer,
+    every: int,
   ):
     """Evaluates nothing yet.
 
@@ -38,6 +39,7 @@ class Evaluations:
       data: what is evaluated.
       saver: of the states, which gets the metrics.
       writer: of summaries.
+      every: steps between regular evaluations; 0: there are none.
     """
     self._evaluate = functools.partial(
       evaluate.evaluate,
@@ -52,6 +54,7 @@ class Evaluations:
     self._decisive = config.eval.weights
     self._saver = saver
     self._writer = writer
+    self._every = every
 
   def run(self, state: TrainState, step: int, *, last: bool = False) -> None:
     """Evaluates a saved state; a failure costs the training nothing.
@@ -78,7 +81,7 @@ class Evaluations:
     self._saver.wait()
     if processes.all_agree(failure is None):
       try:
-        self._record(step, outcomes)
+        self._record(step, outcomes, last)
       except Exception as error:  # A full disk, say.
         failure = error
     elif failure is None:
@@ -104,7 +107,7 @@ class Evaluations:
     )
 
   def _record(
-    self, step: int, outcomes: Mapping[str, evaluate.Outcome]
+    self, step: int, outcomes: Mapping[str, evaluate.Outcome], last: bool
   ) -> None:
     """Metrics of the checkpoint and summaries, of what is defined."""
     prefix = {"raw": "", "ema": "ema_"}
@@ -116,13 +119,14 @@ class Evaluations:
     decisive = self._decisive if self._decisive in outcomes else "raw"
     headline = prefix[decisive] + self._headline
     self._saver.add_metrics(step, metrics, headline)
+    pictured = last or is_pictured(step, self._every)
     for kind, outcome in outcomes.items():
       where = "eval_ema" if kind == "ema" else "eval"
       defined = {n: v for n, v in outcome.metrics.items() if v >= 0}
       self._writer.write_scalars(
         step, {f"{where}/{n}": v for n, v in defined.items()}
       )
-      if outcome.sheet is not None:
+      if pictured and outcome.sheet is not None:
         self._writer.write_images(
           step, {f"{where}/people": outcome.sheet[None]}
         )

@@ -32,6 +32,8 @@ FINITE = {
 _LONG = 100  # steps without anything to learn from, after which it is an error
 _DIVERGED = 10  # times the loss of the start
 
+_ALL = 3  # The first 2 ** 3 pictures are all written, later ones less often.
+
 _TIMED = ("steps", "data", "compilation", "checkpoint", "evaluation")
 
 
@@ -75,6 +77,24 @@ def bar(
     dynamic_ncols=True,
     disable=not sys.stderr.isatty(),
   )
+
+
+def is_pictured(step: int, every: int) -> bool:
+  """Is something that happens at regular steps shown as a picture?
+
+  A picture takes 2 MB of the event files, so their distance grows with the run:
+  every time at first, then every second time, every fourth ... The step alone
+  decides, so that a resumed run shows the same.
+
+  Args:
+    step: of the run.
+    every: steps between two times; 0: never.
+  """
+  if not every or step % every:
+    return False
+  times = step // every
+  apart = 2 ** max(0, (times - 1).bit_length() - _ALL)
+  return times % apart == 0
 
 
 class Progress:
@@ -161,7 +181,7 @@ class Progress:
     if step % self._config.train.log_every == 0 or step == self._total:
       self._log(step)
     every = self._config.train.pictures_every
-    if every and step % every == 0 and jax.process_index() == 0:
+    if is_pictured(step, every) and jax.process_index() == 0:
       self._picture(step, batch, points, scores)
 
   def _check(self, step: int, row: Mapping[str, float]) -> None:

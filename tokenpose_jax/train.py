@@ -233,7 +233,7 @@ def train_and_evaluate(
     evaluations = None
     if eval_data is not None:
       evaluations = Evaluations(
-        config, skeleton, workdir, mesh, eval_data, saver, writer
+        config, skeleton, workdir, mesh, eval_data, saver, writer, eval_every
       )
 
     def due(step: int) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from input_pipeline import files
 from input_pipeline.synthetic import people as people_lib
 from tokenpose_jax import json_files, skeletons
 from tokenpose_jax.errors import InputError
@@ -45,8 +46,8 @@ def write_coco_folder(
     test_people: at least 1.
 
   Raises:
-    InputError: a number is out of range, or the folder holds files that this
-      function did not write.
+    InputError: a number is out of range, the folder holds files that this
+      function did not write, or it cannot be written.
   """
   if train_people < 1 or test_people < 1:
     raise InputError(
@@ -59,11 +60,24 @@ def write_coco_folder(
     "test_people": test_people,
     "generator_version": people_lib.GENERATOR_VERSION,
   }
+  try:
+    _write_folder(folder, wanted)
+  except (OSError, tf.errors.OpError) as error:
+    raise files.unwritable("data.dir", folder, error) from None
+
+
+def _write_folder(folder: str, wanted: dict[str, int]) -> None:
+  """Draws a folder that is not complete yet.
+
+  Args:
+    folder: to be written.
+    wanted: the marker, which says what is drawn.
+  """
+  tf.io.gfile.makedirs(folder)
   marker = _read_marker(folder)
   if marker == {**wanted, "complete": True}:
     logging.info("synthetic people: %s is complete", folder)
     return
-  tf.io.gfile.makedirs(folder)
   _write_json(folder, MARKER, {**wanted, "complete": False})
   for name in ("train", "test", "annotations", "person_detection_results"):
     path = os.path.join(folder, name)
@@ -71,8 +85,9 @@ def write_coco_folder(
     if marker is not None and tf.io.gfile.exists(path):
       tf.io.gfile.rmtree(path)
     tf.io.gfile.makedirs(path)
-  _write_split(folder, "train", seed, _TRAIN, train_people)
-  test = _write_split(folder, "test", seed, _TEST, test_people)
+  seed = wanted["seed"]
+  _write_split(folder, "train", seed, _TRAIN, wanted["train_people"])
+  test = _write_split(folder, "test", seed, _TEST, wanted["test_people"])
   _write_json(
     folder,
     "person_detection_results/detections_test.json",
