@@ -11,12 +11,12 @@ import jax
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from clu import metric_writers
 from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from input_pipeline import batches, datasets, files
+from input_pipeline.summaries import Summaries
 from tokenpose_jax import checkpoint, processes, sharding, stopping
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import evaluate as evaluate_lib
@@ -57,7 +57,7 @@ def train(
     logging.info("%s", _described(config, skeleton))
     _require_same(config, skeleton, train_data.identity)
     with (
-      contextlib.closing(_writer(workdir)) as writer,
+      contextlib.closing(Summaries(workdir)) as writer,
       processes.in_step("training"),
     ):
       train_lib.train_and_evaluate(
@@ -231,10 +231,3 @@ def _slots(
   field = f"{section}.batch_size"
   parts = config[section].get("microbatches", 1)
   return sharding.local_slots(mesh, config[section].batch_size, field, parts)
-
-
-def _writer(workdir: str) -> metric_writers.MetricWriter:
-  """TensorBoard summaries, written by one process in the background."""
-  if jax.process_index():
-    return metric_writers.MultiWriter([])
-  return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))

@@ -159,8 +159,8 @@ def on_google_cloud(product: str = "/sys/class/dmi/id/product_name") -> bool:
 def log_only(*ours: str, level: int = 0) -> None:
   """Shows log lines from these paths, and only errors from libraries.
 
-  None from Orbax, whose errors arrive as exceptions and are said once. What
-  names in files do to a terminal is spelled (`terminal.printable`).
+  None from Orbax and clu, whose errors arrive as exceptions and are said once.
+  What names in files do to a terminal is spelled (`terminal.printable`).
 
   Args:
     ours: absolute paths of files and folders.
@@ -170,7 +170,7 @@ def log_only(*ours: str, level: int = 0) -> None:
 
   def keep(record: python_logging.LogRecord) -> bool:
     path = record.pathname
-    error = record.levelno >= 40 and "/orbax/" not in path
+    error = record.levelno >= 40 and not re.search("/(orbax|clu)/", path)
     return error or path.startswith(ours)
 
   logging.use_absl_handler()
