@@ -121,15 +121,19 @@ def again_and_again(ground: Ground) -> None:
 
 
 def two_at_once(ground: Ground) -> None:
-  """Two runs prepare the same: one of them does, and both go on."""
+  """Two runs prepare the same: the second waits, and finds it done."""
   with ground.workdir() as workdir:
-    runs = [_start(ground, workdir), _start(ground, workdir, "second")]
-    for run in runs:
+    first = _start(ground, workdir)
+    _until(workdir, first, 1)
+    first.send(signal.SIGSTOP)  # until the second one is as far
+    second = _start(ground, workdir, "second")
+    second.until("waiting for it")
+    first.send(signal.SIGCONT)
+    for run in (first, second):
       assert run.end() == 0, run.said
-    copied = [bool(re.search(r"copying \d{4} images", r.said)) for r in runs]
-    assert sum(copied) == 1, copied
+    assert "waiting for it" in second.said, second.said
+    assert not re.search(r"copying \d{4} images", second.said), second.said
     _require_prepared(ground, workdir)
-    print("    waited:", sum("waiting for it" in run.said for run in runs))
 
 
 def full(ground: Ground, field: str, megabytes: float) -> None:
