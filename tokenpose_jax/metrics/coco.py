@@ -39,7 +39,7 @@ _CELLS = (
 
 def evaluate(
   annotations: str | os.PathLike | Mapping[str, Any],
-  results: str | os.PathLike | Sequence[Mapping[str, Any]],
+  results: str | os.PathLike | Sequence[Any],
   *,
   sigmas: Numbers | None = None,
   image_ids: Iterable[Hashable] | None = None,
@@ -140,7 +140,7 @@ class Matched:
 
 def match(
   annotations: str | os.PathLike | Mapping[str, Any] | Plain,
-  results: str | os.PathLike | Sequence[Mapping[str, Any]],
+  results: str | os.PathLike | Sequence[Any],
   *,
   sigmas: Numbers | None = None,
   image_ids: Iterable[Hashable] | None = None,

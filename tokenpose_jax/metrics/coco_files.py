@@ -44,7 +44,7 @@ class _Truth(NamedTuple):
 
 def read(
   annotations: str | os.PathLike | Mapping[str, Any] | Plain,
-  results: str | os.PathLike | Sequence[Mapping[str, Any]],
+  results: str | os.PathLike | Sequence[Any],
   num_keypoints: int,
   image_ids: Iterable[Hashable] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
