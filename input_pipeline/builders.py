@@ -88,6 +88,13 @@ def ranges(count: int, smallest: int = SMALLEST) -> list[range]:
   return [range(start, min(start + size, count)) for start in starts]
 
 
+class _Info(tfds.core.DatasetInfo):
+  """What TFDS knows of a data set, without looking for it elsewhere."""
+
+  def initialize_from_bucket(self) -> None:
+    """Google's bucket has none of ours, and asking leaves a folder in /tmp."""
+
+
 class NumberedRecords(tfds.core.ShardBasedBuilder):
   """What builders of numbered records share.
 
@@ -109,6 +116,22 @@ class NumberedRecords(tfds.core.ShardBasedBuilder):
 
   def finish(self, folder: str) -> None:
     """Adds to a folder of all records what else belongs there."""
+
+  def described(
+    self, features: tfds.features.FeaturesDict, description: str
+  ) -> tfds.core.DatasetInfo:
+    """What TFDS is told of the records, whose order is that of their numbers.
+
+    Args:
+      features: of each record.
+      description: of the data set.
+    """
+    return _Info(
+      builder=self,
+      features=features,
+      description=description,
+      disable_shuffling=True,
+    )
 
   def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, Any]:
     del dl_manager  # Nothing is downloaded.
@@ -192,11 +215,8 @@ class FolderImages(NumberedRecords):
         "file_name": tfds.features.Text(),
       }
     )
-    return self.dataset_info_from_configs(
-      features=features,
-      description="The images of a keypoint folder, as they are.",
-      # Records in the order of the annotation file's images.
-      disable_shuffling=True,
+    return self.described(
+      features, "The images of a keypoint folder, as they are."
     )
 
   @property

@@ -154,11 +154,7 @@ class PersonCrops(NumberedRecords):
         ),
       }
     )
-    return self.dataset_info_from_configs(
-      features=features,
-      description="Regions around people, as raw RGB pixels.",
-      disable_shuffling=True,  # Records in the order of the people.
-    )
+    return self.described(features, "Regions around people, as raw RGB pixels.")
 
   @property
   def count(self) -> int:

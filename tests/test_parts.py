@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import socket
+import tempfile
 import threading
 import time
 
@@ -72,6 +73,14 @@ def contents(path):
   found = {name: content for name, (*_, content) in files_of(path).items()}
   del found["files.json"]
   return found
+
+
+def test_nothing_is_left_among_temporary_files(folder, monkeypatch, tmp_path):
+  temporary = tmp_path / "temporary"
+  temporary.mkdir()
+  monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+  prepare(folder)
+  assert not list(temporary.iterdir())
 
 
 def left_in(folder):
