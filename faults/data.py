@@ -136,11 +136,9 @@ def two_at_once(ground: Ground) -> None:
     _require_prepared(ground, workdir)
 
 
+@trial.with_small_disks
 def full(ground: Ground, field: str, megabytes: float) -> None:
   """The disk of the data is full; with space, the same command goes on."""
-  if os.geteuid():
-    print("    skipped: a small disk needs root")
-    return
   with ground.workdir() as workdir:
     disk = workdir.parent / "disk"
     with trial.small_disk(disk, megabytes):
@@ -153,11 +151,9 @@ def full(ground: Ground, field: str, megabytes: float) -> None:
     ground.require_same(workdir)
 
 
+@trial.with_small_disks
 def many_full(ground: Ground, megabytes: float) -> None:
   """The same with parts: those that are done are kept."""
-  if os.geteuid():
-    print("    skipped: a small disk needs root")
-    return
   with ground.workdir() as workdir:
     with trial.small_disk(workdir.parent / "prepared", megabytes):
       trial.plain(_start(ground, workdir), "data.prepared_dir", "No space left")
@@ -170,11 +166,9 @@ def many_full(ground: Ground, megabytes: float) -> None:
     print(f"    kept: {len(done)} parts")
 
 
+@trial.with_small_disks
 def read_only(ground: Ground, field: str) -> None:
   """The disk of the data is read-only."""
-  if os.geteuid():
-    print("    skipped: a small disk needs root")
-    return
   with ground.workdir() as workdir:
     disk = workdir.parent / "disk"
     with trial.small_disk(disk, 100):

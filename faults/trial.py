@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from tests import tiny
 from tests.checkpoints import checksums
@@ -158,6 +160,19 @@ def finish(
   assert run.end(seconds) == 0, run.said
   assert "Traceback" not in run.said, run.said
   return run.said
+
+
+def with_small_disks(case: Callable[..., None]) -> Callable[..., None]:
+  """A case that needs `small_disk`, and is skipped by who cannot mount one."""
+
+  @functools.wraps(case)
+  def run(*arguments: Any, **options: Any) -> None:
+    if os.geteuid():
+      print("    skipped: a small disk needs root")
+    else:
+      case(*arguments, **options)
+
+  return run
 
 
 def plain(run: Run, *patterns: str, code: int = 1) -> None:

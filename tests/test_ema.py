@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import eval_run, tiny
+from tests import eval_run, noise_runs, tiny
 from tokenpose_jax import (
   InputError,
   checkpoint,
@@ -17,58 +17,23 @@ from tokenpose_jax import (
   evaluate,
   sharding,
   skeletons,
-  train,
 )
-from tokenpose_jax.data import TrainData
 
 DECAY = 0.8
 
 
-class Writer:
-  """Keeps the numbers that are written."""
-
-  def __init__(self):
-    self.scalars = {}
-
-  def write_scalars(self, step, values):
-    self.scalars.setdefault(step, {}).update(values)
-
-  def write_images(self, step, values):
-    pass
-
-  def flush(self):
-    pass
-
-
 def run(workdir, steps, evaluation=None, **fields):
-  """(the state, the numbers written) of a run on noise."""
+  """(the state, the numbers written) of a run on noise, two steps an epoch."""
   settings = tiny.config(
     train__steps=steps,
     train__batch_size=4,
     train__eval_every_epochs=1,
     **fields,
   )
-
-  def batches(first):
-    for step in range(first, 1000):
-      yield tiny.batch(settings, seed=step)
-
-  writer = Writer()
-  state = train.train_and_evaluate(
-    settings,
-    skeletons.COCO_17,
-    str(workdir),
-    mesh=sharding.create_mesh(jax.devices()[:1]),
-    train_data=TrainData(batches=batches, people=8, identity={}),
-    eval_data=evaluation,
-    writer=writer,
+  state, writer = noise_runs.run(
+    settings, workdir, evaluation=evaluation, people=8
   )
   return jax.device_get(state), writer.scalars
-
-
-def same(one, other):
-  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-  return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def test_the_average_is_the_formula():
@@ -105,9 +70,9 @@ def test_a_step_moves_the_average_of_parameters_and_statistics():
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
   running = jax.tree.leaves(state.model_state["backbone"])
   averaged = jax.tree.leaves(state.ema[1]["backbone"])
-  assert not same(running, averaged)
+  assert not noise_runs.same(running, averaged)
   table = "position_table"
-  assert same(state.ema[1][table], state.model_state[table])
+  assert noise_runs.same(state.ema[1][table], state.model_state[table])
 
 
 def test_the_average_changes_nothing_else(tmp_path):
@@ -126,8 +91,8 @@ def test_resuming_equals_never_stopping(tmp_path):
   whole, _ = run(tmp_path / "whole", 6, train__ema=DECAY)
   run(tmp_path / "parts", 3, train__ema=DECAY)
   resumed, _ = run(tmp_path / "parts", 6, train__ema=DECAY)
-  assert same(whole, resumed)
-  assert not same(whole.ema[0], whole.params)
+  assert noise_runs.same(whole, resumed)
+  assert not noise_runs.same(whole.ema[0], whole.params)
 
 
 def test_an_average_that_begins_later(tmp_path, caplog):
@@ -188,8 +153,8 @@ def test_both_are_evaluated_and_one_decides(
     tmp_path, 6, case.data, train__ema=DECAY, eval__weights=decisive
   )
   assert [(step, kind) for step, kind, _ in case.seen] == list(FIGURES)
-  assert same(case.seen[-1][2], state.ema)
-  assert same(case.seen[-2][2], (state.params, state.model_state))
+  assert noise_runs.same(case.seen[-1][2], state.ema)
+  assert noise_runs.same(case.seen[-2][2], (state.params, state.model_state))
   assert scalars[4]["eval/AP"] == 0.2
   assert scalars[4]["eval_ema/AP"] == 0.6
   folder = tmp_path / checkpoint.FOLDER / str(best) / "metrics"
@@ -225,7 +190,7 @@ def test_a_checkpoint_is_evaluated_by_either(monkeypatch, tmp_path):
   for kind, weights in state.weights().items():
     step, named, found = evaluated(tmp_path / "ema", kind)
     assert (step, named) == (2, kind)
-    assert same(found, weights)
+    assert noise_runs.same(found, weights)
   run(tmp_path / "raw", 2)
   with pytest.raises(InputError, match=r"/2 has raw weights alone.*train\.ema"):
     evaluated(tmp_path / "raw", "ema")

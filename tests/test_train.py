@@ -8,18 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from tests import eval_run, tiny
+from tests import eval_run, noise_runs, tiny
 from tokenpose_jax import (
   InputError,
   checkpoint,
   evaluate,
   sharding,
-  skeletons,
   train,
 )
-from tokenpose_jax.data import TrainData
 from tokenpose_jax.progress import StepMetrics
-from tokenpose_jax.train_state import TrainState
 
 # One step of the tiny network on noise, from seed 0.
 GOLDEN = {
@@ -27,53 +24,6 @@ GOLDEN = {
   "grad_norm": 0.049621231853961945,
   "param_norm": 18.045326232910156,
 }
-
-
-class Writer:
-  """Keeps what is written, as clu's writers would."""
-
-  def __init__(self):
-    self.scalars, self.images = {}, {}
-
-  def write_scalars(self, step, values):
-    self.scalars.setdefault(step, {}).update(values)
-
-  def write_images(self, step, values):
-    self.images.setdefault(step, {}).update(values)
-
-  def flush(self):
-    pass
-
-
-def run(settings, workdir, first_bad=None, evaluation=None, **fields):
-  """A run on noise batches."""
-
-  def batches(first):
-    for step in range(first, 1000):
-      made = tiny.batch(settings, seed=step)
-      if first_bad is not None and step >= first_bad:
-        made["keypoints"][:] = np.nan
-      yield made
-
-  data = TrainData(
-    batches=batches, people=80, identity={"annotations_sha256": "x"} | fields
-  )
-  writer = Writer()
-  state = train.train_and_evaluate(
-    settings,
-    skeletons.COCO_17,
-    str(workdir),
-    mesh=sharding.create_mesh(jax.devices()[:1]),
-    train_data=data,
-    eval_data=evaluation,
-    writer=writer,
-  )
-  return state, writer
-
-
-def equal(one: TrainState, other: TrainState) -> bool:
-  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-  return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def test_golden_step():
@@ -131,7 +81,7 @@ def test_masked_people_do_not_count():
     step(jax.tree.map(jnp.copy, state), sharding.put_batch(mesh, made))
     for made in (masked, other)
   ]
-  assert equal(outcomes[0][0], outcomes[1][0])
+  assert noise_runs.same(outcomes[0][0], outcomes[1][0])
   assert float(outcomes[0][1].scalars["unreadable"]) == 1
 
 
@@ -140,7 +90,7 @@ def test_loss_falls_and_is_written(tmp_path, caplog):
     train__steps=30, train__log_every=10, train__pictures_every=20
   )
   with caplog.at_level(logging.INFO):
-    state, writer = run(settings, tmp_path)
+    state, writer = noise_runs.run(settings, tmp_path)
   assert int(state.step) == 30
   assert sorted(writer.scalars) == [10, 20, 30]
   losses = [values["train/loss"] for values in writer.scalars.values()]
@@ -156,36 +106,38 @@ def test_loss_falls_and_is_written(tmp_path, caplog):
 
 
 def test_resuming_equals_never_stopping(tmp_path):
-  whole, _ = run(tiny.config(train__steps=12), tmp_path / "whole")
-  run(tiny.config(train__steps=5), tmp_path / "parts")
-  resumed, _ = run(tiny.config(train__steps=12), tmp_path / "parts")
-  assert equal(whole, resumed)
+  whole, _ = noise_runs.run(tiny.config(train__steps=12), tmp_path / "whole")
+  noise_runs.run(tiny.config(train__steps=5), tmp_path / "parts")
+  resumed, _ = noise_runs.run(tiny.config(train__steps=12), tmp_path / "parts")
+  assert noise_runs.same(whole, resumed)
 
 
 def test_a_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path):
   settings = tiny.config(train__steps=9, checkpoint__every_steps=3)
   with pytest.raises(InputError, match=r"loss is nan at step 5.*learning_rate"):
-    run(settings, tmp_path, first_bad=4)
-  state, _ = run(settings, tmp_path)
+    noise_runs.run(settings, tmp_path, first_bad=4)
+  state, _ = noise_runs.run(settings, tmp_path)
   assert int(state.step) == 9
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
 def test_a_step_that_is_not_finite_changes_nothing_when_skipped(tmp_path):
   fields = dict(train__on_nonfinite="skip", checkpoint__every_steps=3)
-  good, _ = run(tiny.config(train__steps=4, **fields), tmp_path / "good")
-  state, writer = run(
+  good, _ = noise_runs.run(
+    tiny.config(train__steps=4, **fields), tmp_path / "good"
+  )
+  state, writer = noise_runs.run(
     tiny.config(train__steps=9, **fields), tmp_path / "bad", first_bad=4
   )
   assert int(state.step) == 9
-  assert equal(state.replace(step=good.step), good)
+  assert noise_runs.same(state.replace(step=good.step), good)
   assert writer.scalars[9]["train/skipped_steps"] == 5
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
   settings = tiny.config(train__steps=3, optim__learning_rate=1e38)
   with pytest.raises(InputError, match="the update's norm is inf at step 1"):
-    run(settings, tmp_path)
+    noise_runs.run(settings, tmp_path)
   assert not checkpoint.Checkpoints(str(tmp_path)).steps()
 
 
@@ -198,15 +150,15 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
   ],
 )
 def test_resuming_on_something_else_is_refused(tmp_path, change, data, named):
-  run(tiny.config(train__steps=2), tmp_path)
+  noise_runs.run(tiny.config(train__steps=2), tmp_path)
   with pytest.raises(InputError, match=named):
-    run(tiny.config(train__steps=4, **change), tmp_path, **data)
+    noise_runs.run(tiny.config(train__steps=4, **change), tmp_path, **data)
 
 
 def test_resuming_on_other_data_is_possible_when_asked_for(tmp_path):
-  run(tiny.config(train__steps=2), tmp_path)
+  noise_runs.run(tiny.config(train__steps=2), tmp_path)
   settings = tiny.config(train__steps=4, checkpoint__accept_mismatch=True)
-  state, _ = run(settings, tmp_path, people=81)
+  state, _ = noise_runs.run(settings, tmp_path, people=81)
   assert int(state.step) == 4
 
 
@@ -253,7 +205,7 @@ def trained(monkeypatch, tmp_path, figures, **fields):
   monkeypatch.setattr(train, "jit_train_step", counting)
   settings = tiny.config(**{**EVERY, **fields})
   try:
-    run(settings, tmp_path, evaluation=case.data)
+    noise_runs.run(settings, tmp_path, evaluation=case.data)
   finally:
     saved = checkpoint.Checkpoints(str(tmp_path))
   return case.steps, saved
@@ -341,6 +293,6 @@ def test_pictures_of_evaluations_get_rarer_but_for_the_last(
   monkeypatch.setattr(evaluate, "evaluate", case)
   monkeypatch.setattr(train, "jit_train_step", counting)
   settings = tiny.config(**EVERY | {"train__steps": 65})
-  _, writer = run(settings, tmp_path, evaluation=case.data)
+  _, writer = noise_runs.run(settings, tmp_path, evaluation=case.data)
   assert case.steps == [*range(5, 70, 5)]
   assert [*writer.images] == [*range(5, 45, 5), 50, 60, 65]
