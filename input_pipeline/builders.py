@@ -1,10 +1,11 @@
 """TFDS builders: encoded images copied into TFRecord files, unchanged."""
 
+import abc
 import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -38,41 +39,6 @@ class Record(NamedTuple):
   whole: bool = True
 
 
-@runtime_checkable
-class RecordBuilder(Protocol):
-  """A TFDS builder whose records hold an image each, and are numbered.
-
-  Attributes:
-    name: of the data set.
-  """
-
-  name: str
-
-  @property
-  def count(self) -> int:
-    """Of the records."""
-
-  @property
-  def data_path(self) -> Any:
-    """The folder of the prepared data."""
-
-  @property
-  def info(self) -> Any:
-    """Of TFDS, with the files of each split."""
-
-  def begin(self) -> None:
-    """Checks and says what is going to be written."""
-
-  def examples(self, numbers: range) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Some records, with their numbers."""
-
-  def finish(self, folder: str) -> None:
-    """Adds to a folder of all records what else belongs there."""
-
-  def record_of(self, example: tf.train.Example) -> Record:
-    """The image of a record."""
-
-
 def ranges(count: int, smallest: int = SMALLEST) -> list[range]:
   """Records as parts, of which each is a file.
 
@@ -96,26 +62,30 @@ class _Info(tfds.core.DatasetInfo):
 
 
 class NumberedRecords(tfds.core.ShardBasedBuilder):
-  """What builders of numbered records share.
+  """A TFDS builder whose records hold an image each, and are numbered.
 
   `parts.prepare` writes them, so that it can go on after a kill; TFDS's own
   `download_and_prepare` writes the same.
   """
 
   @property
+  @abc.abstractmethod
   def count(self) -> int:
     """Of the records."""
-    raise NotImplementedError
 
   def begin(self) -> None:
     """Checks and says what is going to be written."""
 
+  @abc.abstractmethod
   def examples(self, numbers: range) -> Iterator[tuple[int, dict[str, Any]]]:
     """Some records, with their numbers."""
-    raise NotImplementedError
 
   def finish(self, folder: str) -> None:
     """Adds to a folder of all records what else belongs there."""
+
+  @abc.abstractmethod
+  def record_of(self, example: tf.train.Example) -> Record:
+    """The image of a record."""
 
   def described(
     self, features: tfds.features.FeaturesDict, description: str

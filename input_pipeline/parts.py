@@ -16,14 +16,14 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from input_pipeline import files, image_files, leftovers, locks
-from input_pipeline.builders import SMALLEST, SPLIT, RecordBuilder, ranges
+from input_pipeline.builders import SMALLEST, SPLIT, NumberedRecords, ranges
 from tokenpose_jax import progress
 
 _INFO = "dataset_info.json"  # what TFDS knows a prepared data set by
 _AROUND = 16  # bytes around each record of a TFRecord file
 
 
-def prepare(builder: RecordBuilder, smallest: int = SMALLEST) -> None:
+def prepare(builder: NumberedRecords, smallest: int = SMALLEST) -> None:
   """Writes a builder's records, unless that has been done.
 
   Args:
@@ -68,7 +68,7 @@ def _is_there(path: str) -> bool:
 
 
 def _write(
-  builder: RecordBuilder, folder: str, parts: list[range], alone: bool
+  builder: NumberedRecords, folder: str, parts: list[range], alone: bool
 ) -> None:
   """Writes the parts that are not there yet, and what belongs to them.
 
@@ -120,7 +120,7 @@ def _write(
 
 
 def _write_part(
-  builder: RecordBuilder, path: str, numbers: range, bar: Any
+  builder: NumberedRecords, path: str, numbers: range, bar: Any
 ) -> None:
   """Writes a part aside and renames it: whole or not there."""
   features = builder.info.features

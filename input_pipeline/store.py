@@ -17,7 +17,7 @@ from absl import logging
 from etils import epath
 from jaxtyping import Bool, Int
 
-from input_pipeline.builders import SPLIT, Record, RecordBuilder
+from input_pipeline.builders import SPLIT, NumberedRecords, Record
 from input_pipeline.files import reason, replace, unwritable
 from input_pipeline.missing_files import shown
 from input_pipeline.parts import prepare
@@ -27,7 +27,7 @@ INDEX = "images.npy"
 COLUMNS = 6  # file, offset, length; height, width, whether it is whole
 
 
-def open_store(builder: RecordBuilder, names: list[str]) -> "ImageStore":
+def open_store(builder: NumberedRecords, names: list[str]) -> "ImageStore":
   """Opens the records of a builder; prepares and indexes them first if needed.
 
   Args:
