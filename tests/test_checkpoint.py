@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from tests import checkpoints, fixtures, tiny
-from tokenpose_jax import InputError, checkpoint, saving, skeletons
+from tokenpose_jax import (
+  InputError,
+  checkpoint,
+  saving,
+  skeletons,
+  weight_kinds,
+)
 
 
 def averaged(tmp_path, **fields):
@@ -47,7 +53,7 @@ def test_an_average_that_is_not_there(tmp_path):
   state, _ = checkpoints.make(tmp_path, tiny.config(eval__weights="ema"))
   opened = saving.Saver(str(tmp_path))
   meta = opened.read_meta(1)
-  assert checkpoint.usual_kind(meta) == "raw"
+  assert weight_kinds.usual(meta) == "raw"
   template = state.replace(ema=(state.params, state.model_state))
   assert opened.restore(1, template, meta).ema is None
   with pytest.raises(InputError, match=r"checkpoints/1 has raw weights alone"):

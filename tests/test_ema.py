@@ -17,6 +17,7 @@ from tokenpose_jax import (
   evaluate,
   sharding,
   skeletons,
+  weight_kinds,
 )
 
 DECAY = 0.8
@@ -119,7 +120,7 @@ def test_an_average_that_ends(tmp_path, caplog):
   state, _ = run(tmp_path, 4)
   assert state.ema is None
   assert "train.ema is 0: the average of step 3 is dropped" in caplog.text
-  assert not checkpoint.has_average(
+  assert not weight_kinds.has_average(
     checkpoint.Checkpoints(str(tmp_path)).read_meta(4)
   )
 

@@ -20,7 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import json_files, network, orbax_trees
+from tokenpose_jax import json_files, network, orbax_trees, weight_kinds
 from tokenpose_jax.config import Differences
 from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.models.config import ModelConfig
@@ -196,11 +196,11 @@ class Checkpoints:
     Raises:
       InputError: the checkpoint is damaged, or has no such weights.
     """
-    check_choice("weights", kind, config_lib.WEIGHTS)
+    check_choice("weights", kind, weight_kinds.KINDS)
     params, model_state = network.abstract(meta["config"]["model"])
     shapes = {"params": params, "model_state": model_state}
     if kind == "ema":
-      if not has_average(meta):
+      if not weight_kinds.has_average(meta):
         raise InputError(
           f"{self.path / str(step)} has raw weights alone, no ema: it was"
           " trained with train.ema=0"
@@ -270,23 +270,6 @@ class Checkpoints:
     )
 
 
-def has_average(meta: Mapping[str, Any]) -> bool:
-  """Does a checkpoint hold a moving average of its weights?"""
-  return any(name.startswith("['ema']") for name in meta["checksums"])
-
-
-def usual_kind(meta: Mapping[str, Any]) -> str:
-  """Which weights of a checkpoint are used unless others are asked for.
-
-  Those that its own training was judged by (`eval.weights`).
-
-  Args:
-    meta: as returned by `Checkpoints.read_meta`.
-  """
-  asked = meta["config"].get("eval", {}).get("weights", "raw")
-  return asked if has_average(meta) else "raw"
-
-
 def read_weights(
   workdir: str, which: str, kind: str = ""
 ) -> tuple[int, dict[str, Any], tuple[Tree, Tree]]:
@@ -295,7 +278,7 @@ def read_weights(
   Args:
     workdir: of a run.
     which: "best", "latest" or a step.
-    kind: "raw" or "ema"; "": `usual_kind`.
+    kind: "raw" or "ema"; "": `weight_kinds.usual`.
 
   Raises:
     InputError: there is no such checkpoint, it is damaged, or has no such
@@ -304,7 +287,7 @@ def read_weights(
   checkpoints = Checkpoints(workdir)
   step = checkpoints.choose(which)
   meta = checkpoints.read_meta(step)
-  kind = kind or usual_kind(meta)
+  kind = kind or weight_kinds.usual(meta)
   return step, meta, checkpoints.restore_weights(step, meta, kind)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from tokenpose_jax import network, optim
+from tokenpose_jax import network, optim, weight_kinds
 from tokenpose_jax.codec import DECODERS, Codec
 from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.models.config import ModelConfig
@@ -27,9 +27,6 @@ RENAMED = {
   "eval.keypoint_score": "eval.min_keypoint_score",
   "eval.nms_oks": "eval.nms_threshold",
 }
-
-# Kinds of weights: as they were trained, and their moving average (ema.py).
-WEIGHTS = ("raw", "ema")
 
 # Fields that were added since format 1, with the values that change nothing.
 ADDED = {
@@ -54,7 +51,7 @@ _WORDS = {
   "eval.decoder": tuple(DECODERS),
   "train.on_nonfinite": ("stop", "skip"),
   "checkpoint.on_damage": ("previous", "stop"),
-  "eval.weights": WEIGHTS,
+  "eval.weights": weight_kinds.KINDS,
 }
 
 # The allowed range of every number, both ends included. "(" and ")" exclude.

@@ -16,8 +16,7 @@ from typing import Any
 import yaml
 from etils import epath
 
-from tokenpose_jax import config as config_lib
-from tokenpose_jax import eval_report
+from tokenpose_jax import eval_report, weight_kinds
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import load as load_lib
 from tokenpose_jax.predict import saved as saved_lib
@@ -36,12 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("folder", help="a new folder")
   parser.add_argument("--step", default="best", help="best, latest or a step")
-  parser.add_argument(
-    "--kind",
-    choices=config_lib.WEIGHTS,
-    default="",
-    help="of a work directory's weights; default: as its training was judged",
-  )
+  weight_kinds.add_argument(parser)
   parser.add_argument(
     "--skeleton", default="", help="of a file: a name or a JSON file"
   )

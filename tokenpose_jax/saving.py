@@ -11,13 +11,18 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from tokenpose_jax import atomic, orbax_trees, processes, stopping
+from tokenpose_jax import (
+  atomic,
+  orbax_trees,
+  processes,
+  stopping,
+  weight_kinds,
+)
 from tokenpose_jax.checkpoint import (
   HEADLINE,
   Checkpoints,
   Damaged,
   checksums_of,
-  has_average,
   headline_of,
   weights_of,
 )
@@ -154,7 +159,7 @@ class Saver(Checkpoints):
     """
     same = (template.params, template.model_state)
     template = dataclasses.replace(
-      template, ema=same if has_average(meta) else None
+      template, ema=same if weight_kinds.has_average(meta) else None
     )
     shapes = jax.tree.map(
       lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding),

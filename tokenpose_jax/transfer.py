@@ -15,7 +15,7 @@ from etils import epath
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from tokenpose_jax import checkpoint, convert, skeletons
+from tokenpose_jax import checkpoint, convert, skeletons, weight_kinds
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.convert import names
 from tokenpose_jax.errors import InputError
@@ -252,7 +252,7 @@ def _read(
       f"{path} is from a different network:"
       f" {'; '.join(config_lib.lines(changed))}"
     )
-  kind = kind if checkpoint.has_average(saved) else "raw"
+  kind = kind if weight_kinds.has_average(saved) else "raw"
   weights = checkpoints.restore_weights(step, saved, kind)
   logging.info("%s: the %s weights of step %d", path, kind, step)
   return weights, Skeleton.from_dict(saved["skeleton"])

@@ -26,9 +26,9 @@ from tokenpose_jax import (
   saving,
   skeletons,
   train_state,
+  weight_kinds,
   workdir,
 )
-from tokenpose_jax import config as config_lib
 from tokenpose_jax.convert.detect import Detection, detect
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ATTENTION_SCALES, ModelConfig
@@ -66,12 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   command.add_argument("workdir", help="of a training or of an import")
   command.add_argument("file", help="a new .safetensors or .pth file")
   command.add_argument("--step", default="best", help="best, latest or a step")
-  command.add_argument(
-    "--kind",
-    choices=config_lib.WEIGHTS,
-    default="",
-    help="of a work directory's weights; default: as its training was judged",
-  )
+  weight_kinds.add_argument(command)
   command.set_defaults(run=_export)
 
 

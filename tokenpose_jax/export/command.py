@@ -21,8 +21,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from tokenpose_jax import config as config_lib
-from tokenpose_jax import exported
+from tokenpose_jax import exported, weight_kinds
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.export import formats as formats_lib
@@ -46,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help=f"of {','.join(formats_lib.WRITE)}; several by commas; default: onnx",
   )
   add("--step", default="best", help="of a work directory; default: best")
-  add(
-    "--kind",
-    choices=config_lib.WEIGHTS,
-    default="",
-    help="of a work directory's weights; default: as its training was judged",
-  )
+  weight_kinds.add_argument(parser)
   add("--skeleton", default="", help="of a file: a name or a JSON file")
   add("--flip-test", action="store_true", help="inside, at twice the cost")
   add("--decoder", default="", choices=("", *DECODERS), help="default: saved")

@@ -15,8 +15,7 @@ import argparse
 import os
 from typing import Any
 
-from tokenpose_jax import config as config_lib
-from tokenpose_jax import progress
+from tokenpose_jax import progress, weight_kinds
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import boxes as boxes_lib
@@ -44,12 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add("--out", required=True, help="a new or empty folder")
   add("--step", default="best", help="of a work directory; default: best")
-  add(
-    "--kind",
-    choices=config_lib.WEIGHTS,
-    default="",
-    help="of a work directory's weights; default: as its training was judged",
-  )
+  weight_kinds.add_argument(parser)
   add("--skeleton", default="", help="of a file: a name or a JSON file")
   group = parser.add_argument_group("where people are")
   group.add_argument(

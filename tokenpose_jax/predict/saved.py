@@ -15,6 +15,7 @@ from tokenpose_jax import (
   network,
   orbax_trees,
   skeletons,
+  weight_kinds,
 )
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.codec import Codec
@@ -114,7 +115,7 @@ def _of_workdir(path: str, which: str, kind: str) -> Saved:
     Skeleton.from_dict(meta["skeleton"]),
     options,
     step,
-    kind or checkpoint.usual_kind(meta),
+    kind or weight_kinds.usual(meta),
   )
 
 
