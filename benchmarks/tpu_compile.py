@@ -4,6 +4,7 @@
     python -m benchmarks.tpu_compile --out=tpu.json    # everything: hours
     python -m benchmarks.tpu_compile --configs=tokenpose_t --topologies=v5e:2x4
     ... --remat=blocks                                 # with less memory
+    ... --quick                                        # does it fit? in minutes
 
 libtpu, the compiler of a Cloud TPU, compiles `train.jit_train_step` in
 bfloat16, sharded over a topology of chips, on any Linux CPU. Nothing runs:
@@ -45,6 +46,7 @@ from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.models.published import PUBLISHED
 
 Row = dict[str, Any]
+Key = tuple[str, str, int, str, bool]  # _KEY of a row
 
 TOPOLOGIES = ("v5e:2x4", "v6e:2x4", "v5p:2x2x1")
 # A whole pod, and two slices over the data center's network.
@@ -61,7 +63,7 @@ _COLLECTIVE = re.compile(
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)G of ([\d.]+)G hbm")
-_KEY = ("config", "topology", "people_a_chip", "remat")
+_KEY = ("config", "topology", "people_a_chip", "remat", "quick")
 # libtpu reads these in place of the metadata of a TPU.
 _ENVIRONMENT = {
   "JAX_PLATFORMS": "cpu",
@@ -130,8 +132,9 @@ def line(row: Row) -> str:
   elif "error" in row:
     memory, fits = "", f"failed: {row['error']}"
   again = "" if row["remat"] == "none" else f", remat {row['remat']}"
+  quick = ", quick" if row["quick"] else ""
   cells = (
-    f"`{row['config']}`{again}",
+    f"`{row['config']}`{again}{quick}",
     row["topology"],
     row["people_a_chip"],
     f"{row['seconds']:.0f}",
@@ -147,7 +150,9 @@ def line(row: Row) -> str:
   return f"| {' | '.join(map(str, cells))} |"
 
 
-def compile_row(name: str, topology: str, people: int, remat: str) -> Row:
+def compile_row(
+  name: str, topology: str, people: int, remat: str, quick: bool
+) -> Row:
   """Compiles a row, in this process.
 
   Args:
@@ -155,10 +160,14 @@ def compile_row(name: str, topology: str, people: int, remat: str) -> Row:
     topology: as for `parse`.
     people: a chip.
     remat: `train.remat`.
+    quick: without the search for a fast program, whose cycles say nothing.
 
   Returns:
-    seconds, memory in bytes, cycles, collectives; or why it does not compile.
+    seconds, memory in bytes, cycles (not when quick), collectives; or why it
+    does not compile.
   """
+  if quick:
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
   mesh = create_mesh(topology)
   config = importlib.import_module(f"configs.{name}").get_config()
   config.model.dtype = "bfloat16"
@@ -193,13 +202,13 @@ def compile_row(name: str, topology: str, people: int, remat: str) -> Row:
     "temporaries": sizes.temp_size_in_bytes,
     "code": sizes.generated_code_size_in_bytes,
   }
-  return {
+  row = {
     "fits": sum(memory.values()) <= HBM[parse(topology)[0]] * 2**30,
     "seconds": seconds,
     "memory": memory,
-    "cycles_an_image": round(cycles / people),
     "collectives": collectives(text),
   }
+  return row if quick else row | {"cycles_an_image": round(cycles / people)}
 
 
 def create_mesh(topology: str) -> Mesh:
@@ -210,17 +219,17 @@ def create_mesh(topology: str) -> Mesh:
   return sharding.create_mesh(described.devices)
 
 
-def measure(name: str, topology: str, people: int, remat: str) -> Row:
+def measure(key: Key) -> Row:
   """`compile_row` in a process of its own, and what identifies the row."""
   command = (sys.executable, "-m", "benchmarks.tpu_compile", "--row")
   done = subprocess.run(
-    [*command, name, topology, str(people), remat],
+    [*command, json.dumps(key)],
     env=os.environ | _ENVIRONMENT,
     capture_output=True,
     text=True,
     check=False,
   )
-  row: Row = dict(zip(_KEY, (name, topology, people, remat), strict=True))
+  row: Row = dict(zip(_KEY, key, strict=True))
   row |= {"dtype": "bfloat16", "date": datetime.date.today().isoformat()}
   row |= {n: importlib.metadata.version(n) for n in ("jax", "libtpu")}
   if not done.returncode:
@@ -230,8 +239,8 @@ def measure(name: str, topology: str, people: int, remat: str) -> Row:
   return row | {"fits": False, "seconds": 0.0, "error": error}
 
 
-def plan(options: argparse.Namespace) -> list[tuple[str, str, int, str]]:
-  """(config, topology, people a chip, remat) of every row asked for."""
+def plan(options: argparse.Namespace) -> list[Key]:
+  """What identifies every row asked for."""
   names = options.configs or PUBLISHED
   for name in names:
     check_choice("--configs", name, PUBLISHED)
@@ -244,7 +253,7 @@ def plan(options: argparse.Namespace) -> list[tuple[str, str, int, str]]:
     people, rest = divmod(config.train.batch_size, parse(topology)[-1])
     people = FALLBACK if rest else people
     people = options.batch_per_chip or people
-    rows.append((name, topology, people, options.remat))
+    rows.append((name, topology, people, options.remat, options.quick))
   return rows
 
 
@@ -252,7 +261,12 @@ def run(options: argparse.Namespace) -> None:
   saved = options.out and options.out.exists()
   rows = json.loads(options.out.read_text()) if saved else []
   # What failed, and not for want of memory, is tried again.
-  rows = [row for row in rows if "error" not in row or "needs_gib" in row]
+  # Those of before --quick do not say it.
+  rows = [
+    {"quick": False} | row
+    for row in rows
+    if "error" not in row or "needs_gib" in row
+  ]
   known = {tuple(row[name] for name in _KEY): row for row in rows}
   wanted = plan(options)
   missing = [row for row in wanted if row not in known]
@@ -264,7 +278,7 @@ def run(options: argparse.Namespace) -> None:
   print(table([]), flush=True)
   for row in wanted:
     if row in missing:
-      known[row] = measure(*row)
+      known[row] = measure(row)
       if options.out:
         partial = options.out.with_suffix(".partial")
         partial.write_text(json.dumps(list(known.values()), indent=1))
@@ -282,11 +296,13 @@ def main() -> None:
   parser.add_argument("--batch_per_chip", type=int)
   parser.add_argument("--out", type=pathlib.Path, help="a JSON file of rows")
   parser.add_argument("--remat", choices=("none", "blocks"), default="none")
-  parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
+  parser.add_argument(
+    "--quick", action="store_true", help="memory and collectives, no cycles"
+  )
+  parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.row:
-    name, topology, people, remat = options.row
-    print(json.dumps(compile_row(name, topology, int(people), remat)))
+    print(json.dumps(compile_row(*options.row)))
   else:
     cli.run(lambda: run(options))
 

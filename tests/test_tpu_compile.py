@@ -43,6 +43,7 @@ def row(**changes) -> dict:
     "topology": "v5e:2x4",
     "people_a_chip": 16,
     "remat": "none",
+    "quick": False,
     "seconds": 101.4,
     "fits": True,
     "memory": {"arguments": 2**28, "temporaries": 2**31, "code": 2**20},
@@ -53,7 +54,8 @@ def row(**changes) -> dict:
 
 def options(**given) -> argparse.Namespace:
   unset = dict.fromkeys(("configs", "topologies", "batch_per_chip", "out"))
-  return argparse.Namespace(**unset | {"remat": "none"} | given)
+  unset |= {"remat": "none", "quick": False}
+  return argparse.Namespace(**unset | given)
 
 
 def test_collectives_are_counted_once_with_the_bytes_of_their_outcome():
@@ -81,6 +83,9 @@ def test_a_table_says_what_fits_what_does_not_and_what_failed():
     " | yes | 3,432,100 | 3 all-reduce (23.4 MB) |"
   )
   assert "| 21.50 | 16 | no |" in large
+  assert "`tokenpose_t`, remat blocks, quick |" in tpu_compile.line(
+    row(remat="blocks", quick=True)
+  )
   assert "failed: exit code -9, killed" in failed
 
 
@@ -106,29 +111,35 @@ def test_everything_is_planned_with_the_batches_of_the_recipes():
   rows = tpu_compile.plan(options())
   assert {name for name, *_ in rows} == set(PUBLISHED)
   assert len(rows) == len(set(rows)) == 3 * 9 + 2
-  assert ("tokenpose_t", "v5e:2x4", 16, "none") in rows
-  assert ("tokenpose_s_v2", "v5p:2x2x1", 12, "none") in rows
-  assert ("tokenpose_l_d24_384x288", "2*v5e:2x4", 4, "none") in rows
+  assert ("tokenpose_t", "v5e:2x4", 16, "none", False) in rows
+  assert ("tokenpose_s_v2", "v5p:2x2x1", 12, "none", False) in rows
+  assert ("tokenpose_l_d24_384x288", "2*v5e:2x4", 4, "none", False) in rows
   # 64 people on 256 chips.
-  assert ("tokenpose_l_d24_384x288", "v5e:16x16", 8, "none") in rows
+  assert ("tokenpose_l_d24_384x288", "v5e:16x16", 8, "none", False) in rows
   (only,) = tpu_compile.plan(
     options(
       configs=["tokenpose_b"],
       topologies=["v6e:2x4"],
       batch_per_chip=64,
       remat="blocks",
+      quick=True,
     )
   )
-  assert only == ("tokenpose_b", "v6e:2x4", 64, "blocks")
+  assert only == ("tokenpose_b", "v6e:2x4", 64, "blocks", True)
 
 
 def test_a_killed_run_goes_on(tmp_path, monkeypatch, capsys):
   compiled = []
 
-  def measure(name, topology, people, remat):
+  def measure(key):
+    name, topology, people, remat, quick = key
     compiled.append(name)
     return row(
-      config=name, topology=topology, people_a_chip=people, remat=remat
+      config=name,
+      topology=topology,
+      people_a_chip=people,
+      remat=remat,
+      quick=quick,
     )
 
   monkeypatch.setattr(tpu_compile, "measure", measure)
@@ -145,6 +156,9 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch, capsys):
   tpu_compile.run(asked)
   assert compiled == names[1:]
   assert capsys.readouterr().out == shown
+  # A quick row never stands for a full one.
+  tpu_compile.run(options(**vars(asked) | {"quick": True}))
+  assert compiled == [*names[1:], *names]
 
 
 def test_a_missing_compiler_is_one_line(monkeypatch):
