@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from clu import metric_writers
 
@@ -30,13 +31,16 @@ class Summaries:
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Writes numbers by name."""
+    # TensorFlow keeps every Python number it ever made a tensor of: a line of
+    # the log would take 18 kB for good.
+    arrays = {name: np.float32(value) for name, value in scalars.items()}
     with self._going_on():
-      self._writer.write_scalars(step, scalars)
+      self._writer.write_scalars(np.int64(step), arrays)
 
   def write_images(self, step: int, images: Mapping[str, Any]) -> None:
     """Writes (n, h, w, 3) uint8 RGB by name."""
     with self._going_on():
-      self._writer.write_images(step, images)
+      self._writer.write_images(np.int64(step), images)
 
   def flush(self) -> None:
     """Writes what is left."""
