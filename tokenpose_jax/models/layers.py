@@ -5,6 +5,7 @@ where it equals today's default of a library: defaults differ silently.
 """
 
 import dataclasses
+import math
 from typing import Any, TypeAlias
 
 import jax
@@ -278,12 +279,9 @@ class Attention(nnx.Module):
     """Maps tokens (B, N, dim) to the same shape; captures `attention.NAME`."""
     b, n, d = x.shape
     qkv = self.to_qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
-    # Heads in front: products that every compiler and every export knows.
-    q, k, v = jnp.moveaxis(qkv, (2, 3), (0, 2))
-    q = q * self.scale
-    captured[f"attention.{name}"] = attention.weights(q, k)
-    mixed = jnp.swapaxes(attention.attend(q, k, v, self.form), 1, 2)
-    return self.to_out(mixed.reshape(b, n, d).astype(self.dtype))
+    captured[f"attention.{name}"] = attention.weights(qkv, self.scale)
+    mixed = attention.attend(qkv, self.scale, self.form)
+    return self.to_out(mixed.astype(self.dtype))
 
 
 class Block(nnx.Module):
@@ -316,6 +314,15 @@ class Block(nnx.Module):
   ) -> Float[Array, "b n d"]:
     """Maps tokens (B, N, dim) to the same shape; captures `block.NAME`."""
     x = x + self.attention(self.norm1(x), captured, name)
-    hidden = jax.nn.gelu(self.mlp_in(self.norm2(x)), approximate=False)
+    hidden = gelu(self.mlp_in(self.norm2(x)))
     captured[f"block.{name}"] = x = x + self.mlp_out(hidden)
     return x
+
+
+def gelu(x: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
+  """The Gaussian error linear unit, not approximated; like x.
+
+  By erf, as the original implementation: `jax.nn.gelu` is by erfc, of which a
+  CPU takes 4 times as long forward and backward.
+  """
+  return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
