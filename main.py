@@ -17,10 +17,14 @@ from tokenpose_jax import stopping
 if __name__ == "__main__":
   stopping.listen()  # Before the imports, which take seconds.
 
+from tokenpose_jax import cli
+
+if __name__ == "__main__":
+  cli.keep_freed_memory()
+
 from absl import flags
 from ml_collections import config_flags
 
-from tokenpose_jax import cli
 from tokenpose_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(

@@ -1,6 +1,7 @@
 """The command tokenpose, and what all commands share."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -114,3 +115,33 @@ def test_credentials_are_asked_for_inside_google_cloud(
   monkeypatch.setattr(cli, "on_google_cloud", lambda: inside)
   cli.quiet_tensorflow()
   assert os.environ.get("NO_GCE_CHECK") == check
+
+
+FAULTS = """
+import resource
+import numpy as np
+from tokenpose_jax import cli
+cli.keep_freed_memory()
+def faults():
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  np.ones(50_000_000, np.float32)
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(
+  platform.libc_ver()[0] != "glibc", reason="sets GNU's allocator"
+)
+@pytest.mark.parametrize("platforms", ["cpu", "tpu"])
+def test_freed_memory_is_kept_for_the_next_step_on_cpus(platforms):
+  """Else 200 MB come page by page: 48,828, or 97 large ones."""
+  done = subprocess.run(
+    [sys.executable, "-c", FAULTS],
+    env=os.environ | {"JAX_PLATFORMS": platforms},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert (int(done.stdout) < 20) == (platforms == "cpu")
