@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from absl import logging
 from jaxtyping import Array
@@ -78,6 +79,11 @@ def create_optimizer(
   adam = optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
   clip = optax.clip_by_global_norm(settings.clip_norm)
 
+  def init(params: Any) -> optax.OptState:
+    # Zeros, all of them: on the host, where nothing is compiled for each shape.
+    shapes = jax.eval_shape(adam.init, params)
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+
   def update(
     gradients: Any, state: Any, params: Any = None
   ) -> tuple[Any, optax.OptState]:
@@ -89,7 +95,7 @@ def create_optimizer(
     return updates, state
 
   return optax.chain(
-    optax.GradientTransformation(adam.init, update),
+    optax.GradientTransformation(init, update),
     optax.scale_by_learning_rate(schedule),
   )
 

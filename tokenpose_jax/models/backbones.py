@@ -25,14 +25,14 @@ class Bottleneck(nnx.Module):
   """1x1, 3x3 and 1x1 convolutions around a shortcut (reference 2.4)."""
 
   def __init__(
-    self, inputs: int, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike
+    self, inputs: int, channels: int, *, dtype: DTypeLike
   ):
     outputs = EXPANSION * channels
-    self.conv1 = ConvNorm(inputs, channels, kernel=1, rngs=rngs, dtype=dtype)
-    self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
-    self.conv3 = ConvNorm(channels, outputs, kernel=1, rngs=rngs, dtype=dtype)
+    self.conv1 = ConvNorm(inputs, channels, kernel=1, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, dtype=dtype)
+    self.conv3 = ConvNorm(channels, outputs, kernel=1, dtype=dtype)
     self.downsample = (
-      ConvNorm(inputs, outputs, kernel=1, rngs=rngs, dtype=dtype)
+      ConvNorm(inputs, outputs, kernel=1, dtype=dtype)
       if inputs != outputs
       else None
     )
@@ -56,18 +56,18 @@ class Stem(nnx.Module):
   """
 
   def __init__(
-    self, *, channels: int = 64, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
+    self, *, channels: int = 64, dtype: DTypeLike = jnp.float32
   ):
     self.channels = EXPANSION * channels
     self.conv1 = ConvNorm(
-      3, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
+      3, channels, kernel=3, stride=2, dtype=dtype
     )
     self.conv2 = ConvNorm(
-      channels, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
+      channels, channels, kernel=3, stride=2, dtype=dtype
     )
     inputs = (channels, *[self.channels] * 3)
     self.layer1 = nnx.List(
-      [Bottleneck(size, channels, rngs=rngs, dtype=dtype) for size in inputs]
+      [Bottleneck(size, channels, dtype=dtype) for size in inputs]
     )
 
   def __call__(
@@ -93,9 +93,9 @@ class Stem(nnx.Module):
 class BasicBlock(nnx.Module):
   """Two 3x3 convolutions around a shortcut."""
 
-  def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike):
-    self.conv1 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
-    self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
+  def __init__(self, channels: int, *, dtype: DTypeLike):
+    self.conv1 = ConvNorm(channels, channels, kernel=3, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, dtype=dtype)
 
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: Train
@@ -168,12 +168,11 @@ class ExchangeModule(nnx.Module):
     channels: Sequence[int],
     outputs: int,
     *,
-    rngs: nnx.Rngs,
     dtype: DTypeLike,
   ):
     self.branches = nnx.List(
       [
-        nnx.List([BasicBlock(c, rngs=rngs, dtype=dtype) for _ in range(4)])
+        nnx.List([BasicBlock(c, dtype=dtype) for _ in range(4)])
         for c in channels
       ]
     )
@@ -181,7 +180,7 @@ class ExchangeModule(nnx.Module):
       [
         nnx.List(
           [
-            _resample(j, i, channels, rngs=rngs, dtype=dtype)
+            _resample(j, i, channels, dtype=dtype)
             for j in range(len(channels))
           ]
         )
@@ -218,9 +217,9 @@ class HRNet(nnx.Module):
   """
 
   def __init__(
-    self, *, channels: int, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
+    self, *, channels: int, dtype: DTypeLike = jnp.float32
   ):
-    options: dict[str, Any] = dict(rngs=rngs, dtype=dtype)
+    options: dict[str, Any] = dict(dtype=dtype)
     widths = (channels, 2 * channels, 4 * channels)
     self.channels = channels
     self.stem = Stem(**options)
@@ -283,7 +282,7 @@ def stem(config: ModelConfig, **options: Any) -> Stem:
 
   Args:
     config: the network.
-    **options: rngs and dtype.
+    **options: dtype.
   """
   return Stem(channels=config.stem_channels, **options)
 
@@ -293,7 +292,7 @@ def hrnet_w32(config: ModelConfig, **options: Any) -> HRNet:
 
   Args:
     config: the network.
-    **options: rngs and dtype.
+    **options: dtype.
   """
   del config
   return HRNet(channels=32, **options)
@@ -304,7 +303,7 @@ def hrnet_w48(config: ModelConfig, **options: Any) -> HRNet:
 
   Args:
     config: the network.
-    **options: rngs and dtype.
+    **options: dtype.
   """
   del config
   return HRNet(channels=48, **options)
