@@ -4,12 +4,13 @@
     python -m benchmarks.startup --configs tokenpose_b --rounds=3
 
 Whole trainings in processes of their own, `main.py` with its flags, ended after
-their first step: on drawn images that are prepared already, two people a step,
-so that the step itself takes no time. Cold: nothing is compiled yet; warm: the
-same command again. The files of Python's modules are in memory both times.
+their first step: on drawn images that are prepared already, one person a step,
+so that the step itself takes little. Cold: nothing is compiled yet; warm: the
+same command again. Python's modules have been read by the system both times.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ from typing import Any
 from benchmarks import drawn
 
 CONFIGS = ("demo", "tokenpose_t", "tokenpose_b")
-BATCH = 2
+BATCH = 1
 STAGES = ("imports", "data", "initialization", "first step")
 COLUMNS = ("config", "compile cache", *STAGES, "total, s", "of it CPU, s")
 
@@ -67,8 +68,7 @@ def _first_step(
         *(f"--config.{name}={value}" for name, value in flags.items()),
       ],
       env=os.environ | {"JAX_COMPILATION_CACHE_DIR": ""},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
+      capture_output=True,
       text=True,
       check=False,
     )
@@ -101,7 +101,7 @@ def _child(began: float, flags: list[str]) -> None:
       jax.block_until_ready(step(state, batch))
       times.append(time.time())
       cpu = time.process_time()
-      stages = [after - before for before, after in pairs(times)]
+      stages = [after - before for before, after in itertools.pairwise(times)]
       print(json.dumps([*stages, times[-1] - began, cpu]), flush=True)
       os._exit(0)
 
@@ -110,10 +110,6 @@ def _child(began: float, flags: list[str]) -> None:
   train.train_and_evaluate = when_data_is_there
   train.jit_train_step = when_the_state_is_there
   main.run()
-
-
-def pairs(values: list[float]) -> Iterator[tuple[float, float]]:
-  return zip(values[:-1], values[1:], strict=True)
 
 
 def main() -> None:

@@ -190,6 +190,22 @@ def test_weight_decay_is_decoupled_and_leaves_biases_alone():
   )
 
 
+def test_the_state_begins_as_that_of_adam():
+  settings = tiny.config().optim
+  adam = optax.adam(1e-3, settings.b1, settings.b2, settings.eps)
+  params, _ = network.init(tiny.model(), 0)
+  found = optim.create_optimizer(settings, lambda _: 1e-3).init(params)
+  wanted = adam.init(params)
+  # The schedule counts steps, which a fixed rate does not.
+  for one, other in zip(
+    jax.tree.leaves(found[0]), jax.tree.leaves(wanted[0]), strict=True
+  ):
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)
+  assert jax.tree.structure(found[0]) == jax.tree.structure(wanted[0])
+  assert not any(map(np.any, jax.tree.leaves(found)))
+
+
 @pytest.mark.parametrize("backbone", ["none", "stem"])
 def test_what_decays(backbone):
   model = tiny.config(

@@ -91,7 +91,7 @@ def from_weights(
     model_state: the network's non-trainable state.
   """
   return TrainState(
-    step=jnp.zeros((), jnp.int32),
+    step=jnp.asarray(0, jnp.int32),
     params=params,
     model_state=model_state,
     opt_state=optimizer.init(params),

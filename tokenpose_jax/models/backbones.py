@@ -24,9 +24,7 @@ EXPANSION = 4  # a bottleneck's output has four times its inner channels
 class Bottleneck(nnx.Module):
   """1x1, 3x3 and 1x1 convolutions around a shortcut (reference 2.4)."""
 
-  def __init__(
-    self, inputs: int, channels: int, *, dtype: DTypeLike
-  ):
+  def __init__(self, inputs: int, channels: int, *, dtype: DTypeLike):
     outputs = EXPANSION * channels
     self.conv1 = ConvNorm(inputs, channels, kernel=1, dtype=dtype)
     self.conv2 = ConvNorm(channels, channels, kernel=3, dtype=dtype)
@@ -55,16 +53,10 @@ class Stem(nnx.Module):
   output (B, H/4, W/4, 4 * channels).
   """
 
-  def __init__(
-    self, *, channels: int = 64, dtype: DTypeLike = jnp.float32
-  ):
+  def __init__(self, *, channels: int = 64, dtype: DTypeLike = jnp.float32):
     self.channels = EXPANSION * channels
-    self.conv1 = ConvNorm(
-      3, channels, kernel=3, stride=2, dtype=dtype
-    )
-    self.conv2 = ConvNorm(
-      channels, channels, kernel=3, stride=2, dtype=dtype
-    )
+    self.conv1 = ConvNorm(3, channels, kernel=3, stride=2, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, stride=2, dtype=dtype)
     inputs = (channels, *[self.channels] * 3)
     self.layer1 = nnx.List(
       [Bottleneck(size, channels, dtype=dtype) for size in inputs]
@@ -179,10 +171,7 @@ class ExchangeModule(nnx.Module):
     self.fuse = nnx.List(
       [
         nnx.List(
-          [
-            _resample(j, i, channels, dtype=dtype)
-            for j in range(len(channels))
-          ]
+          [_resample(j, i, channels, dtype=dtype) for j in range(len(channels))]
         )
         for i in range(outputs)
       ]
@@ -216,9 +205,7 @@ class HRNet(nnx.Module):
     channels: C, 32 or 48; the branches have C, 2C and 4C.
   """
 
-  def __init__(
-    self, *, channels: int, dtype: DTypeLike = jnp.float32
-  ):
+  def __init__(self, *, channels: int, dtype: DTypeLike = jnp.float32):
     options: dict[str, Any] = dict(dtype=dtype)
     widths = (channels, 2 * channels, 4 * channels)
     self.channels = channels

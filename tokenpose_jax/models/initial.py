@@ -32,21 +32,22 @@ class Initial(jax.ShapeDtypeStruct):
   """
 
   def __init__(self, shape: Sequence[int], dtype: DTypeLike, values: Values):
-    super().__init__(tuple(shape), dtype)
+    super().__init__(shape, dtype)
     self.values = values
 
 
-# As Flax's layers call them. They draw nothing, so the key plays no part.
-Initializer: TypeAlias = Callable[[Any, Sequence[int], DTypeLike], Initial]
+# As Flax's layers call them: (key, shape, dtype) -> what is an array for them,
+# and an `Initial` here. Nothing is drawn, so the key plays no part.
+Initializer: TypeAlias = Callable[[Any, Sequence[int], DTypeLike], Any]
 
 
-def zeros(key: Any, shape: Sequence[int], dtype: DTypeLike) -> Initial:
+def zeros(key: Any, shape: Sequence[int], dtype: DTypeLike) -> Any:
   """An initializer: all 0."""
   del key
   return Initial(shape, dtype, lambda _: np.zeros(shape, dtype))
 
 
-def ones(key: Any, shape: Sequence[int], dtype: DTypeLike) -> Initial:
+def ones(key: Any, shape: Sequence[int], dtype: DTypeLike) -> Any:
   """An initializer: all 1."""
   del key
   return Initial(shape, dtype, lambda _: np.ones(shape, dtype))
@@ -59,7 +60,7 @@ def normal(std: float) -> Initializer:
     std: their standard deviation.
   """
 
-  def initializer(key: Any, shape: Sequence[int], dtype: DTypeLike) -> Initial:
+  def initializer(key: Any, shape: Sequence[int], dtype: DTypeLike) -> Any:
     del key
 
     def values(key: int) -> np.ndarray:

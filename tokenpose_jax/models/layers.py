@@ -234,9 +234,7 @@ class ConvNorm(nnx.Module):
     stride: int = 1,
     dtype: DTypeLike = jnp.float32,
   ):
-    self.conv = Conv(
-      inputs, outputs, kernel=kernel, stride=stride, dtype=dtype
-    )
+    self.conv = Conv(inputs, outputs, kernel=kernel, stride=stride, dtype=dtype)
     self.norm = BatchNorm(outputs, dtype=dtype)
 
   def __call__(

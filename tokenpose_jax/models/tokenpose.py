@@ -172,9 +172,7 @@ class Head(nnx.Module):
   ):
     self.norm1 = layers.layer_norm(dim, dtype=dtype)
     self.linear1 = layers.linear(dim, hidden or pixels, dtype=dtype)
-    self.norm2 = (
-      layers.layer_norm(hidden, dtype=dtype) if hidden else None
-    )
+    self.norm2 = layers.layer_norm(hidden, dtype=dtype) if hidden else None
     self.linear2 = (
       layers.linear(hidden, pixels, dtype=dtype) if hidden else None
     )
