@@ -79,11 +79,6 @@ def create_optimizer(
   adam = optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
   clip = optax.clip_by_global_norm(settings.clip_norm)
 
-  def init(params: Any) -> optax.OptState:
-    # Zeros, all of them: on the host, where nothing is compiled for each shape.
-    shapes = jax.eval_shape(adam.init, params)
-    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
-
   def update(
     gradients: Any, state: Any, params: Any = None
   ) -> tuple[Any, optax.OptState]:
@@ -94,10 +89,17 @@ def create_optimizer(
       updates = _add_decay(updates, params, settings.weight_decay)
     return updates, state
 
-  return optax.chain(
-    optax.GradientTransformation(init, update),
+  chain = optax.chain(
+    optax.GradientTransformation(adam.init, update),
     optax.scale_by_learning_rate(schedule),
   )
+
+  def init(params: Any) -> optax.OptState:
+    # Zeros, all of it: on the host, where nothing is compiled for each shape.
+    shapes = jax.eval_shape(chain.init, params)
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+
+  return optax.GradientTransformation(init, chain.update)
 
 
 def decays(path: Sequence[str]) -> bool:
