@@ -14,9 +14,14 @@ from tokenpose_jax import compiled
 def _folder(monkeypatch):
   """JAX's own setting is put back, and none is in the environment."""
   monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-  before = jax.config.jax_compilation_cache_dir
+  names = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+  )
+  before = {name: getattr(jax.config, name) for name in names}
   yield
-  jax.config.update("jax_compilation_cache_dir", before)
+  for name, value in before.items():
+    jax.config.update(name, value)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,11 @@ USER = "user"
 """The user's own cache directory, in place of a folder's name."""
 
 
+# Seconds of compiling from which on a program is kept. JAX's one second leaves
+# out a small network's prediction.
+_WORTHWHILE = 0.1
+
+
 def keep(place: str = USER) -> None:
   """Keeps compiled programs, and uses those that were kept before.
 
@@ -41,6 +46,8 @@ def keep(place: str = USER) -> None:
       )
       return
   jax.config.update("jax_compilation_cache_dir", folder)
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTHWHILE)
 
 
 def user_folder(
