@@ -17,7 +17,8 @@ from tokenpose_jax.models.layers import Training
 def built(module):
   """A part of a network, with arrays in place of shapes."""
   graph, *trees = network.split_module(module)
-  return network.merge_module(graph, *(initial.draw(t, 0) for t in trees))
+  values = jax.device_put([initial.draw(tree, 0) for tree in trees])
+  return network.merge_module(graph, *values)
 
 
 def norm(x, train):

@@ -28,7 +28,7 @@ class Initial(jax.ShapeDtypeStruct):
   """The shape and type of an array of a network, and how it begins.
 
   Attributes:
-    values: (...) of the array.
+    values: gives the array (...), by the key of its generator.
   """
 
   def __init__(self, shape: Sequence[int], dtype: DTypeLike, values: Values):
@@ -92,7 +92,7 @@ def _normal(key: int, count: int) -> Float[np.ndarray, " count"]:
   """Standard normal numbers in float32, by Box and Muller, 1958."""
   words = np.random.Philox(key=key).random_raw((count + 1) // 2)
   high, low = words >> 32, words & 0xFFFFFFFF
-  # In (0, 1]: the largest number is 6.8, once in 2**33.
+  # In (0, 1]: no number is larger than 6.8.
   uniform = (high.astype(np.float32) + np.float32(0.5)) * np.float32(2**-32)
   radius = np.sqrt(np.float32(-2) * np.log(uniform))
   angle = low.astype(np.float32) * np.float32(2 * math.pi * 2**-32)
