@@ -48,6 +48,7 @@ bench: $(VENV)/.dev
 	$(RUN) -m benchmarks.data_fidelity
 	$(RUN) -m benchmarks.precision
 	$(RUN) -m benchmarks.video
+	$(RUN) -m benchmarks.startup
 
 # Whole runs that are stopped, killed and damaged: hours, not a part of the tests.
 faults: $(VENV)/.run

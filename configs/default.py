@@ -26,9 +26,10 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # Steps (first, last) that are traced for XProf, into WORKDIR/profile; after
   # the start, not counting steps of earlier starts. (): none.
   config.profile_steps = ()
-  # Compiled programs, for the next start; "": none. JAX_COMPILATION_CACHE_DIR
-  # goes first.
-  config.compile_cache = "~/.cache/tokenpose_jax"
+  # Where compiled programs are kept for the next start: a folder | user: the
+  # user's cache directory (docs/running.md) | "": nowhere.
+  # JAX_COMPILATION_CACHE_DIR goes first.
+  config.compile_cache = "user"
 
   # The network, and nothing else: the fields of ModelConfig, described in
   # tokenpose_jax/models/config.py. `num_keypoints` follows data.skeleton;

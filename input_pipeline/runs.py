@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import batches, datasets, files
 from input_pipeline.summaries import Summaries
-from tokenpose_jax import checkpoint, processes, sharding, stopping
+from tokenpose_jax import checkpoint, compiled, processes, sharding, stopping
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import evaluate as evaluate_lib
 from tokenpose_jax import train as train_lib
@@ -126,7 +126,7 @@ def _start(
     datasets.write_skeleton(skeleton, workdir)
   # TensorFlow only reads images here; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")
-  _keep_compiled(config.compile_cache)
+  compiled.keep(config.compile_cache)
   return resolved, skeleton, sharding.create_mesh()
 
 
@@ -179,26 +179,6 @@ def _require_same(
   processes.require_same("data", data)
   versions = {n: importlib.metadata.version(n) for n in _SAME_VERSIONS}
   processes.require_same("software", {"tokenpose_jax": __version__, **versions})
-
-
-def _keep_compiled(folder: str) -> None:
-  """Keeps compiled programs for the next start."""
-  if not folder or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    return
-  if "://" not in folder:
-    folder = os.path.expanduser(folder)
-    try:
-      os.makedirs(folder, exist_ok=True)
-      files.probe(os.path.join(folder, ".writable"))
-    except (OSError, tf.errors.OpError) as error:
-      logging.warning(
-        "compile_cache: cannot write to %s (%s): programs are compiled at"
-        " every start",
-        folder,
-        files.reason(error),
-      )
-      return
-  jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def _described(config: ConfigDict, skeleton: Skeleton) -> str:

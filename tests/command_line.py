@@ -42,6 +42,7 @@ def environment(**extra) -> dict[str, str]:
     | {
       "XLA_FLAGS": "",
       "JAX_PLATFORMS": "cpu",
+      "JAX_ENABLE_COMPILATION_CACHE": "true",
       # Not in the home of whoever runs the tests.
       "JAX_COMPILATION_CACHE_DIR": str(fixtures.ROOT / ".pytest_cache/xla"),
     }

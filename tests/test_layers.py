@@ -8,15 +8,22 @@ from flax import nnx
 
 from tests import tiny
 from tokenpose_jax import network, sharding
-from tokenpose_jax.models import layers
+from tokenpose_jax.models import initial, layers
 from tokenpose_jax.models.backbones import ExchangeModule
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Training
 
 
+def built(module):
+  """A part of a network, with arrays in place of shapes."""
+  graph, *trees = network.split_module(module)
+  values = jax.device_put([initial.draw(tree, 0) for tree in trees])
+  return network.merge_module(graph, *values)
+
+
 def norm(x, train):
   """(a batch norm's output, its running mean, variance and count)."""
-  module = layers.BatchNorm(x.shape[-1], dtype=jnp.float32)
+  module = built(layers.BatchNorm(x.shape[-1], dtype=jnp.float32))
   y = module(jnp.asarray(x), train=train)
   return y, module.mean[...], module.var[...], module.count[...]
 
@@ -106,7 +113,7 @@ def test_modules_of_hrnet_are_computed_again():
   ]
 
   def loss(inputs, remat):
-    module = ExchangeModule((4, 8), 2, rngs=nnx.Rngs(0), dtype=jnp.float32)
+    module = built(ExchangeModule((4, 8), 2, dtype=jnp.float32))
     outputs = layers.run(module, inputs, remat=remat, train=True)
     statistics = nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
     return sum(jnp.square(y).sum() for y in outputs), statistics

@@ -190,6 +190,20 @@ def test_weight_decay_is_decoupled_and_leaves_biases_alone():
   )
 
 
+def test_the_state_begins_as_that_of_adam():
+  settings, rates = tiny.config().optim, schedule()
+  adam = optax.adam(rates, settings.b1, settings.b2, settings.eps)
+  params, _ = network.init(tiny.model(), 0)
+  found = optim.create_optimizer(settings, rates).init(params)
+  wanted = adam.init(params)
+  assert jax.tree.structure(found) == jax.tree.structure(wanted)
+  for one, other in zip(
+    jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True
+  ):
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("backbone", ["none", "stem"])
 def test_what_decays(backbone):
   model = tiny.config(

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, UInt8
 
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.errors import InputError, check_choice
+from tokenpose_jax.models import initial
 from tokenpose_jax.models.config import ModelConfig, Network
 from tokenpose_jax.models.layers import Captured, Train
 from tokenpose_jax.models.tokenpose import TokenPose, keep_variance
@@ -48,18 +49,21 @@ def normalize(
 
 
 def create_model(model: Network, *, rngs: nnx.Rngs) -> TokenPose:
-  """Builds a network.
+  """Builds a network with weights.
 
   Args:
     model: the network.
-    rngs: source of the initial weights.
+    rngs: its `params` gives the seed of the weights (`init`), so not inside of
+      `jax.jit` and its like: `abstract_module` has the shapes.
 
   Raises:
     InputError: a field is unknown, does not fit, or is out of all bounds.
   """
   config = ModelConfig.of(model)
   require_size(config)
-  return TokenPose(config, rngs=rngs)
+  words = np.asarray(jax.random.key_data(rngs.params()))
+  seed = int.from_bytes(words.astype(">u4").tobytes())
+  return _merge(config, *init(config, seed))
 
 
 def require_size(config: ModelConfig) -> None:
@@ -99,6 +103,9 @@ def init(
 ) -> tuple[Tree, Tree]:
   """Fresh (params, model_state) of a network, float32.
 
+  Drawn on the host, so that no program is compiled (`models.initial`). Each
+  parameter depends on the seed and its path alone.
+
   Args:
     model: the network.
     seed: of the draws.
@@ -110,12 +117,12 @@ def init(
     InputError: the network or the scheme cannot be used.
   """
   check_choice("init.scheme", scheme, SCHEMES)
-  params, model_state = _split(create_model(model, rngs=nnx.Rngs(seed)))
+  params, model_state = (initial.draw(tree, seed) for tree in abstract(model))
   if scheme == "fan_in":
     flat = traverse_util.flatten_dict(params)
     flat = {path: keep_variance(path, leaf) for path, leaf in flat.items()}
     params = traverse_util.unflatten_dict(flat)
-  return params, model_state
+  return jax.device_put((params, model_state))
 
 
 @overload
@@ -236,7 +243,7 @@ def merge_module(
 
 @functools.lru_cache(maxsize=16)
 def _abstract_module(config: ModelConfig) -> TokenPose:
-  return nnx.eval_shape(lambda: TokenPose(config, rngs=nnx.Rngs(0)))
+  return TokenPose(config)
 
 
 @functools.lru_cache(maxsize=16)

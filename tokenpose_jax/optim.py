@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from absl import logging
 from jaxtyping import Array
@@ -88,10 +89,17 @@ def create_optimizer(
       updates = _add_decay(updates, params, settings.weight_decay)
     return updates, state
 
-  return optax.chain(
+  chain = optax.chain(
     optax.GradientTransformation(adam.init, update),
     optax.scale_by_learning_rate(schedule),
   )
+
+  def init(params: Any) -> optax.OptState:
+    # Zeros, all of it: on the host, where nothing is compiled for each shape.
+    shapes = jax.eval_shape(chain.init, params)
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+
+  return optax.GradientTransformation(init, chain.update)
 
 
 def decays(path: Sequence[str]) -> bool:

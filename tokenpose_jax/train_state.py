@@ -3,7 +3,7 @@
 import typing
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Int
@@ -91,7 +91,7 @@ def from_weights(
     model_state: the network's non-trainable state.
   """
   return TrainState(
-    step=jnp.zeros((), jnp.int32),
+    step=jax.device_put(np.zeros((), np.int32)),
     params=params,
     model_state=model_state,
     opt_state=optimizer.init(params),

@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from tokenpose_jax import exported, weight_kinds
+from tokenpose_jax import compiled, exported, weight_kinds
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.export import formats as formats_lib
@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     raise InputError(f"--batch={arguments.batch}: expected at least 1")
   if os.path.exists(arguments.folder):
     raise InputError(f"{arguments.folder} is already there; name a new folder")
+  compiled.keep()
   saved = saved_lib.read(
     arguments.source, arguments.step, arguments.skeleton, arguments.kind
   )

@@ -24,15 +24,13 @@ EXPANSION = 4  # a bottleneck's output has four times its inner channels
 class Bottleneck(nnx.Module):
   """1x1, 3x3 and 1x1 convolutions around a shortcut (reference 2.4)."""
 
-  def __init__(
-    self, inputs: int, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike
-  ):
+  def __init__(self, inputs: int, channels: int, *, dtype: DTypeLike):
     outputs = EXPANSION * channels
-    self.conv1 = ConvNorm(inputs, channels, kernel=1, rngs=rngs, dtype=dtype)
-    self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
-    self.conv3 = ConvNorm(channels, outputs, kernel=1, rngs=rngs, dtype=dtype)
+    self.conv1 = ConvNorm(inputs, channels, kernel=1, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, dtype=dtype)
+    self.conv3 = ConvNorm(channels, outputs, kernel=1, dtype=dtype)
     self.downsample = (
-      ConvNorm(inputs, outputs, kernel=1, rngs=rngs, dtype=dtype)
+      ConvNorm(inputs, outputs, kernel=1, dtype=dtype)
       if inputs != outputs
       else None
     )
@@ -55,19 +53,13 @@ class Stem(nnx.Module):
   output (B, H/4, W/4, 4 * channels).
   """
 
-  def __init__(
-    self, *, channels: int = 64, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
-  ):
+  def __init__(self, *, channels: int = 64, dtype: DTypeLike = jnp.float32):
     self.channels = EXPANSION * channels
-    self.conv1 = ConvNorm(
-      3, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
-    )
-    self.conv2 = ConvNorm(
-      channels, channels, kernel=3, stride=2, rngs=rngs, dtype=dtype
-    )
+    self.conv1 = ConvNorm(3, channels, kernel=3, stride=2, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, stride=2, dtype=dtype)
     inputs = (channels, *[self.channels] * 3)
     self.layer1 = nnx.List(
-      [Bottleneck(size, channels, rngs=rngs, dtype=dtype) for size in inputs]
+      [Bottleneck(size, channels, dtype=dtype) for size in inputs]
     )
 
   def __call__(
@@ -93,9 +85,9 @@ class Stem(nnx.Module):
 class BasicBlock(nnx.Module):
   """Two 3x3 convolutions around a shortcut."""
 
-  def __init__(self, channels: int, *, rngs: nnx.Rngs, dtype: DTypeLike):
-    self.conv1 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
-    self.conv2 = ConvNorm(channels, channels, kernel=3, rngs=rngs, dtype=dtype)
+  def __init__(self, channels: int, *, dtype: DTypeLike):
+    self.conv1 = ConvNorm(channels, channels, kernel=3, dtype=dtype)
+    self.conv2 = ConvNorm(channels, channels, kernel=3, dtype=dtype)
 
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: Train
@@ -168,22 +160,18 @@ class ExchangeModule(nnx.Module):
     channels: Sequence[int],
     outputs: int,
     *,
-    rngs: nnx.Rngs,
     dtype: DTypeLike,
   ):
     self.branches = nnx.List(
       [
-        nnx.List([BasicBlock(c, rngs=rngs, dtype=dtype) for _ in range(4)])
+        nnx.List([BasicBlock(c, dtype=dtype) for _ in range(4)])
         for c in channels
       ]
     )
     self.fuse = nnx.List(
       [
         nnx.List(
-          [
-            _resample(j, i, channels, rngs=rngs, dtype=dtype)
-            for j in range(len(channels))
-          ]
+          [_resample(j, i, channels, dtype=dtype) for j in range(len(channels))]
         )
         for i in range(outputs)
       ]
@@ -217,10 +205,8 @@ class HRNet(nnx.Module):
     channels: C, 32 or 48; the branches have C, 2C and 4C.
   """
 
-  def __init__(
-    self, *, channels: int, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
-  ):
-    options: dict[str, Any] = dict(rngs=rngs, dtype=dtype)
+  def __init__(self, *, channels: int, dtype: DTypeLike = jnp.float32):
+    options: dict[str, Any] = dict(dtype=dtype)
     widths = (channels, 2 * channels, 4 * channels)
     self.channels = channels
     self.stem = Stem(**options)
@@ -283,7 +269,7 @@ def stem(config: ModelConfig, **options: Any) -> Stem:
 
   Args:
     config: the network.
-    **options: rngs and dtype.
+    **options: dtype.
   """
   return Stem(channels=config.stem_channels, **options)
 
@@ -293,7 +279,7 @@ def hrnet_w32(config: ModelConfig, **options: Any) -> HRNet:
 
   Args:
     config: the network.
-    **options: rngs and dtype.
+    **options: dtype.
   """
   del config
   return HRNet(channels=32, **options)
@@ -304,7 +290,7 @@ def hrnet_w48(config: ModelConfig, **options: Any) -> HRNet:
 
   Args:
     config: the network.
-    **options: rngs and dtype.
+    **options: dtype.
   """
   del config
   return HRNet(channels=48, **options)

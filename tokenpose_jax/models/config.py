@@ -17,7 +17,7 @@ class BackboneFacts(NamedTuple):
 
   Attributes:
     builder: "module:function" of tokenpose_jax.models, imported only when the
-      network is built, because configs need no JAX: (config, rngs=, dtype=) ->
+      network is built, because configs need no JAX: (config, dtype=) ->
       a module with `channels`, called as (images, train=, captured=). "": the
       images themselves are the map.
     stride: image pixels per pixel of its map, on both axes.

@@ -6,6 +6,7 @@ where it equals today's default of a library: defaults differ silently.
 
 import dataclasses
 import math
+import types
 from typing import Any, TypeAlias
 
 import jax
@@ -14,15 +15,18 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tokenpose_jax.models import attention
+from tokenpose_jax.models import attention, initial
 
 # reference 2.7: linear weights and tokens have standard deviation 0.02. The
 # original implementation cuts them at +-2 absolute (100 standard deviations),
 # which never bites.
 LINEAR_STD = 0.02
 CONV_STD = 0.001
-LINEAR_INIT = nnx.initializers.normal(LINEAR_STD)
-CONV_INIT = nnx.initializers.normal(CONV_STD)
+LINEAR_INIT = initial.normal(LINEAR_STD)
+CONV_INIT = initial.normal(CONV_STD)
+
+# Flax's layers ask for keys, which `initial` has no use for.
+_NO_KEYS: Any = types.SimpleNamespace(params=lambda: None)
 
 LAYER_NORM_EPS = 1e-5  # reference 2.4; Flax's default is 1e-6.
 BATCH_NORM_EPS = 1e-5  # reference 2.4
@@ -87,7 +91,6 @@ def linear(
   inputs: int,
   outputs: int,
   *,
-  rngs: nnx.Rngs,
   dtype: DTypeLike = jnp.float32,
   use_bias: bool = True,
 ) -> nnx.Linear:
@@ -97,23 +100,25 @@ def linear(
     outputs,
     use_bias=use_bias,
     kernel_init=LINEAR_INIT,
-    bias_init=nnx.initializers.zeros,
+    bias_init=initial.zeros,
     dtype=dtype,
     param_dtype=jnp.float32,
-    rngs=rngs,
+    rngs=_NO_KEYS,
   )
 
 
-def layer_norm(size: int, *, rngs: nnx.Rngs, dtype: DTypeLike) -> nnx.LayerNorm:
+def layer_norm(size: int, *, dtype: DTypeLike) -> nnx.LayerNorm:
   """A layer norm with the paper code's epsilon; statistics in float32."""
   return nnx.LayerNorm(
     size,
     epsilon=LAYER_NORM_EPS,
     # E[x^2] - E[x]^2 loses digits where the mean is large against the spread.
     use_fast_variance=False,
+    scale_init=initial.ones,
+    bias_init=initial.zeros,
     dtype=dtype,
     param_dtype=jnp.float32,
-    rngs=rngs,
+    rngs=_NO_KEYS,
   )
 
 
@@ -129,12 +134,12 @@ class BatchNorm(nnx.Module):
   """
 
   def __init__(self, size: int, *, dtype: DTypeLike):
-    self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
-    self.bias = nnx.Param(jnp.zeros((size,), jnp.float32))
-    self.mean = nnx.BatchStat(jnp.zeros((size,), jnp.float32))
-    self.var = nnx.BatchStat(jnp.ones((size,), jnp.float32))
+    self.scale = nnx.Param(initial.ones(None, (size,), jnp.float32))
+    self.bias = nnx.Param(initial.zeros(None, (size,), jnp.float32))
+    self.mean = nnx.BatchStat(initial.zeros(None, (size,), jnp.float32))
+    self.var = nnx.BatchStat(initial.ones(None, (size,), jnp.float32))
     # Without effect; PyTorch counts too, and its files keep the count.
-    self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))
+    self.count = nnx.BatchStat(initial.zeros(None, (), jnp.int32))
     self.dtype = dtype
 
   def __call__(
@@ -192,11 +197,10 @@ class Conv(nnx.Module):
     *,
     kernel: int,
     stride: int,
-    rngs: nnx.Rngs,
     dtype: DTypeLike,
   ):
     shape = (kernel, kernel, inputs, outputs)
-    self.kernel = nnx.Param(CONV_INIT(rngs.params(), shape, jnp.float32))
+    self.kernel = nnx.Param(CONV_INIT(None, shape, jnp.float32))
     self.stride = stride
     self.dtype = dtype
 
@@ -229,12 +233,9 @@ class ConvNorm(nnx.Module):
     *,
     kernel: int,
     stride: int = 1,
-    rngs: nnx.Rngs,
     dtype: DTypeLike = jnp.float32,
   ):
-    self.conv = Conv(
-      inputs, outputs, kernel=kernel, stride=stride, rngs=rngs, dtype=dtype
-    )
+    self.conv = Conv(inputs, outputs, kernel=kernel, stride=stride, dtype=dtype)
     self.norm = BatchNorm(outputs, dtype=dtype)
 
   def __call__(
@@ -260,15 +261,14 @@ class Attention(nnx.Module):
     scale: float,
     *,
     form: str,
-    rngs: nnx.Rngs,
     dtype: DTypeLike,
   ):
     self.heads = heads
     self.scale = scale
     self.form = form
     self.dtype = dtype
-    self.to_qkv = linear(dim, 3 * dim, use_bias=False, rngs=rngs, dtype=dtype)
-    self.to_out = linear(dim, dim, rngs=rngs, dtype=dtype)
+    self.to_qkv = linear(dim, 3 * dim, use_bias=False, dtype=dtype)
+    self.to_out = linear(dim, dim, dtype=dtype)
 
   def __call__(
     self,
@@ -295,16 +295,13 @@ class Block(nnx.Module):
     mlp_dim: int,
     *,
     form: str,
-    rngs: nnx.Rngs,
     dtype: DTypeLike,
   ):
-    self.norm1 = layer_norm(dim, rngs=rngs, dtype=dtype)
-    self.attention = Attention(
-      dim, heads, scale, form=form, rngs=rngs, dtype=dtype
-    )
-    self.norm2 = layer_norm(dim, rngs=rngs, dtype=dtype)
-    self.mlp_in = linear(dim, mlp_dim, rngs=rngs, dtype=dtype)
-    self.mlp_out = linear(mlp_dim, dim, rngs=rngs, dtype=dtype)
+    self.norm1 = layer_norm(dim, dtype=dtype)
+    self.attention = Attention(dim, heads, scale, form=form, dtype=dtype)
+    self.norm2 = layer_norm(dim, dtype=dtype)
+    self.mlp_in = linear(dim, mlp_dim, dtype=dtype)
+    self.mlp_out = linear(mlp_dim, dim, dtype=dtype)
 
   def __call__(
     self,

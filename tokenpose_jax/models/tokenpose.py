@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.models import layers, positions
+from tokenpose_jax.models import initial, layers, positions
 from tokenpose_jax.models.config import BACKBONES, ModelConfig
 from tokenpose_jax.models.layers import Captured
 
@@ -26,15 +26,16 @@ class Fixed(nnx.Variable):
 class TokenPose(nnx.Module):
   """Image crops in, one heatmap per keypoint out.
 
+  Built of shapes, as all of its parts: `network.create_model` has arrays.
+
   Args:
     config: the network.
-    rngs: source of the initial weights.
   """
 
-  def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig):
     self.config = config
     dtype = jnp.dtype(config.dtype)
-    options: dict[str, Any] = dict(rngs=rngs, dtype=dtype)
+    options: dict[str, Any] = dict(dtype=dtype)
     dim = config.dim
     self.backbone = _backbone(config, **options)
     channels = self.backbone.channels if self.backbone else 3
@@ -42,11 +43,9 @@ class TokenPose(nnx.Module):
       math.prod(config.patch_hw) * channels, dim, **options
     )
     self.keypoint_tokens = nnx.Param(
-      layers.LINEAR_INIT(
-        rngs.params(), (config.num_keypoints, dim), jnp.float32
-      )
+      layers.LINEAR_INIT(None, (config.num_keypoints, dim), jnp.float32)
     )
-    self.position_table = self._position_table(rngs)
+    self.position_table = self._position_table()
     width = dim if config.attention_scale == "width" else dim // config.heads
     block = (dim, config.heads, width**-0.5, config.mlp_ratio * dim)
     self.stacks = nnx.List(
@@ -64,7 +63,6 @@ class TokenPose(nnx.Module):
       config.stacks * dim,
       config.head_dim,
       math.prod(config.heatmap_hw),
-      rngs=rngs,
       # 1 % of the work; sub-pixel maxima need more digits than bfloat16's 8.
       dtype=jnp.float32,
     )
@@ -132,7 +130,7 @@ class TokenPose(nnx.Module):
     heatmaps = self.head(tokens)
     return heatmaps.reshape(*heatmaps.shape[:2], *config.heatmap_hw)
 
-  def _position_table(self, rngs: nnx.Rngs) -> nnx.Variable | None:
+  def _position_table(self) -> nnx.Variable | None:
     """Trainable over all tokens, or fixed over the patches (reference 2.4)."""
     config = self.config
     if config.position == "none":
@@ -140,11 +138,18 @@ class TokenPose(nnx.Module):
     if config.position == "learnable":
       tokens = config.num_keypoints + math.prod(config.grid_hw)
       return nnx.Param(
-        layers.LINEAR_INIT(rngs.params(), (tokens, config.dim), jnp.float32)
+        layers.LINEAR_INIT(None, (tokens, config.dim), jnp.float32)
       )
     # A variable, not a constant, because files of the original implementation
     # hold it: their table is used, and written back bit by bit.
-    return Fixed(jnp.asarray(positions.sine_table(*config.grid_hw, config.dim)))
+    shape = (math.prod(config.grid_hw), config.dim)
+    return Fixed(
+      initial.Initial(
+        shape,
+        jnp.float32,
+        lambda _: positions.sine_table(*config.grid_hw, config.dim),
+      )
+    )
 
   def _position_code(self) -> Float[Array, "1 n d"] | None:
     """What is added to the token sequence, or None."""
@@ -168,16 +173,13 @@ class Head(nnx.Module):
     hidden: int,
     pixels: int,
     *,
-    rngs: nnx.Rngs,
     dtype: DTypeLike,
   ):
-    self.norm1 = layers.layer_norm(dim, rngs=rngs, dtype=dtype)
-    self.linear1 = layers.linear(dim, hidden or pixels, rngs=rngs, dtype=dtype)
-    self.norm2 = (
-      layers.layer_norm(hidden, rngs=rngs, dtype=dtype) if hidden else None
-    )
+    self.norm1 = layers.layer_norm(dim, dtype=dtype)
+    self.linear1 = layers.linear(dim, hidden or pixels, dtype=dtype)
+    self.norm2 = layers.layer_norm(hidden, dtype=dtype) if hidden else None
     self.linear2 = (
-      layers.linear(hidden, pixels, rngs=rngs, dtype=dtype) if hidden else None
+      layers.linear(hidden, pixels, dtype=dtype) if hidden else None
     )
 
   def __call__(self, x: Float[Array, "b k d"]) -> Float[Array, "b k p"]:
@@ -207,7 +209,9 @@ def _patches(
   return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, ph * pw * c)
 
 
-def keep_variance(path: tuple[str, ...], leaf: Array) -> Array:
+def keep_variance(
+  path: tuple[str, ...], leaf: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "..."]:
   """One initial parameter, rescaled to keep the variance of its input.
 
   For short trainings from scratch: under the original implementation's tiny
@@ -224,7 +228,7 @@ def keep_variance(path: tuple[str, ...], leaf: Array) -> Array:
     return leaf
   if path[:2] == ("head", "linear2"):
     return leaf * 0.05  # heatmaps begin near 0
-  fan_in = np.prod(leaf.shape[:-1])
+  fan_in = math.prod(leaf.shape[:-1])
   if leaf.ndim == 4:  # convolutions, before a ReLU (He et al., 2015)
-    return leaf / layers.CONV_STD * np.sqrt(2 / fan_in)
-  return leaf / layers.LINEAR_STD / np.sqrt(fan_in)
+    return leaf / layers.CONV_STD * math.sqrt(2 / fan_in)
+  return leaf / layers.LINEAR_STD / math.sqrt(fan_in)

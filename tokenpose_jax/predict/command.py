@@ -15,7 +15,7 @@ import argparse
 import os
 from typing import Any
 
-from tokenpose_jax import progress, weight_kinds
+from tokenpose_jax import compiled, progress, weight_kinds
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import boxes as boxes_lib
@@ -125,6 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
   _check(arguments)
   sources, passed = sources_lib.find(arguments.inputs)
   _check_videos(arguments, sources)
+  compiled.keep()
   ids = boxes_lib.ImageIds(arguments.images)
   boxes = _boxes(arguments, ids)
   _make_folder(arguments.out)
