@@ -10,6 +10,7 @@ is counted.
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -36,6 +37,10 @@ class Limits(NamedTuple):
   products: float
   memory: float
 
+  def or_more(self, other: "Limits") -> "Limits":
+    """The larger of two measurements, of each."""
+    return Limits(*map(max, self, other))
+
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
@@ -59,6 +64,12 @@ class Needs:
     return self.images / max(products, memory), name
 
 
+@functools.cache
+def total_cost(model: ModelConfig, batch: int) -> cost.Cost:
+  """That of `tokenpose cost`, of the whole network."""
+  return cost.summarize(model, batch)["total"]
+
+
 def needs(model: ModelConfig, case: str, batch: int) -> Needs:
   """What a step needs, by the counters of `tokenpose cost`.
 
@@ -67,7 +78,7 @@ def needs(model: ModelConfig, case: str, batch: int) -> Needs:
     case: "inference" or "training".
     batch: images in a step.
   """
-  total = cost.summarize(model, batch)["total"]
+  total = total_cost(model, batch)
   flops = 2 * (total.layers + total.attention) * batch
   weights = 4 * total.parameters
   if case == "training":

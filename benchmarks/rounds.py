@@ -19,18 +19,23 @@ from typing import Any
 
 
 def serve(
-  step: Callable[[], Any], batch: int, facts: Mapping[str, Any]
+  step: Callable[[], Any],
+  batch: int,
+  facts: Mapping[str, Any],
+  after: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
   """The contender's side: one line for each line of the input.
 
   Args:
     step: works on a batch, and returns when that is done.
     batch: images in a step.
-    facts: for the first line.
+    facts: for the first line; "ready_s" is added, seconds since this module
+      was imported.
+    after: more facts, for the line of each round.
   """
   for _ in range(2):  # The first compiles, the second meets warm memory.
     step()
-  _say(facts)
+  _say({**facts, "ready_s": round(time.monotonic() - _BEGAN, 1)})
   for line in sys.stdin:
     seconds, count, start = float(line), 0, time.perf_counter()
     while not count or time.perf_counter() - start < seconds:
@@ -38,7 +43,7 @@ def serve(
       count += 1
     rate = batch * count / (time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    _say({"rate": rate, "steps": count, "peak_mb": round(peak)})
+    _say({"rate": rate, "steps": count, "peak_mb": round(peak), **after()})
 
 
 def _say(answer: Mapping[str, Any]) -> None:
@@ -46,6 +51,7 @@ def _say(answer: Mapping[str, Any]) -> None:
 
 
 READY = 900.0  # seconds that compilation may take
+_BEGAN = time.monotonic()
 
 
 class Failed(Exception):
@@ -129,7 +135,7 @@ class Contender:
 def alone(
   command: Sequence[str], environment: Mapping[str, str], seconds: float
 ) -> dict[str, Any]:
-  """One round of one contender, and how long it took to get ready ("ready_s").
+  """One round of one contender.
 
   Args:
     command: starts it.
@@ -139,11 +145,9 @@ def alone(
   Returns:
     its answers, or "error".
   """
-  contender, start = Contender(command, environment), time.monotonic()
+  contender = Contender(command, environment)
   try:
-    answer = contender.ready()
-    answer["ready_s"] = round(time.monotonic() - start, 1)
-    return answer | contender.rate(seconds)
+    return contender.ready() | contender.rate(seconds)
   except Failed as error:
     return {"error": str(error)}
   finally:

@@ -8,7 +8,7 @@ Images/s on the CPU, float32, 256x192. Everybody gets ready in a process of its
 own, then rounds in turns; medians. Ours: `train.jit_train_step`, or crops to
 heatmaps through XLA and through ONNX Runtime from `tokenpose export`, in the
 environment of a user's command (environment.py). PyTorch: peers_torch.py, the
-fastest of its variants, each of which is tried alone before.
+fastest of its variants, each of which is tried before.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -188,8 +189,8 @@ def export(network: str, folder: str) -> None:
 
 def best_torch(
   python: str, key: Key, seconds: float
-) -> tuple[list[str], dict[str, str], str]:
-  """The fastest of PyTorch's variants: command, environment, in words.
+) -> tuple[rounds.Contender, str]:
+  """The fastest of PyTorch's variants, ready, and what it is in words.
 
   Args:
     python: of PyTorch's environment.
@@ -199,19 +200,29 @@ def best_torch(
   Raises:
     Failed: none of them runs.
   """
-  tried = []
   # PyTorch's side knows its variants: this process has no PyTorch.
   asked = [python, "-m", "benchmarks.peers_torch", f"--networks={key.network}"]
   ways = rounds.run_alone([*asked, "--variants"], environment.plain())
+  best, best_rate, words = None, 0.0, ""
   for way in ways["variants"]:
     start = [*way["command"], f"--cases={key.case}", f"--batch={key.batch}"]
-    answer = rounds.alone(start, way["environment"], seconds)
-    say(f"PyTorch, {way['words']}: {answer.get('rate') or answer['error']}")
-    if "rate" in answer:
-      tried.append((answer["rate"], start, way["environment"], way["words"]))
-  if not tried:
+    contender, loser = rounds.Contender(start, way["environment"]), best
+    try:
+      facts = contender.ready()
+      rate = contender.rate(seconds)["rate"]
+      say(f"PyTorch, {way['words']}: {rate:.2f} ({facts['ready_s']} s before)")
+      if rate > best_rate:
+        best, best_rate, words = contender, rate, way["words"]
+      else:
+        loser = contender
+    except rounds.Failed as error:
+      say(f"PyTorch, {way['words']}: {error}")
+      loser = contender
+    if loser:
+      loser.close()
+  if best is None:
     raise rounds.Failed("none of PyTorch's variants runs")
-  return max(tried, key=lambda one: one[0])[1:]
+  return best, words
 
 
 def measure(
@@ -226,39 +237,42 @@ def measure(
     count: of rounds.
     seconds: of a round.
   """
-  starts = {
-    name: (command(key, name, folder), environment.ours())
-    for name in RUNTIMES[key.case]
-  }
   row: Row = {**key._asdict(), "rates": {}, "peak_mb": {}, "failed": {}}
-  if python:
-    try:
-      *start, row["variant"] = best_torch(python, key, seconds)
-      starts["PyTorch"] = tuple(start)
-    except rounds.Failed as error:
-      row["failed"]["PyTorch"] = str(error)
-  contenders = {
-    name: rounds.Contender(*start) for name, start in starts.items()
-  }
-  rates: dict[str, list[float]] = {name: [] for name in contenders}
+  contenders: dict[str, rounds.Contender] = {}
+  rates: dict[str, list[float]] = {}
+
+  def drop(name: str, why: Exception) -> None:
+    row["failed"][name] = str(why)
+    if name in contenders:
+      contenders.pop(name).close()
+
   try:
-    for name, contender in list(contenders.items()):
+    if python:
       try:
-        contender.ready()
+        contenders["PyTorch"], row["variant"] = best_torch(python, key, seconds)
       except rounds.Failed as error:
-        row["failed"][name] = str(error)
-        del contenders[name]
+        drop("PyTorch", error)
+    for name in RUNTIMES[key.case]:
+      contenders[name] = rounds.Contender(
+        command(key, name, folder), environment.ours()
+      )
+      try:  # One after the other: compilation uses all cores.
+        contenders[name].ready()
+      except rounds.Failed as error:
+        drop(name, error)
     for _ in range(count):
-      for name, contender in contenders.items():
-        answer = contender.rate(seconds)
-        rates[name].append(answer["rate"])
-        row["peak_mb"][name] = answer["peak_mb"]
-  except rounds.Failed as error:
-    row["failed"][name] = str(error)
+      for name, contender in list(contenders.items()):
+        try:
+          answer = contender.rate(seconds)
+        except rounds.Failed as error:
+          drop(name, error)
+        else:
+          rates.setdefault(name, []).append(answer["rate"])
+          row["peak_mb"][name] = answer["peak_mb"]
   finally:
     for contender in contenders.values():
       contender.close()
-  row["rates"] = {n: statistics.median(r) for n, r in rates.items() if r}
+  row["rates"] = {name: statistics.median(of) for name, of in rates.items()}
   return row
 
 
@@ -323,45 +337,52 @@ def report(rows: Iterable[Row], machine: limits.Limits, notes: str = "") -> str:
   ]
   said = [
     f"Matrix products {machine.products / 1e9:.0f} GFLOP/s, memory"
-    f" {machine.memory / 1e9:.1f} GB/s, both of this run.",
+    f" {machine.memory / 1e9:.1f} GB/s, the best of this run.",
     *filter(None, [notes]),
     *(f"Failed: {failure}." for failure in failures),
   ]
   return "\n\n".join([tables.markdown(TITLES, map(line, rows)), *said])
 
 
-def measured_limits(python: str) -> limits.Limits:
+def measured_limits(python: str) -> tuple[limits.Limits, str]:
   """Of the machine: the best of NumPy, JAX and PyTorch.
 
   Args:
     python: of PyTorch's environment; "": none.
+
+  Returns:
+    the limits, and why there is no PyTorch; "": there is.
   """
   found = rounds.run_alone(
     [sys.executable, "-m", "benchmarks.limits"], environment.plain()
   )
-  fastest = found["products"]
+  fastest, missing = found["products"], "it was not asked for"
   if python:
     peer = [python, "-m", "benchmarks.peers_torch", "--products"]
-    fastest = max(
-      fastest, rounds.run_alone(peer, environment.plain())["products"]
-    )
-  return limits.Limits(fastest, found["memory"])
+    try:
+      theirs = rounds.run_alone(peer, environment.plain())["products"]
+      fastest, missing = max(fastest, theirs), ""
+    except (rounds.Failed, OSError) as error:
+      missing = str(error)
+  return limits.Limits(fastest, found["memory"]), missing
 
 
-def rows(options: argparse.Namespace, machine: limits.Limits) -> Iterator[Row]:
-  """All rows, as they come."""
+def rows(
+  options: argparse.Namespace, network: str, end: float
+) -> Iterator[Row]:
+  """The rows of a network, as they come; none is begun after the end."""
   with tempfile.TemporaryDirectory() as folder:
-    exported: set[str] = set()
-    for key in plan(options.networks, options.cases, options.batches):
-      if key.case == "inference" and key.network not in exported:
-        exported.add(key.network)
-        writer = [sys.executable, "-m", "benchmarks.speed", "--export"]
-        try:
-          rounds.run_alone([*writer, key.network, folder])
-        except rounds.Failed as error:
-          say(f"{key.network} is not exported: {error}")
-      row = measure(key, folder, options.torch, options.rounds, options.seconds)
-      yield completed(row, machine)
+    if "inference" in options.cases:
+      writer = [sys.executable, "-m", "benchmarks.speed", "--export"]
+      try:
+        rounds.run_alone([*writer, network, folder])
+      except rounds.Failed as error:
+        say(f"{network} is not exported: {error}")
+    for key in plan([network], options.cases, options.batches):
+      if time.monotonic() > end:
+        say(f"no time left for {', '.join(map(str, key))}")
+        continue
+      yield measure(key, folder, options.torch, options.rounds, options.seconds)
 
 
 def say(text: str) -> None:
@@ -380,6 +401,7 @@ def main() -> None:
   add("--batches", type=lambda t: [int(n) for n in t.split(",")], default=[])
   add("--rounds", type=int, default=5)
   add("--seconds", type=float, default=2.0, help="of a round; a step at least")
+  add("--minutes", type=float, default=35.0, help="no row is begun later")
   add("--torch", default=TORCH, help="python of an environment with PyTorch")
   add("--json", help="also writes the rows there, as they come")
   add("--worker", type=json.loads, help=argparse.SUPPRESS)
@@ -392,20 +414,27 @@ def main() -> None:
     export(*options.export)
     print("{}")
     return
+  machine, missing = measured_limits(options.torch)
   notes = ""
-  if options.torch and not os.path.exists(options.torch):
-    notes = f"PyTorch's columns are empty: there is no {options.torch}."
+  if missing:
+    notes = f"PyTorch's columns are empty: {missing}."
     options.torch = ""
-  machine = measured_limits(options.torch)
-  say(f"limits: {machine}")
   done: list[Row] = []
-  for row in rows(options, machine):
-    done.append(row)
-    say(" | ".join(line(row)))
-    if options.json:
-      with open(options.json, "w") as file:
-        json.dump({"limits": machine._asdict(), "rows": done}, file, indent=1)
-  print(report(done, machine, notes))
+  end = time.monotonic() + 60 * options.minutes
+  for network in options.networks:
+    for row in rows(options, network, end):
+      done.append(row)
+      say(" | ".join(line(completed(row, machine))))
+      if options.json:
+        with open(options.json, "w") as file:
+          json.dump({"limits": machine._asdict(), "rows": done}, file, indent=1)
+    # Again, because a busy neighbor hides what the machine can do.
+    machine = machine.or_more(measured_limits(options.torch)[0])
+    say(f"{machine}")
+  asked = plan(options.networks, options.cases, options.batches)
+  if late := len(asked) - len(done):
+    notes += f"{' ' * bool(notes)}{late} rows were not begun in the time given."
+  print(report([completed(row, machine) for row in done], machine, notes))
 
 
 if __name__ == "__main__":
