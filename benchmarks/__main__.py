@@ -90,16 +90,17 @@ def run(name: str, extra: tuple[str, ...] = ()) -> tuple[str, bool]:
 
 def as_markdown(printed: str) -> str:
   """Tables in Markdown as they are, tables of a terminal as code."""
-  printed = printed.strip("\n")
+  printed = "\n".join(map(str.rstrip, printed.strip("\n").splitlines()))
   if printed.startswith("|"):
     return printed
   return f"```text\n{printed}\n```"
 
 
-def described(seconds: float, load: float) -> str:
+def described(commit: str, seconds: float, load: float) -> str:
   """The line on machine, versions and date.
 
   Args:
+    commit: as returned by `revision`, before the page changes.
     seconds: that the benchmark took.
     load: of the machine before it began; a core that is busy is 1.
   """
@@ -111,7 +112,7 @@ def described(seconds: float, load: float) -> str:
       continue
   memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
   return (
-    f"{datetime.date.today().isoformat()}, {revision()}; {processor()},"
+    f"{datetime.date.today().isoformat()}, {commit}; {processor()},"
     f" {limits.cores()} cores, {memory:.0f} GiB, load {load:.1f} at the start;"
     f" {', '.join(versions)}; {seconds / 60:.1f} minutes."
   )
@@ -159,14 +160,14 @@ def main() -> None:
   names = options.only.split(",")
   if unknown := set(names) - set(SECTIONS):
     parser.error(f"--only: {unknown} are none of {', '.join(SECTIONS)}")
-  failed = []
+  failed, commit = [], revision()
   for name in names:
     print(f"\n# {name}\n", flush=True)
     begun, load = time.monotonic(), os.getloadavg()[0]
     extra = tuple(options.speed.split()) if name == "speed" else ()
     text, well = run(name, extra)
     print(text, flush=True)
-    text += f"\n\n{described(time.monotonic() - begun, load)}"
+    text += f"\n\n{described(commit, time.monotonic() - begun, load)}"
     # After each: what was measured stays if the next one is stopped.
     page = options.page.read_text(encoding="utf-8")
     options.page.write_text(tables.replace(page, name, text), encoding="utf-8")

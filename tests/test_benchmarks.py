@@ -138,9 +138,10 @@ def test_a_program_that_fails_or_is_missing_leaves_a_line(monkeypatch):
 
 def test_printed_tables_of_both_kinds():
   assert page.as_markdown("\n| a |\n| --- |\n") == "| a |\n| --- |"
-  assert page.as_markdown("a  1\n") == "```text\na  1\n```"
-  line = page.described(90, 0.25)
+  assert page.as_markdown("a  1  \n") == "```text\na  1\n```"
+  line = page.described("abc1234", 90, 0.25)
   assert "load 0.2" in line or "load 0.3" in line
+  assert ", abc1234; " in line
   assert "Python 3." in line
   assert line.endswith("1.5 minutes.")
 
