@@ -5,6 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WHEEL := .wheel
 TPU := $(VENV)/tpu
+TORCH := $(VENV)/torch
 
 .PHONY: demo test lint wheel bench faults tpu-compile clean
 
@@ -40,15 +41,11 @@ wheel: $(VENV)/.dev
 	  $(WHEEL)/*.whl -c constraints.txt
 	cd $(WHEEL)/empty && ../venv/bin/python -I $(CURDIR)/tests/installed.py ../venv/bin/tokenpose
 
-# Speed and memory: ratios of two things measured in one run.
+# Speed and memory, into docs/benchmarks.md: half an hour.
+# A part of it: BENCH_ARGS="--only=speed --speed=--networks=tokenpose_t".
 bench: $(VENV)/.dev
-	$(RUN) -m benchmarks.decoding
-	$(RUN) -m benchmarks.evaluation
-	$(RUN) -m benchmarks.data
-	$(RUN) -m benchmarks.data_fidelity
-	$(RUN) -m benchmarks.precision
-	$(RUN) -m benchmarks.video
-	$(RUN) -m benchmarks.startup
+	-@$(MAKE) --no-print-directory $(TORCH)/.torch
+	$(RUN) -m benchmarks $(BENCH_ARGS)
 
 # Whole runs that are stopped, killed and damaged: hours, not a part of the tests.
 faults: $(VENV)/.run
@@ -91,6 +88,13 @@ $(TPU)/.tpu: requirements.txt requirements-tpu.txt constraints.txt
 	$(PYTHON) -m venv $(TPU)
 	$(TPU)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -r requirements.txt -r requirements-tpu.txt -c constraints.txt
+	@touch $@
+
+# Where it cannot be installed, `make bench` says so and goes on.
+$(TORCH)/.torch: requirements-bench.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-bench.txt
 	@touch $@
 
 clean:

@@ -1,0 +1,103 @@
+"""PyTorch's peers compute the same function with as many parameters."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from tokenpose_jax import network
+from tokenpose_jax.models.published import PUBLISHED
+
+torch = pytest.importorskip("torch", reason="no PyTorch to compare with")
+
+from benchmarks import peers_torch  # noqa: E402
+
+NAMES = {"kernel": "weight", "scale": "weight"}
+NAMES |= {"mean": "running_mean", "var": "running_var"}
+
+
+def state_of(model, weights) -> dict:
+  """Our weights under PyTorch's names, in its order of axes."""
+  found = {}
+  for tree in weights:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      *parts, last = [key.key for key in path]
+      if (last, *parts) == ("position_table",):
+        continue  # Of the same function: compared by the heatmaps.
+      value = np.array(leaf)
+      if parts == ["patch_embedding"] and value.ndim == 2:
+        value = value.reshape(*model.patch_hw, -1, model.dim)
+      if value.ndim == 4:
+        value = value.transpose(3, 2, 0, 1)
+      elif last == "kernel":
+        value = value.T
+      name = "num_batches_tracked" if last == "count" else NAMES.get(last, last)
+      found[".".join([*parts, name])] = torch.from_numpy(value.copy())
+  return found
+
+
+@pytest.mark.parametrize("name", peers_torch.SHAPES)
+def test_peers_have_as_many_parameters(name):
+  peer = peers_torch.build(peers_torch.SHAPES[name])
+  params, _ = network.abstract(PUBLISHED[name])
+  count = sum(p.numel() for p in peer.parameters())
+  assert count == network.count_parameters(params)
+
+
+# B is made of parts of S and L.
+@pytest.mark.parametrize(
+  "name", ["tokenpose_t", "tokenpose_s_v1", "tokenpose_l_d24"]
+)
+def test_peers_are_the_same_functions(name):
+  model, shape = PUBLISHED[name], peers_torch.SHAPES[name]
+  rng = np.random.default_rng(0)
+  # Larger than at a start, and norms that do something.
+  weights = jax.tree.map(
+    lambda leaf: (
+      np.abs(leaf + 0.02 * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+      if leaf.ndim == 1
+      else leaf
+    ),
+    network.init(model, 0, "fan_in"),
+  )
+  peer = peers_torch.build(shape).eval()
+  missing, unknown = peer.load_state_dict(
+    state_of(model, weights), strict=False
+  )
+  assert (missing, unknown) == (["position_table"], [])
+  crops = rng.integers(0, 256, (1, *model.input_hw, 3)).astype(np.uint8)
+  apply = jax.jit(functools.partial(network.apply, model))
+  wanted = apply(*weights, network.normalize(crops))
+  with torch.inference_mode():
+    found = peer(torch.from_numpy(crops.transpose(0, 3, 1, 2).copy())).numpy()
+  assert found.std() > 0.01
+  np.testing.assert_allclose(found, wanted, atol=2e-4 * found.std())
+
+
+def test_a_training_step_of_a_peer_learns():
+  shape = peers_torch.SHAPES["tokenpose_t"]
+  small = peers_torch.Shape(
+    "stem", shape.patch, 2, (1, 1), 0, input_hw=(64, 48), dim=16
+  )
+  options = {"compiled": False, "channels_last": True}
+  step = peers_torch.create_step(small, "training", 2, **options)
+  first, *_, last = [float(step()) for _ in range(20)]
+  assert last < 0.9 * first
+
+
+def test_a_wrong_number_of_parameters_is_an_error():
+  shape = peers_torch.Shape("none", (16, 12), 16, (1,), 5_816_448)
+  with pytest.raises(SystemExit, match="expected 5,816,448"):
+    peers_torch.build(shape)
+
+
+def test_convolutions_are_tried_in_both_orders():
+  for name, count in (("tokenpose_t", 4), ("tokenpose_b", 5)):
+    ways = peers_torch.variants(name)
+    assert len({tuple(way.items()) for way in ways}) == len(ways) == count
+  assert {way["channels_last"] for way in ways} == {False, True}
+  start = peers_torch.contender(name, ways[-1])
+  assert start["words"] == "compiled, allocator, channels last"
+  assert {"--compiled", "--channels_last"} < set(start["command"])
+  assert start["environment"]["MALLOC_MMAP_MAX_"] == "0"
