@@ -26,8 +26,7 @@ def plain() -> dict[str, str]:
 def ours() -> dict[str, str]:
   """What the process of `python main.py` or `tokenpose predict` has.
 
-  Those take the shell's as it is. Where they come to change their own
-  environment at their start, this has to take the change from there.
+  They set their allocator themselves (`cli.keep_freed_memory`).
   """
   return plain()
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks import environment, limits, rounds, tables
+from tokenpose_jax import cli
 
 NETWORKS = ("tokenpose_t", "tokenpose_s_v1", "tokenpose_b", "tokenpose_l_d24")
 CASES = {"training": (16,), "inference": (1, 16)}  # and their batches
@@ -84,6 +85,7 @@ def worker(
     runtime: of `RUNTIMES`.
     folder: of exports.
   """
+  cli.keep_freed_memory()  # As main.py and `tokenpose`.
   if case == "training":
     step = training_step(network, batch)
   elif runtime == "XLA":
