@@ -192,16 +192,14 @@ def use(form: Form) -> None:
   """The networks of this process have this attention from now on."""
   import jax.numpy as jnp
 
-  from tokenpose_jax.models import layers
+  from tokenpose_jax.models import attention
 
-  def call(self: Any, x: Any, captured: Any, name: str) -> Any:
-    del captured, name
-    b, n, d = x.shape
-    qkv = self.to_qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
-    mixed = form(*jnp.moveaxis(qkv, 2, 0), self.scale)
-    return self.to_out(mixed.reshape(b, n, d).astype(self.dtype))
+  def attend(qkv: Any, scale: float, name: str) -> Any:
+    del name
+    b, n, *_ = qkv.shape
+    return form(*jnp.moveaxis(qkv, 2, 0), scale).reshape(b, n, -1)
 
-  layers.Attention.__call__ = call  # type: ignore[method-assign]
+  attention.attend = attend
 
 
 def error_of(form: Form, heads: int, width: int, tokens: int) -> float:
