@@ -86,7 +86,7 @@ def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
   learned = sum(math.prod(v.shape) for v in fixed if isinstance(v, nnx.Param))
   parts["keypoint tokens, positions"] = Cost(learned, 0, 0, 0)
   block = costs(
-    module.stacks[0][0], lambda part, x: part(x, {}, ""), tokens, config.dim
+    module.stacks[0][0], lambda part, x: part(x, None, ""), tokens, config.dim
   )
   count = config.stacks * config.depth
   values = (count * value for value in dataclasses.astuple(block))

@@ -172,7 +172,7 @@ def apply(
     InputError: the network cannot be used.
     ValueError: the images are not of the network's input size.
   """
-  captured: Captured = {}
+  captured: Captured | None = {} if capture else None
   module = _merge(model, params, model_state)
   heatmaps = module(images, train=False, captured=captured)
   return (heatmaps, captured) if capture else heatmaps

@@ -273,13 +273,14 @@ class Attention(nnx.Module):
   def __call__(
     self,
     x: Float[Array, "b n d"],
-    captured: Captured,
+    captured: Captured | None,
     name: str,
   ) -> Float[Array, "b n d"]:
     """Maps tokens (B, N, dim) to the same shape; captures `attention.NAME`."""
     b, n, d = x.shape
     qkv = self.to_qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
-    captured[f"attention.{name}"] = attention.weights(qkv, self.scale)
+    if captured is not None:
+      captured[f"attention.{name}"] = attention.weights(qkv, self.scale)
     mixed = attention.attend(qkv, self.scale, self.form)
     return self.to_out(mixed.astype(self.dtype))
 
@@ -306,13 +307,15 @@ class Block(nnx.Module):
   def __call__(
     self,
     x: Float[Array, "b n d"],
-    captured: Captured,
+    captured: Captured | None,
     name: str,
   ) -> Float[Array, "b n d"]:
     """Maps tokens (B, N, dim) to the same shape; captures `block.NAME`."""
     x = x + self.attention(self.norm1(x), captured, name)
     hidden = gelu(self.mlp_in(self.norm2(x)))
-    captured[f"block.{name}"] = x = x + self.mlp_out(hidden)
+    x = x + self.mlp_out(hidden)
+    if captured is not None:
+      captured[f"block.{name}"] = x
     return x
 
 

@@ -99,8 +99,10 @@ class TokenPose(nnx.Module):
         f"images are {images.shape[1:3]} (h, w); the model takes"
         f" {config.input_hw}"
       )
-    if captured is None:
-      captured = {}
+    # What attention captures is no part of its outcome, and is not computed
+    # where nobody asks.
+    inner = None if layers.Training.of(train).remat else captured
+    captured = {} if captured is None else captured
     features = jnp.asarray(images, config.dtype)
     if self.backbone is not None:
       features = self.backbone(features, train=train, captured=captured)
@@ -116,7 +118,6 @@ class TokenPose(nnx.Module):
       x = x + position
     captured["embed"] = x
     remat = layers.Training.of(train).remat
-    inner: Captured = {} if remat else captured
     per_stack = []
     for s, stack in enumerate(self.stacks):
       for i, block in enumerate(stack):
