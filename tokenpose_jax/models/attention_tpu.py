@@ -30,10 +30,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 _LANES = 128
-_ROWS = 80  # of the logits in one product: each goes to a unit of its own
+# Of the logits in one product: each goes to a unit of its own.
+_FORWARD_ROWS = 80
+_BACKWARD_ROWS = 96
 _FORWARD_AHEAD = (2, 1)  # tiles between a stage and the next (`_pipelined`)
 _BACKWARD_AHEAD = (1, 1)
 _TILES = 36  # in a grid step: enough to hide its beginning and its end
+
+_Head = tuple[int, int]  # image and head in a grid step
 
 
 class _Tile(NamedTuple):
@@ -44,7 +48,7 @@ class _Tile(NamedTuple):
     lanes: the tokens, of each of the heads.
   """
 
-  heads: tuple[int, ...]
+  heads: tuple[_Head, ...]
   lanes: slice
 
 
@@ -126,17 +130,17 @@ def _call(
 ) -> Any:
   """Runs a kernel; outputs: "o" like q, "f" float32 for each query."""
   b, heads, d, n = inputs[0].shape
-  group = _group(heads, d, n)
+  images, group = _step(b, heads, d, n)
 
   def spec(rows: int) -> pl.BlockSpec:
-    return pl.BlockSpec((1, group, rows, n), lambda i, j: (i, j, 0, 0))
+    return pl.BlockSpec((images, group, rows, n), lambda i, j: (i, j, 0, 0))
 
   kinds = {"o": (d, inputs[0].dtype), "f": (1, jnp.float32)}
   made = [kinds[output] for output in outputs]
   return pl.pallas_call(
     kernel,
     name=name,
-    grid=(b, heads // group),
+    grid=(b // images, heads // group),
     in_specs=[spec(x.shape[2]) for x in inputs],
     out_specs=[spec(rows) for rows, _ in made],
     out_shape=[
@@ -149,24 +153,28 @@ def _call(
   )(*inputs)
 
 
-def _group(heads: int, d: int, n: int) -> int:
-  """How many heads a grid step takes."""
-  sizes = [size for size in range(1, heads + 1) if not heads % size]
-  fitting = [s for s in sizes if len(_tiles(s, d, n)) <= _TILES]
-  return max(fitting, default=1)
+def _step(b: int, heads: int, d: int, n: int) -> tuple[int, int]:
+  """How many images and heads a grid step takes."""
+  sizes = [(1, size) for size in range(1, heads + 1) if not heads % size]
+  sizes += [(size, heads) for size in range(2, b + 1) if not b % size]
+  fitting = [s for s in sizes if len(_tiles(*s, d, n)) <= _TILES]
+  return max(fitting, default=(1, 1))
 
 
-def _tiles(group: int, d: int, n: int) -> list[_Tile]:
-  """The tiles of so many heads."""
+def _tiles(images: int, group: int, d: int, n: int) -> list[_Tile]:
+  """The tiles of so many heads of so many images."""
   whole, rest = divmod(n, _LANES)
   share = 1
+  everything = [(i, h) for i in range(images) for h in range(group)]
   if rest:
     # A contraction has as many rows as a tile has lanes.
-    share = max(1, min(_LANES // rest, _LANES // _padded(d + 3), group))
-    share = -(-group // -(-group // share))  # as even as can be
+    most = min(_LANES // rest, _LANES // _padded(d + 3))
+    share = max(1, min(most, len(everything)))
+    # As even as can be.
+    share = -(-len(everything) // -(-len(everything) // share))
   tiles = []
-  for first in range(0, group, share):
-    heads = tuple(range(first, min(first + share, group)))
+  for first in range(0, len(everything), share):
+    heads = tuple(everything[first : first + share])
     for head in heads:
       for i in range(whole):
         lanes = slice(i * _LANES, (i + 1) * _LANES)
@@ -183,25 +191,25 @@ def _padded(rows: int) -> int:
 
 def _forward(q_ref: Any, k_ref: Any, v_ref: Any, o_ref: Any, l_ref: Any) -> None:
   """Logits are (keys, queries): maxima run over registers, not in them."""
-  _, group, d, n = q_ref.shape
+  images, group, d, n = q_ref.shape
   rows, out_rows = _padded(d), _padded(d)
   dtype = q_ref.dtype
   # Where v has rows to spare, ones there make the sums in the product.
   ones = d < out_rows
 
   @functools.cache
-  def keys(heads: tuple[int, ...]) -> Array:
-    return _stacked([k_ref[0, h] for h in heads], rows).T
+  def keys(heads: tuple[_Head, ...]) -> Array:
+    return _stacked([k_ref[h] for h in heads], rows).T
 
   @functools.cache
-  def values(heads: tuple[int, ...]) -> Array:
+  def values(heads: tuple[_Head, ...]) -> Array:
     more = [jnp.ones((1, n), dtype)] if ones else []
-    return _stacked([_rows([v_ref[0, h], *more]) for h in heads], out_rows)
+    return _stacked([_rows([v_ref[h], *more]) for h in heads], out_rows)
 
   def logits(tile: _Tile) -> list[Array]:
-    q = _diagonal([q_ref[0, h, :, tile.lanes] for h in tile.heads], rows)
+    q = _diagonal([q_ref[*h, :, tile.lanes] for h in tile.heads], rows)
     k = keys(tile.heads)
-    return [_dot(k[s], q, 1, 0) for s in _chunks(n)]
+    return [_dot(k[s], q, 1, 0) for s in _chunks(n, _FORWARD_ROWS)]
 
   def softmax(parts: list[Array]) -> tuple[Array, Array, Array | None]:
     peaks = [x.max(0, keepdims=True) for x in parts]
@@ -221,7 +229,7 @@ def _forward(q_ref: Any, k_ref: Any, v_ref: Any, o_ref: Any, l_ref: Any) -> None
     _write(o_ref, tile, o[:d] / total)
     _write(l_ref, tile, peak + jnp.log(total))
 
-  _pipelined(_tiles(group, d, n), _FORWARD_AHEAD, logits, softmax, mix)
+  _pipelined(_tiles(images, group, d, n), _FORWARD_AHEAD, logits, softmax, mix)
 
 
 def _backward(
@@ -236,31 +244,31 @@ def _backward(
   dv_ref: Any,
 ) -> None:
   """Logits are (queries, keys): only one product needs them transposed."""
-  _, group, d, n = q_ref.shape
+  images, group, d, n = q_ref.shape
   dtype = q_ref.dtype
   # What is subtracted in a product: three bfloat16 make a float32.
   more = 3 if dtype == jnp.bfloat16 else 1
   rows, out_rows = _padded(d + more), _padded(d)
 
   @functools.cache
-  def queries(head: int) -> Array:
-    return _rows([q_ref[0, head], *_pieces(-l_ref[0, head], dtype)])
+  def queries(head: _Head) -> Array:
+    return _rows([q_ref[head], *_pieces(-l_ref[head], dtype)])
 
   @functools.cache
-  def gradients(head: int) -> Array:
-    do, o = (ref[0, head].astype(jnp.float32) for ref in (do_ref, o_ref))
+  def gradients(head: _Head) -> Array:
+    do, o = (ref[head].astype(jnp.float32) for ref in (do_ref, o_ref))
     delta = (do * o).sum(0, keepdims=True)
-    return _rows([do_ref[0, head], *_pieces(-delta, dtype)])
+    return _rows([do_ref[head], *_pieces(-delta, dtype)])
 
   @functools.cache
-  def transposed(heads: tuple[int, ...], of: Callable[[int], Array]) -> Array:
+  def transposed(heads: tuple[_Head, ...], of: Callable[[_Head], Array]) -> Array:
     return _stacked([of(h) for h in heads], rows).T
 
   def stacked(tile: _Tile, ref: Any) -> Array:
-    return _stacked([ref[0, h] for h in tile.heads], out_rows)
+    return _stacked([ref[h] for h in tile.heads], out_rows)
 
   def columns(tile: _Tile, ref: Any) -> Array:
-    parts = [ref[0, h, :, tile.lanes] for h in tile.heads]
+    parts = [ref[*h, :, tile.lanes] for h in tile.heads]
     ones = jnp.ones((more, parts[0].shape[1]), dtype)
     return _diagonal([_rows([x, ones]) for x in parts], rows)
 
@@ -268,14 +276,17 @@ def _backward(
     k, v = columns(tile, k_ref), columns(tile, v_ref)
     q = transposed(tile.heads, queries)
     do = transposed(tile.heads, gradients)
-    return [(_dot(q[s], k, 1, 0), _dot(do[s], v, 1, 0)) for s in _chunks(n)]
+    return [
+      (_dot(q[s], k, 1, 0), _dot(do[s], v, 1, 0))
+      for s in _chunks(n, _BACKWARD_ROWS)
+    ]
 
   def softmax(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     weights = [jnp.exp(x) for x, _ in parts]
     ds = [p * x for p, (_, x) in zip(weights, parts, strict=True)]
     return _rows(weights).astype(dtype), _rows(ds).astype(dtype)
 
-  dq: dict[int, Array] = {}
+  dq: dict[_Head, Array] = {}
 
   def gather(tile: _Tile, parts: tuple[Array, Array]) -> None:
     weights, ds = parts
@@ -283,15 +294,15 @@ def _backward(
     dk = _dot(stacked(tile, q_ref), ds, 1, 0)
     _write(dv_ref, tile, _of_diagonal(dv, tile, out_rows)[:d])
     _write(dk_ref, tile, _of_diagonal(dk, tile, out_rows)[:d])
-    k = _diagonal([k_ref[0, h, :, tile.lanes] for h in tile.heads], out_rows)
+    k = _diagonal([k_ref[*h, :, tile.lanes] for h in tile.heads], out_rows)
     part = _dot(k, ds, 1, 1)
     for i, head in enumerate(tile.heads):
       own = part[i * out_rows : i * out_rows + d]
       dq[head] = dq[head] + own if head in dq else own
       if tile.lanes.stop == n:
-        dq_ref[0, head] = dq[head].astype(dtype)
+        dq_ref[head] = dq[head].astype(dtype)
 
-  _pipelined(_tiles(group, d, n), _BACKWARD_AHEAD, products, softmax, gather)
+  _pipelined(_tiles(images, group, d, n), _BACKWARD_AHEAD, products, softmax, gather)
 
 
 def _pipelined(
@@ -342,9 +353,9 @@ def _pieces(x: Array, dtype: DTypeLike) -> list[Array]:
   return pieces
 
 
-def _chunks(n: int) -> list[slice]:
-  """Rows of the logits, a product each."""
-  return [slice(i, min(i + _ROWS, n)) for i in range(0, n, _ROWS)]
+def _chunks(n: int, rows: int) -> list[slice]:
+  """Of the logits, a product each."""
+  return [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
 
 
 def _rows(parts: Sequence[Array]) -> Array:
@@ -399,4 +410,4 @@ def _write(ref: Any, tile: _Tile, x: Array) -> None:
     rest = tile.lanes.stop - tile.lanes.start
   for i, head in enumerate(tile.heads):
     own = x[:, i * rest : (i + 1) * rest]
-    ref[0, head, :, tile.lanes] = own.astype(ref.dtype)
+    ref[*head, :, tile.lanes] = own.astype(ref.dtype)
