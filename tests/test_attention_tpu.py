@@ -139,7 +139,7 @@ def test_large_logits_neither_overflow_nor_vanish(dtype):
 def test_equal_logits_give_the_mean_and_its_gradient(dtype):
   _, k, v, do = drawn((1, 2, 12, 145), dtype)
   q = jnp.zeros_like(k)
-  o, lse, dq, dk, dv = compare(q, k, v, do)
+  _, lse, _, dk, dv = compare(q, k, v, do)
   np.testing.assert_allclose(lse, np.log(145), rtol=1e-5)
   assert not np.asarray(dk, np.float32).any()
   mean = do.astype(jnp.float32).mean(-1, keepdims=True)

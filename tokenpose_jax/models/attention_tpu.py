@@ -19,6 +19,7 @@ before it is done. docs/tpu.md has the cycles.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -138,10 +139,13 @@ def _call(
 
   kinds = {"o": (d, inputs[0].dtype), "f": (1, jnp.float32)}
   made = [kinds[output] for output in outputs]
+  grid = (b // images, heads // group)
   return pl.pallas_call(
     kernel,
     name=name,
-    grid=(b // images, heads // group),
+    grid=grid,
+    # Into the compiled program, for benchmarks/tpu_compile.py.
+    metadata={"steps": str(math.prod(grid))},
     in_specs=[spec(x.shape[2]) for x in inputs],
     out_specs=[spec(rows) for rows, _ in made],
     out_shape=[
