@@ -2,16 +2,17 @@
 
 For this family's shapes, few and narrow heads over hundreds of tokens, where
 the logits (b, heads, n, n) would be most of what a step writes to memory. A
-grid step takes one image and `_group` of its heads; logits live in registers.
+grid step takes some heads of some images (`_step`); logits stay on the chip.
 
 Arrays are (b, heads, d, n), the tokens last: on a TPU the last axis lies on
 128 lanes, and a width d of 12 to 32 would leave most of them empty. `n` is cut
-into tiles of 128 lanes. The tokens left over (17 of 273) would each fill a
-tile of their own: those of several heads share one, as a product of the heads'
-keys stacked, (heads * d, n), with a block diagonal of their queries.
+into tiles of 128 lanes, or 256 where the matrix unit is that wide. The tokens
+left over (17 of 273) would each fill a tile of their own: those of several
+heads share one, as a product of the heads' keys stacked, (heads * d, n), with
+a block diagonal of their queries.
 
-What bounds it is the matrix unit, which makes 128 outcomes a row whatever the
-width contracted. So whatever can ride along in unused rows of that
+What bounds it is the matrix unit, which makes a row of a tile in the same time
+whatever the width contracted. So whatever can ride along in unused rows of that
 contraction does: the subtraction of the logarithms of the sums, of the
 backward pass's row sums, and the sums themselves. The compiler keeps to the
 order of the program: `_pipelined` starts a tile's products before the tile
@@ -30,20 +31,36 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-_LANES = 128
-# Of the logits in one product: each goes to a unit of its own.
-_FORWARD_ROWS = 80
-_BACKWARD_ROWS = 96
 _FORWARD_AHEAD = (2, 1)  # tiles between a stage and the next (`_pipelined`)
 _BACKWARD_AHEAD = (1, 1)
-# In a grid step: enough to hide its beginning and its end, as few as fit.
-_TILES = {jnp.dtype(jnp.bfloat16): 72, jnp.dtype(jnp.float32): 18}
 
 _Head = tuple[int, int]  # image and head in a grid step
 
 
+class _Unit(NamedTuple):
+  """What a generation's matrix unit is given.
+
+  Attributes:
+    lanes: of a tile.
+    forward_rows: of the logits in one product: each goes to a unit of its own.
+    backward_rows: likewise.
+    tiles: in a grid step, enough to hide its beginning and its end; a quarter
+      in float32, whose values and partial products would not fit.
+  """
+
+  lanes: int
+  forward_rows: int
+  backward_rows: int
+  tiles: int
+
+
+_NARROW = _Unit(lanes=128, forward_rows=80, backward_rows=96, tiles=72)
+_WIDE = _Unit(lanes=256, forward_rows=144, backward_rows=144, tiles=36)
+_WIDE_KINDS = ("TPU v6", "TPU v7", "TPU7")
+
+
 class _Tile(NamedTuple):
-  """128 lanes of tokens: of one head, or what several have left over.
+  """Lanes of tokens: of one head, or what several have left over.
 
   Attributes:
     heads: in the grid step.
@@ -66,7 +83,7 @@ def supports(heads: int, width: int, tokens: int, dtype: DTypeLike) -> bool:
   return (
     heads <= 16
     and 8 <= width <= 32
-    and _LANES < tokens <= 1100
+    and 128 < tokens <= 1100
     and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float32)
   )
 
@@ -132,7 +149,8 @@ def _call(
 ) -> Any:
   """Runs a kernel; outputs: "o" like q, "f" float32 for each query."""
   b, heads, d, n = inputs[0].shape
-  images, group = _step(inputs[0].shape, inputs[0].dtype)
+  unit = _unit()
+  images, group = _step(inputs[0].shape, inputs[0].dtype, unit)
 
   def spec(rows: int) -> pl.BlockSpec:
     return pl.BlockSpec((images, group, rows, n), lambda i, j: (i, j, 0, 0))
@@ -141,7 +159,7 @@ def _call(
   made = [kinds[output] for output in outputs]
   grid = (b // images, heads // group)
   return pl.pallas_call(
-    kernel,
+    functools.partial(kernel, unit=unit),
     name=name,
     grid=grid,
     # Into the compiled program, for benchmarks/tpu_compile.py.
@@ -158,24 +176,34 @@ def _call(
   )(*inputs)
 
 
-def _step(shape: tuple[int, ...], dtype: DTypeLike) -> tuple[int, int]:
+def _unit() -> _Unit:
+  """That of the devices the program is traced for."""
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  kind = (device or jax.devices()[0]).device_kind
+  return _WIDE if kind.startswith(_WIDE_KINDS) else _NARROW
+
+
+def _step(
+  shape: tuple[int, ...], dtype: DTypeLike, unit: _Unit
+) -> tuple[int, int]:
   """How many images and heads a grid step takes."""
   b, heads, d, n = shape
   sizes = [(1, size) for size in range(1, heads + 1) if not heads % size]
   sizes += [(size, heads) for size in range(2, b + 1) if not b % size]
-  most = _TILES[jnp.dtype(dtype)]
-  fitting = [s for s in sizes if len(_tiles(*s, d, n)) <= most]
+  most = unit.tiles // (4 if dtype == jnp.float32 else 1)
+  fitting = [s for s in sizes if len(_tiles(*s, d, n, unit.lanes)) <= most]
   return max(fitting, default=(1, 1))
 
 
-def _tiles(images: int, group: int, d: int, n: int) -> list[_Tile]:
+def _tiles(images: int, group: int, d: int, n: int, lanes: int) -> list[_Tile]:
   """The tiles of so many heads of so many images."""
-  whole, rest = divmod(n, _LANES)
+  whole, rest = divmod(n, lanes)
   share = 1
   everything = [(i, h) for i in range(images) for h in range(group)]
   if rest:
     # A contraction has as many rows as a tile has lanes.
-    most = min(_LANES // rest, _LANES // _padded(d + 3))
+    most = min(lanes // rest, lanes // _padded(d + 3))
     share = max(1, min(most, len(everything)))
     # As even as can be.
     share = -(-len(everything) // -(-len(everything) // share))
@@ -183,9 +211,9 @@ def _tiles(images: int, group: int, d: int, n: int) -> list[_Tile]:
   for first in range(0, len(everything), share):
     heads = tuple(everything[first : first + share])
     for head in heads:
-      for i in range(whole):
-        lanes = slice(i * _LANES, (i + 1) * _LANES)
-        tiles.append(_Tile((head,), lanes))
+      tiles += [
+        _Tile((head,), slice(i * lanes, (i + 1) * lanes)) for i in range(whole)
+      ]
     if rest:
       tiles.append(_Tile(heads, slice(n - rest, n)))
   return tiles
@@ -197,7 +225,13 @@ def _padded(rows: int) -> int:
 
 
 def _forward(
-  q_ref: Any, k_ref: Any, v_ref: Any, o_ref: Any, l_ref: Any
+  q_ref: Any,
+  k_ref: Any,
+  v_ref: Any,
+  o_ref: Any,
+  l_ref: Any,
+  *,
+  unit: _Unit,
 ) -> None:
   """Logits are (keys, queries): maxima run over registers, not in them."""
   images, group, d, n = q_ref.shape
@@ -216,9 +250,11 @@ def _forward(
     return _stacked([_rows([v_ref[h], *more]) for h in heads], out_rows)
 
   def logits(tile: _Tile) -> list[Array]:
-    q = _diagonal([q_ref[*h, :, tile.lanes] for h in tile.heads], rows)
+    q = _diagonal(
+      [q_ref[*h, :, tile.lanes] for h in tile.heads], rows, unit.lanes
+    )
     k = keys(tile.heads)
-    return [_dot(k[s], q, 1, 0) for s in _chunks(n, _FORWARD_ROWS)]
+    return [_dot(k[s], q, 1, 0) for s in _chunks(n, unit.forward_rows)]
 
   def softmax(parts: list[Array]) -> tuple[Array, Array, Array | None]:
     peaks = [x.max(0, keepdims=True) for x in parts]
@@ -226,7 +262,8 @@ def _forward(
     weights = [jnp.exp(x - peak) for x in parts]
     total = None
     if not ones:
-      total = sum(x.sum(0, keepdims=True) for x in weights)
+      sums = [x.sum(0, keepdims=True) for x in weights]
+      total = functools.reduce(jnp.add, sums)
     return peak, _rows(weights).astype(dtype), total
 
   def mix(tile: _Tile, parts: tuple[Array, Array, Array | None]) -> None:
@@ -238,7 +275,8 @@ def _forward(
     _write(o_ref, tile, o[:d] / total)
     _write(l_ref, tile, peak + jnp.log(total))
 
-  _pipelined(_tiles(images, group, d, n), _FORWARD_AHEAD, logits, softmax, mix)
+  tiles = _tiles(images, group, d, n, unit.lanes)
+  _pipelined(tiles, _FORWARD_AHEAD, logits, softmax, mix)
 
 
 def _backward(
@@ -251,6 +289,8 @@ def _backward(
   dq_ref: Any,
   dk_ref: Any,
   dv_ref: Any,
+  *,
+  unit: _Unit,
 ) -> None:
   """Logits are (queries, keys): only one product needs them transposed."""
   images, group, d, n = q_ref.shape
@@ -281,7 +321,7 @@ def _backward(
   def columns(tile: _Tile, ref: Any) -> Array:
     parts = [ref[*h, :, tile.lanes] for h in tile.heads]
     ones = jnp.ones((more, parts[0].shape[1]), dtype)
-    return _diagonal([_rows([x, ones]) for x in parts], rows)
+    return _diagonal([_rows([x, ones]) for x in parts], rows, unit.lanes)
 
   def products(tile: _Tile) -> list[tuple[Array, Array]]:
     k, v = columns(tile, k_ref), columns(tile, v_ref)
@@ -289,7 +329,7 @@ def _backward(
     do = transposed(tile.heads, gradients)
     return [
       (_dot(q[s], k, 1, 0), _dot(do[s], v, 1, 0))
-      for s in _chunks(n, _BACKWARD_ROWS)
+      for s in _chunks(n, unit.backward_rows)
     ]
 
   def softmax(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -305,7 +345,9 @@ def _backward(
     dk = _dot(stacked(tile, q_ref), ds, 1, 0)
     _write(dv_ref, tile, _of_diagonal(dv, tile, out_rows)[:d])
     _write(dk_ref, tile, _of_diagonal(dk, tile, out_rows)[:d])
-    k = _diagonal([k_ref[*h, :, tile.lanes] for h in tile.heads], out_rows)
+    k = _diagonal(
+      [k_ref[*h, :, tile.lanes] for h in tile.heads], out_rows, unit.lanes
+    )
     part = _dot(k, ds, 1, 1)
     for i, head in enumerate(tile.heads):
       own = part[i * out_rows : i * out_rows + d]
@@ -313,9 +355,8 @@ def _backward(
       if tile.lanes.stop == n:
         dq_ref[head] = dq[head].astype(dtype)
 
-  _pipelined(
-    _tiles(images, group, d, n), _BACKWARD_AHEAD, products, softmax, gather
-  )
+  tiles = _tiles(images, group, d, n, unit.lanes)
+  _pipelined(tiles, _BACKWARD_AHEAD, products, softmax, gather)
 
 
 def _pipelined(
@@ -384,24 +425,26 @@ def _stacked(parts: Sequence[Array], rows: int) -> Array:
   return _rows(parts)
 
 
-def _own(i: int, rest: int, rows: int) -> Array:
-  """Which lanes of a shared tile are those of its head i: (rows, 128)."""
-  lane = jax.lax.broadcasted_iota(jnp.int32, (rows, _LANES), 1)
+def _own(i: int, rest: int, shape: tuple[int, ...]) -> Array:
+  """Which lanes of a shared tile are those of its head i, in that shape."""
+  lane = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
   return (lane >= i * rest) & (lane < (i + 1) * rest)
 
 
-def _diagonal(parts: Sequence[Array], rows: int) -> Array:
+def _diagonal(parts: Sequence[Array], rows: int, lanes: int) -> Array:
   """Blocks on the diagonal, each of so many rows; (rows, n) of one alone."""
   if len(parts) == 1:
     return _stacked(parts, rows)
   dtype, (height, rest) = parts[0].dtype, parts[0].shape
   # Lanes are moved in float32 only.
   wide = [x.astype(jnp.float32) for x in parts]
-  empty = _LANES - rest * len(parts)
+  empty = lanes - rest * len(parts)
   if empty:
     wide.append(jnp.zeros((height, empty), jnp.float32))
   line = _stacked([jnp.concatenate(wide, axis=1)], rows)
-  blocks = [jnp.where(_own(i, rest, rows), line, 0) for i in range(len(parts))]
+  blocks = [
+    jnp.where(_own(i, rest, line.shape), line, 0) for i in range(len(parts))
+  ]
   return _rows([x.astype(dtype) for x in blocks])
 
 
@@ -411,9 +454,11 @@ def _of_diagonal(x: Array, tile: _Tile, rows: int) -> Array:
     return x
   rest = tile.lanes.stop - tile.lanes.start
   blocks = [x[i * rows : (i + 1) * rows] for i in range(len(tile.heads))]
-  return sum(
-    jnp.where(_own(i, rest, rows), block, 0) for i, block in enumerate(blocks)
-  )
+  own = [
+    jnp.where(_own(i, rest, block.shape), block, 0)
+    for i, block in enumerate(blocks)
+  ]
+  return functools.reduce(jnp.add, own)
 
 
 def _write(ref: Any, tile: _Tile, x: Array) -> None:
