@@ -7,6 +7,7 @@ Orbax's own files carry none: a flipped bit would be restored as if nothing had
 happened.
 """
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -356,7 +357,11 @@ def mismatches(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
 
 
 def network_differences(one: ModelConfig, other: ModelConfig) -> Differences:
-  """The fields in which two networks differ, by path."""
+  """The fields in which two networks differ, by path.
+
+  How attention is computed makes no other network.
+  """
+  one = dataclasses.replace(one, attention=other.attention)
   return config_lib.differences(one.to_dict(), other.to_dict(), "model.")
 
 

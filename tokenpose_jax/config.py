@@ -31,6 +31,7 @@ RENAMED = {
 # Fields that were added since format 1, with the values that change nothing.
 ADDED = {
   "data.allow_outside": False,
+  "model.attention": "auto",
   "optim.reference_batch": 0,
   "optim.weight_decay": 0.0,
   "optim.clip_norm": 0.0,

@@ -58,7 +58,8 @@ def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
   Raises:
     InputError: the network cannot be used.
   """
-  config = ModelConfig.of(model)
+  # A loop over images would be counted once.
+  config = dataclasses.replace(ModelConfig.of(model), attention="plain")
   module = network.abstract_module(config)
   tokens = config.num_keypoints + math.prod(config.grid_hw)
 

@@ -65,7 +65,7 @@ def create_eval_step(settings: inference.Settings, mesh: Mesh) -> Callable:
 
   everywhere, by_batch = sharding.replicated(mesh), sharding.by_batch(mesh)
   return jax.jit(
-    step,
+    sharding.knowing(mesh, step),
     in_shardings=(everywhere, everywhere, by_batch),
     out_shardings=everywhere,
   )

@@ -1,7 +1,8 @@
 """The device mesh, and what is sharded over it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from tokenpose_jax.errors import InputError
+
+T = TypeVar("T")
 
 _AXIS = "data"  # of the mesh
 
@@ -45,6 +48,25 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_batch(mesh: Mesh) -> NamedSharding:
   """The leading axis split over the devices."""
   return NamedSharding(mesh, PartitionSpec(_AXIS))
+
+
+def knowing(mesh: Mesh, function: Callable[..., T]) -> Callable[..., T]:
+  """A function that is traced knowing what its batch is split over.
+
+  Loops over images run on each device over its own ones then
+  (`models.attention`).
+
+  Args:
+    mesh: as returned by `create_mesh`.
+    function: to be jitted.
+  """
+
+  @functools.wraps(function)
+  def traced(*args: Any, **options: Any) -> T:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args, **options)
+
+  return traced
 
 
 def local_slots(

@@ -128,7 +128,7 @@ def jit_train_step(
     remat=config.train.remat == "blocks",
   )
   step = functools.partial(
-    train_step,
+    sharding.knowing(mesh, train_step),
     ModelConfig.of(config.model),
     config_lib.codec_of(config),
     optimizer,

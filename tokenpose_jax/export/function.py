@@ -1,5 +1,6 @@
 """The whole path as one function: 8-bit crops to keypoints in crop pixels."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,7 @@ def folded(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
   Returns:
     an NNX module: images (B, H, W, 3) normalized to heatmaps, `train=False`.
   """
+  model = dataclasses.replace(model, attention="plain")
   graph, _, _ = network.split_module(network.abstract_module(model))
   module: Any = network.merge_module(graph, *weights)
   for _, part in nnx.iter_graph(module):

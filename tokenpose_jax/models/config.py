@@ -43,6 +43,7 @@ BACKBONES = {
 POSITIONS = ("none", "learnable", "sine", "sine-full")
 ATTENTION_SCALES = ("head", "width")
 DTYPES = ("float32", "bfloat16")
+ATTENTION = ("auto", "plain")
 HEATMAP_STRIDE = 4  # of the default heatmap size
 
 
@@ -77,6 +78,9 @@ class ModelConfig:
       tokens; "sine-full": and again before every block but a stack's first.
     head_dim: hidden width of the two-layer head, or 0 for a single layer.
     dtype: compute type; parameters, softmax and normalization stay float32.
+    attention: how it is computed, which changes nothing but rounding: "plain":
+      as every compiler knows it; "auto": as is fastest where it runs
+      (models/attention.py).
 
   Raises:
     InputError: naming the field that does not fit, and what would.
@@ -97,6 +101,7 @@ class ModelConfig:
   position: str = "sine-full"
   head_dim: int = 384
   dtype: str = "float32"
+  attention: str = "auto"
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
@@ -111,6 +116,7 @@ class ModelConfig:
       "model.attention_scale", self.attention_scale, ATTENTION_SCALES
     )
     check_choice("model.dtype", self.dtype, DTYPES)
+    check_choice("model.attention", self.attention, ATTENTION)
     # A heatmap of one pixel has no scale (codec.py).
     for name, least in (("input_hw", 2), ("heatmap_hw", 2), ("patch_hw", 1)):
       check_at_least(f"model.{name}", min(getattr(self, name)), least)

@@ -51,7 +51,12 @@ class TokenPose(nnx.Module):
     block = (dim, config.heads, width**-0.5, config.mlp_ratio * dim)
     self.stacks = nnx.List(
       [
-        nnx.List([layers.Block(*block, **options) for _ in range(config.depth)])
+        nnx.List(
+          [
+            layers.Block(*block, form=config.attention, **options)
+            for _ in range(config.depth)
+          ]
+        )
         for _ in range(config.stacks)
       ]
     )
