@@ -34,6 +34,20 @@ from jaxtyping import Array, Float
 _FORWARD_AHEAD = (2, 1)  # tiles between a stage and the next (`_pipelined`)
 _BACKWARD_AHEAD = (1, 1)
 
+# What fits the memory of a chip is known by trying only. v5e, v5p and v6e:
+_KINDS = ("TPU v5 lite", "TPU v5e", "TPU v5", "TPU v5p", "TPU v6 lite")
+_WIDE_KINDS = ("TPU v6 lite",)
+_SHAPES = {  # (heads, width, tokens): those of the published networks
+  (8, 24, 272),
+  (8, 24, 273),
+  (8, 24, 785),
+  (12, 16, 272),
+  (12, 16, 273),
+  (12, 16, 305),
+  (16, 12, 273),
+}
+_MEMORY = 32 * 2**20  # bytes on the chip; 16 MiB unless asked for
+
 _Head = tuple[int, int]  # image and head in a grid step
 
 
@@ -56,7 +70,6 @@ class _Unit(NamedTuple):
 
 _NARROW = _Unit(lanes=128, forward_rows=80, backward_rows=96, tiles=72)
 _WIDE = _Unit(lanes=256, forward_rows=144, backward_rows=144, tiles=36)
-_WIDE_KINDS = ("TPU v6", "TPU v7", "TPU7")
 
 
 class _Tile(NamedTuple):
@@ -71,23 +84,27 @@ class _Tile(NamedTuple):
   lanes: slice
 
 
-def supports(heads: int, width: int, tokens: int, dtype: DTypeLike) -> bool:
-  """Whether the kernels were compiled for such shapes: docs/tpu.md.
+def supports(
+  heads: int, width: int, tokens: int, dtype: DTypeLike, kind: str
+) -> bool:
+  """Whether the kernels were compiled for that: docs/tpu.md.
 
   Args:
     heads: of the attention.
     width: of a head.
     tokens: n.
     dtype: of q, k and v.
+    kind: `device_kind` of the device.
   """
   return (
-    heads <= 16
-    and 8 <= width <= 32
-    and 128 < tokens <= 1100
+    (heads, width, tokens) in _SHAPES
     and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float32)
+    and kind in _KINDS
   )
 
 
+# Traced once for all blocks.
+@functools.partial(jax.jit, static_argnames="interpret")
 def forward(
   q: Float[Array, "b h d n"],
   k: Float[Array, "b h d n"],
@@ -110,6 +127,7 @@ def forward(
   return _call(_forward, "attention_forward", (q, k, v), "of", interpret)
 
 
+@functools.partial(jax.jit, static_argnames="interpret")
 def backward(
   q: Float[Array, "b h d n"],
   k: Float[Array, "b h d n"],
@@ -170,7 +188,8 @@ def _call(
       jax.ShapeDtypeStruct((b, heads, rows, n), dtype) for rows, dtype in made
     ],
     compiler_params=pltpu.CompilerParams(
-      dimension_semantics=("parallel", "parallel")
+      dimension_semantics=("parallel", "parallel"),
+      vmem_limit_bytes=_MEMORY,
     ),
     interpret=interpret,
   )(*inputs)
@@ -181,7 +200,7 @@ def _unit() -> _Unit:
   mesh = jax.sharding.get_abstract_mesh()
   device = None if mesh.empty else mesh.abstract_device
   kind = (device or jax.devices()[0]).device_kind
-  return _WIDE if kind.startswith(_WIDE_KINDS) else _NARROW
+  return _WIDE if kind in _WIDE_KINDS else _NARROW
 
 
 def _step(
