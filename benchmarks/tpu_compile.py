@@ -8,11 +8,13 @@
 
 libtpu, the compiler of a Cloud TPU, compiles `train.jit_train_step` in
 bfloat16, sharded over a topology of chips, on any Linux CPU. Nothing runs:
-cycles are its own estimates (docs/tpu.md). Each row is compiled in a process of
-its own and written to --out as it comes; what is there is not compiled again.
+cycles are its own estimates and, of Pallas kernels, the lengths of its
+schedules (docs/tpu.md). Each row is compiled in a process of its own and
+written to --out as it comes; what is there is not compiled again.
 """
 
 import argparse
+import collections
 import datetime
 import importlib
 import importlib.metadata
@@ -24,6 +26,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -63,6 +66,18 @@ _COLLECTIVE = re.compile(
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)G of ([\d.]+)G hbm")
+# "steps": models/attention_tpu.py. A call's number is not its kernel's.
+_KERNEL = re.compile(
+  r'%([\w-]+)(?:\.\d+)? = .*custom_call_target="tpu_custom_call"'
+  r'.*kernel_metadata=\{\s*"steps":\s*"(\d+)"'
+)
+# Of each operation only how its final schedule uses the units, a few kB.
+_DUMP = (
+  "--xla_jf_dump_to={}",
+  "--xla_jf_dump_llo_text=true",
+  "--xla_jf_dump_category_filter=utilization",
+  "--xla_jf_dump_llo_pass_label_regex=.*pre-delay.*",
+)
 _KEY = ("config", "topology", "people_a_chip", "remat", "quick")
 # libtpu reads these in place of the metadata of a TPU.
 _ENVIRONMENT = {
@@ -113,6 +128,46 @@ def collectives(hlo: str) -> dict[str, dict[str, int]]:
   return found
 
 
+def kernel_steps(hlo: str) -> dict[str, int]:
+  """How many grid steps a compiled module's Pallas kernels run.
+
+  Args:
+    hlo: its text.
+
+  Returns:
+    {name: steps of all its calls}; what is inside a loop counts once.
+  """
+  found: collections.Counter[str] = collections.Counter()
+  for name, steps in _KERNEL.findall(hlo):
+    found[name] += int(steps)
+  return dict(found)
+
+
+def schedule_length(dumps: pathlib.Path, name: str) -> int:
+  """Cycles of one grid step of a kernel: the bundles of its schedule.
+
+  Empty ones are among them, where it waits for a unit; waiting for memory is
+  not.
+
+  Args:
+    dumps: the folder that libtpu wrote to.
+    name: of the kernel.
+
+  Raises:
+    FileNotFoundError: libtpu wrote nothing about it.
+  """
+  # Equal kernels are compiled once, under one of their calls' names.
+  pattern = re.compile(rf"\d+-{re.escape(name)}(\.\d+)?-\d+-pre-delay.*\.txt")
+  files = [p for p in dumps.iterdir() if pattern.fullmatch(p.name)]
+  if not files:
+    raise FileNotFoundError(f"no schedule of the kernel {name} in {dumps}")
+  lengths = []
+  for file in files:
+    _, _, bundles = file.read_text().partition("== UTILIZATION:")
+    lengths.append(len(bundles.strip().splitlines()))
+  return max(lengths)
+
+
 def table(rows: Iterable[Row]) -> str:
   """Rows as a table in Markdown."""
   titles = ("config", "topology", "people a chip", "compiled in, s")
@@ -151,7 +206,12 @@ def line(row: Row) -> str:
 
 
 def compile_row(
-  name: str, topology: str, people: int, remat: str, quick: bool
+  name: str,
+  topology: str,
+  people: int,
+  remat: str,
+  quick: bool,
+  dumps: pathlib.Path,
 ) -> Row:
   """Compiles a row, in this process.
 
@@ -161,6 +221,7 @@ def compile_row(
     people: a chip.
     remat: `train.remat`.
     quick: without the search for a fast program, whose cycles say nothing.
+    dumps: the folder that libtpu was told to write to.
 
   Returns:
     seconds, memory in bytes, cycles (not when quick), collectives; or why it
@@ -208,7 +269,18 @@ def compile_row(
     "memory": memory,
     "collectives": collectives(text),
   }
-  return row if quick else row | {"cycles_an_image": round(cycles / people)}
+  if quick:
+    return row
+  kernels = {
+    kernel: steps * schedule_length(dumps, kernel)
+    for kernel, steps in kernel_steps(text).items()
+  }
+  return row | {
+    "cycles_an_image": round((cycles + sum(kernels.values())) / people),
+    "kernel_cycles_an_image": {
+      kernel: round(cycles / people) for kernel, cycles in kernels.items()
+    },
+  }
 
 
 def create_mesh(topology: str) -> Mesh:
@@ -222,13 +294,17 @@ def create_mesh(topology: str) -> Mesh:
 def measure(key: Key) -> Row:
   """`compile_row` in a process of its own, and what identifies the row."""
   command = (sys.executable, "-m", "benchmarks.tpu_compile", "--row")
-  done = subprocess.run(
-    [*command, json.dumps(key)],
-    env=os.environ | _ENVIRONMENT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  with tempfile.TemporaryDirectory() as dumps:
+    given = os.environ.get("LIBTPU_INIT_ARGS", "")
+    wanted = " ".join(_DUMP).format(dumps)
+    libtpu = {"LIBTPU_INIT_ARGS": f"{given} {wanted}".strip()}
+    done = subprocess.run(
+      [*command, json.dumps(key), "--dumps", dumps],
+      env=os.environ | _ENVIRONMENT | libtpu,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
   row: Row = dict(zip(_KEY, key, strict=True))
   row |= {"dtype": "bfloat16", "date": datetime.date.today().isoformat()}
   row |= {n: importlib.metadata.version(n) for n in ("jax", "libtpu")}
@@ -300,9 +376,10 @@ def main() -> None:
     "--quick", action="store_true", help="memory and collectives, no cycles"
   )
   parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
+  parser.add_argument("--dumps", type=pathlib.Path, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.row:
-    print(json.dumps(compile_row(*options.row)))
+    print(json.dumps(compile_row(*options.row, options.dumps)))
   else:
     cli.run(lambda: run(options))
 

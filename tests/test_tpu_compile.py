@@ -36,6 +36,32 @@ metadata={op_name="jit(train_step)/all-reduce(x)"}
 }
 """
 
+# The metadata's braces stand on lines of their own.
+KERNELS = """
+  %forward.2 = (bf16[2,4]{1,0}, f32[2]{0}) custom-call(%a, %b), \
+custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+  "steps":"32"
+}}, metadata={op_name="jit(f)/forward/pallas_call"}
+  %forward.13 = (bf16[2,4]{1,0}, f32[2]{0}) custom-call(%c, %d), \
+custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+  "steps":"8"
+}}, metadata={op_name="jit(f)/forward/pallas_call"}
+  %custom-call.9 = bf16[4]{0} custom-call(%e), custom_call_target="Concat"
+  ROOT %backward = bf16[2,4]{1,0} custom-call(%f), \
+custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+  "steps":"32"
+}}
+"""
+SCHEDULE = """
+== CAPACITY:
+MXU, XLU, VALU, VPOP, EUP, VLOAD, VLOAD:FILL, VSTORE, VSTORE:SPILL, SALU
+    4     3     4     2     1     3     3     1     1     2
+== UTILIZATION:
+0 0 1 0 0 0 0 0 0 0
+0 0 0 0 0 0 0 0 0 0
+4 0 0 0 0 3 0 0 0 0
+"""
+
 
 def row(**changes) -> dict:
   return {
@@ -66,6 +92,23 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_outcome():
     "send": {"count": 1, "bytes": 8 * 4 + 4},
   }
   assert tpu_compile.collectives("ROOT %a = f32[2]{0} add(%b, %c)") == {}
+
+
+def test_kernels_are_counted_by_the_steps_of_their_calls():
+  assert tpu_compile.kernel_steps(KERNELS) == {"forward": 40, "backward": 32}
+  assert tpu_compile.kernel_steps(HLO) == {}
+
+
+def test_a_kernel_step_is_as_long_as_its_schedule(tmp_path):
+  """With its empty bundles; others' files are not its own."""
+  name = "{}-00-pre-delay_hlo-static-per-bundle-utilization.txt"
+  (tmp_path / name.format("17-forward.2")).write_text(SCHEDULE)
+  (tmp_path / name.format("17-my_forward.2")).write_text(SCHEDULE + "0 0\n")
+  (tmp_path / name.format("17-forward_more")).write_text(SCHEDULE + "0 0\n")
+  (tmp_path / "17-forward.2-01-final_hlo-utilization.txt").write_text("0 0\n")
+  assert tpu_compile.schedule_length(tmp_path, "forward") == 3
+  with pytest.raises(FileNotFoundError, match="of the kernel backward"):
+    tpu_compile.schedule_length(tmp_path, "backward")
 
 
 def test_a_table_says_what_fits_what_does_not_and_what_failed():

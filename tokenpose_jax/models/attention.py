@@ -10,7 +10,9 @@ values, the outcome and the logarithms of the sums are kept for the backward
 pass, which computes the weights again: no (B, heads, N, N) numbers are stored.
 On a CPU a few heads of one image at a time stay in the caches: that takes half
 of the plain form's processor time, and a quarter where its temporaries come
-fresh from the system (16 images of 273 tokens, 16 heads of 12 or 8 of 24).
+fresh from the system (16 images of 273 tokens, 16 heads of 12 or 8 of 24). On
+a TPU it is a kernel for it (models/attention_tpu.py), where that was compiled
+for the shapes.
 """
 
 import functools
@@ -49,7 +51,12 @@ def attend(
   if not mesh.empty and mesh.size > 1:
     # A loop over images must not run over those of other devices.
     rows = PartitionSpec(mesh.axis_names)
-    function = jax.shard_map(function, in_specs=rows, out_specs=rows)
+    function = jax.shard_map(
+      function,
+      in_specs=rows,
+      out_specs=rows,
+      check_vma=False,  # It knows nothing of kernels.
+    )
   return function(qkv)
 
 
@@ -117,7 +124,9 @@ def _recomputed(scale: float, qkv: Array) -> Array:
 
 
 def _keep(scale: float, qkv: Array) -> tuple[Array, Arrays]:
-  mixed, log_sums = _by_platform(functools.partial(_forward, scale), qkv)
+  function = functools.partial(_forward, scale)
+  kernel = functools.partial(_forward_tpu, scale)
+  mixed, log_sums = _by_platform(function, kernel, qkv)
   b, n, _, h, d = qkv.shape
   return mixed.reshape(b, n, h * d), (qkv, mixed, log_sums)
 
@@ -125,16 +134,27 @@ def _keep(scale: float, qkv: Array) -> tuple[Array, Arrays]:
 def _back(scale: float, kept: Arrays, of_mixed: Array) -> Arrays:
   qkv, mixed, log_sums = kept
   function = functools.partial(_backward, scale)
+  kernel = functools.partial(_backward_tpu, scale)
   of_mixed = of_mixed.reshape(mixed.shape)
-  return _by_platform(function, qkv, mixed, log_sums, of_mixed)
+  return _by_platform(function, kernel, qkv, mixed, log_sums, of_mixed)
 
 
 _recomputed.defvjp(_keep, _back)
 
 
-def _by_platform(function: Callable[..., Arrays], *inputs: Array) -> Arrays:
-  """A function of (B, ...) and `heads_at_once`, as is best where it runs."""
-  n, _, heads, _ = inputs[0].shape[1:]
+def _by_platform(
+  function: Callable[..., Arrays],
+  kernel: Callable[..., Arrays],
+  *inputs: Array,
+) -> Arrays:
+  """A function of (B, ...) and `heads_at_once`, as is best where it runs.
+
+  Args:
+    function: for any device.
+    kernel: the same for a TPU, of (B, ...).
+    *inputs: qkv (B, N, 3, heads, width), and what else they take.
+  """
+  n, _, heads, d = inputs[0].shape[1:]
   fitting = max(1, _CHUNK // (4 * n * n))
   few = max(g for g in range(1, heads + 1) if not heads % g and g <= fitting)
 
@@ -143,7 +163,49 @@ def _by_platform(function: Callable[..., Arrays], *inputs: Array) -> Arrays:
     return jax.lax.map(lambda arrays: one(*arrays), inputs)
 
   whole = functools.partial(function, heads_at_once=heads)
-  return jax.lax.platform_dependent(*inputs, cpu=by_image, default=whole)
+  branches = {"cpu": by_image}
+  # Only then: every branch is traced, whatever the program is compiled for.
+  if (kind := _device_kind()).startswith("TPU"):
+    from tokenpose_jax.models import attention_tpu
+
+    if attention_tpu.supports(heads, d, n, inputs[0].dtype, kind):
+      branches["tpu"] = kernel
+  return jax.lax.platform_dependent(*inputs, default=whole, **branches)
+
+
+def _device_kind() -> str:
+  """Of the devices that a program is traced for."""
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  return (device or jax.devices()[0]).device_kind
+
+
+def _forward_tpu(scale: float, qkv: Array) -> Arrays:
+  """What `_forward` gives for a batch."""
+  from tokenpose_jax.models import attention_tpu
+
+  q, k, v = _tokens_last(qkv)
+  mixed, log_sums = attention_tpu.forward(q * scale, k, v)
+  return jnp.moveaxis(mixed, 3, 1), jnp.swapaxes(log_sums, 2, 3)
+
+
+def _backward_tpu(
+  scale: float, qkv: Array, mixed: Array, log_sums: Array, of_mixed: Array
+) -> Arrays:
+  """What `_backward` gives for a batch."""
+  from tokenpose_jax.models import attention_tpu
+
+  q, k, v = _tokens_last(qkv)
+  mixed, of_mixed = (jnp.moveaxis(x, 1, 3) for x in (mixed, of_mixed))
+  of_q, of_k, of_v = attention_tpu.backward(
+    q * scale, k, v, mixed, jnp.swapaxes(log_sums, 2, 3), of_mixed
+  )
+  return (jnp.moveaxis(jnp.stack([of_q * scale, of_k, of_v]), (0, 4), (2, 1)),)
+
+
+def _tokens_last(qkv: Array) -> Array:
+  """(3, B, heads, width, N) of (B, N, 3, heads, width)."""
+  return jnp.moveaxis(qkv, (2, 1), (0, 4))
 
 
 def _forward(scale: float, qkv: Array, *, heads_at_once: int) -> Arrays:
