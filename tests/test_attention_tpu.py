@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from tokenpose_jax.models import attention_tpu
+from tokenpose_jax.models import attention, attention_tpu, layers
 from tokenpose_jax.models.published import PUBLISHED
 
 # (heads, width, tokens) of every published network.
@@ -143,6 +144,36 @@ def test_equal_logits_give_the_mean_and_its_gradient(dtype):
     rtol=tolerance,
     atol=tolerance / 10,
   )
+
+
+def test_a_layer_that_projects_to_columns_gives_the_same(monkeypatch):
+  x = jnp.asarray(np.random.default_rng(5).normal(size=(2, 145, 24)))
+
+  def outcome(form):
+    layer = layers.Attention(
+      24, 2, 0.3, form=form, rngs=nnx.Rngs(0), dtype=jnp.float32
+    )
+    graph, values = nnx.split(layer)
+
+    def loss(values, x):
+      y = nnx.merge(graph, values)(x, {}, "a")
+      return jnp.square(y + 1).sum(), y
+
+    return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(values, x)
+
+  # Initial weights are small: what attention adds must be seen.
+  monkeypatch.setattr(layers, "LINEAR_INIT", nnx.initializers.normal(0.3))
+  wanted = outcome("plain")
+  called = []
+
+  def has_kernel(*shape):
+    called.append(shape)
+    return True
+
+  monkeypatch.setattr(attention, "has_kernel", has_kernel)
+  found = outcome("auto")
+  assert called == [(2, 12, 145, jnp.float32)]
+  jax.tree.map(lambda a, b: close(a, b, 1e-5), found, wanted)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ pass, which computes the weights again: no (B, heads, N, N) numbers are stored.
 On a CPU a few heads of one image at a time stay in the caches: that takes half
 of the plain form's processor time, and a quarter where its temporaries come
 fresh from the system (16 images of 273 tokens, 16 heads of 12 or 8 of 24). On
-a TPU it is a kernel for it (models/attention_tpu.py), where that was compiled
-for the shapes.
+a TPU it is a kernel, which takes its arrays in another order: `has_kernel`,
+`attend_columns`.
 """
 
 import functools
@@ -22,6 +22,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Arrays: TypeAlias = tuple[Array, ...]
@@ -51,13 +52,53 @@ def attend(
   if not mesh.empty and mesh.size > 1:
     # A loop over images must not run over those of other devices.
     rows = PartitionSpec(mesh.axis_names)
-    function = jax.shard_map(
-      function,
-      in_specs=rows,
-      out_specs=rows,
-      check_vma=False,  # It knows nothing of kernels.
-    )
+    function = jax.shard_map(function, in_specs=rows, out_specs=rows)
   return function(qkv)
+
+
+def has_kernel(heads: int, width: int, tokens: int, dtype: DTypeLike) -> bool:
+  """Whether `attend_columns` is the fastest where the program is to run.
+
+  Args:
+    heads: of the attention.
+    width: of a head.
+    tokens: N.
+    dtype: of queries, keys and values.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  kind = (device or jax.devices()[0]).device_kind
+  if not kind.startswith("TPU"):
+    return False
+  # Pallas takes its time to import.
+  from tokenpose_jax.models import attention_tpu
+
+  return attention_tpu.supports(heads, width, tokens, dtype, kind)
+
+
+def attend_columns(
+  q: Float[Array, "b h d n"],
+  k: Float[Array, "b h d n"],
+  v: Float[Array, "b h d n"],
+) -> Float[Array, "b h d n"]:
+  """As `attend`, with the tokens last, and by a kernel on a TPU.
+
+  Args:
+    q: (B, heads, width, N) queries, multiplied by the scale.
+    k: (B, heads, width, N) keys.
+    v: (B, heads, width, N) values.
+
+  Returns:
+    (B, heads, width, N), of v's type.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return _columns(q, k, v)
+  rows = PartitionSpec(mesh.axis_names)
+  # The check knows nothing of kernels.
+  return jax.shard_map(
+    _columns, in_specs=rows, out_specs=rows, check_vma=False
+  )(q, k, v)
 
 
 def weights(
@@ -124,9 +165,7 @@ def _recomputed(scale: float, qkv: Array) -> Array:
 
 
 def _keep(scale: float, qkv: Array) -> tuple[Array, Arrays]:
-  function = functools.partial(_forward, scale)
-  kernel = functools.partial(_forward_tpu, scale)
-  mixed, log_sums = _by_platform(function, kernel, qkv)
+  mixed, log_sums = _by_platform(functools.partial(_forward, scale), qkv)
   b, n, _, h, d = qkv.shape
   return mixed.reshape(b, n, h * d), (qkv, mixed, log_sums)
 
@@ -134,27 +173,16 @@ def _keep(scale: float, qkv: Array) -> tuple[Array, Arrays]:
 def _back(scale: float, kept: Arrays, of_mixed: Array) -> Arrays:
   qkv, mixed, log_sums = kept
   function = functools.partial(_backward, scale)
-  kernel = functools.partial(_backward_tpu, scale)
   of_mixed = of_mixed.reshape(mixed.shape)
-  return _by_platform(function, kernel, qkv, mixed, log_sums, of_mixed)
+  return _by_platform(function, qkv, mixed, log_sums, of_mixed)
 
 
 _recomputed.defvjp(_keep, _back)
 
 
-def _by_platform(
-  function: Callable[..., Arrays],
-  kernel: Callable[..., Arrays],
-  *inputs: Array,
-) -> Arrays:
-  """A function of (B, ...) and `heads_at_once`, as is best where it runs.
-
-  Args:
-    function: for any device.
-    kernel: the same for a TPU, of (B, ...).
-    *inputs: qkv (B, N, 3, heads, width), and what else they take.
-  """
-  n, _, heads, d = inputs[0].shape[1:]
+def _by_platform(function: Callable[..., Arrays], *inputs: Array) -> Arrays:
+  """A function of (B, ...) and `heads_at_once`, as is best where it runs."""
+  n, _, heads, _ = inputs[0].shape[1:]
   fitting = max(1, _CHUNK // (4 * n * n))
   few = max(g for g in range(1, heads + 1) if not heads % g and g <= fitting)
 
@@ -163,49 +191,7 @@ def _by_platform(
     return jax.lax.map(lambda arrays: one(*arrays), inputs)
 
   whole = functools.partial(function, heads_at_once=heads)
-  branches = {"cpu": by_image}
-  # Only then: every branch is traced, whatever the program is compiled for.
-  if (kind := _device_kind()).startswith("TPU"):
-    from tokenpose_jax.models import attention_tpu
-
-    if attention_tpu.supports(heads, d, n, inputs[0].dtype, kind):
-      branches["tpu"] = kernel
-  return jax.lax.platform_dependent(*inputs, default=whole, **branches)
-
-
-def _device_kind() -> str:
-  """Of the devices that a program is traced for."""
-  mesh = jax.sharding.get_abstract_mesh()
-  device = None if mesh.empty else mesh.abstract_device
-  return (device or jax.devices()[0]).device_kind
-
-
-def _forward_tpu(scale: float, qkv: Array) -> Arrays:
-  """What `_forward` gives for a batch."""
-  from tokenpose_jax.models import attention_tpu
-
-  q, k, v = _tokens_last(qkv)
-  mixed, log_sums = attention_tpu.forward(q * scale, k, v)
-  return jnp.moveaxis(mixed, 3, 1), jnp.swapaxes(log_sums, 2, 3)
-
-
-def _backward_tpu(
-  scale: float, qkv: Array, mixed: Array, log_sums: Array, of_mixed: Array
-) -> Arrays:
-  """What `_backward` gives for a batch."""
-  from tokenpose_jax.models import attention_tpu
-
-  q, k, v = _tokens_last(qkv)
-  mixed, of_mixed = (jnp.moveaxis(x, 1, 3) for x in (mixed, of_mixed))
-  of_q, of_k, of_v = attention_tpu.backward(
-    q * scale, k, v, mixed, jnp.swapaxes(log_sums, 2, 3), of_mixed
-  )
-  return (jnp.moveaxis(jnp.stack([of_q * scale, of_k, of_v]), (0, 4), (2, 1)),)
-
-
-def _tokens_last(qkv: Array) -> Array:
-  """(3, B, heads, width, N) of (B, N, 3, heads, width)."""
-  return jnp.moveaxis(qkv, (2, 1), (0, 4))
+  return jax.lax.platform_dependent(*inputs, cpu=by_image, default=whole)
 
 
 def _forward(scale: float, qkv: Array, *, heads_at_once: int) -> Arrays:
@@ -245,3 +231,43 @@ def _some_heads(
   groups = [x.reshape(-1, heads_at_once, *x.shape[1:]) for x in inputs]
   outputs = jax.lax.map(lambda group: function(*group), tuple(groups))
   return tuple(x.reshape(heads, *x.shape[2:]) for x in outputs)
+
+
+@jax.custom_vjp
+def _columns(q: Array, k: Array, v: Array) -> Array:
+  return _keep_columns(q, k, v)[0]
+
+
+def _keep_columns(q: Array, k: Array, v: Array) -> tuple[Array, Arrays]:
+  from tokenpose_jax.models import attention_tpu
+
+  def elsewhere(*inputs: Array) -> Arrays:
+    mixed, log_sums = _mix(*map(_turned, inputs))
+    return _turned(mixed).astype(v.dtype), _turned(log_sums)
+
+  mixed, log_sums = jax.lax.platform_dependent(
+    q, k, v, tpu=attention_tpu.forward, default=elsewhere
+  )
+  return mixed, (q, k, v, mixed, log_sums)
+
+
+def _back_columns(kept: Arrays, of_mixed: Array) -> Arrays:
+  from tokenpose_jax.models import attention_tpu
+
+  def elsewhere(*inputs: Array) -> Arrays:
+    q, k, v, mixed, log_sums, of_mixed = map(_turned, inputs)
+    wide, outcome = of_mixed.astype(jnp.float32), mixed.astype(jnp.float32)
+    common = (wide * outcome).sum(-1, keepdims=True)
+    found = _gradients(q, k, v, log_sums, common, of_mixed)
+    return tuple(_turned(x).astype(q.dtype) for x in found)
+
+  return jax.lax.platform_dependent(
+    *kept, of_mixed, tpu=attention_tpu.backward, default=elsewhere
+  )
+
+
+_columns.defvjp(_keep_columns, _back_columns)
+
+
+def _turned(x: Array) -> Array:
+  return jnp.swapaxes(x, -1, -2)
