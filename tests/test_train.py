@@ -46,28 +46,29 @@ def test_golden_step():
 
 
 def test_eight_devices_equal_one():
-  """Losses and weights up to f32 rounding; one compile; no hidden transfer."""
+  """Losses and weights up to f32 rounding; one compile; no hidden transfer.
+
+  Weights after the first step: later ones make much of its rounding, because
+  Adam turns that of a tiny gradient into up to a step of the rate.
+  """
   settings = tiny.config()
-  states = {}
+  weights, losses = {}, {}
   for count in (1, 8):
     state, step, mesh = tiny.training(settings, jax.devices()[:count])
-    losses = []
+    losses[count] = []
     for number in range(4):
       placed = sharding.put_batch(mesh, tiny.batch(settings, seed=number))
       with jax.transfer_guard("disallow"):
         state, metrics = step(state, placed)
-      losses.append(float(metrics.scalars["loss"]))
+      losses[count].append(float(metrics.scalars["loss"]))
+      if not number:
+        weights[count] = jax.device_get(state.params)
     # JAX has no public count of a function's compilations.
     assert step._cache_size() == 1
-    states[count] = jax.device_get(state), losses
-  np.testing.assert_allclose(states[8][1], states[1][1], rtol=2e-5)
-  for one, eight in zip(
-    jax.tree.leaves(states[1][0].params),
-    jax.tree.leaves(states[8][0].params),
-    strict=True,
-  ):
-    # Adam turns rounding of a tiny gradient into up to a step of the rate.
-    np.testing.assert_allclose(eight, one, rtol=1e-3, atol=2e-4)
+  np.testing.assert_allclose(losses[8], losses[1], rtol=2e-5)
+  leaves = map(jax.tree.leaves, (weights[1], weights[8]))
+  for one, eight in zip(*leaves, strict=True):
+    np.testing.assert_allclose(eight, one, rtol=1e-4, atol=1e-5)
 
 
 def test_masked_people_do_not_count():
