@@ -11,7 +11,6 @@ leaves a line that says why, and exit code 1.
 
 import argparse
 import datetime
-import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -22,6 +21,7 @@ import time
 from typing import NamedTuple
 
 from benchmarks import environment, limits, tables
+from tokenpose_jax.version import installed
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "benchmarks.md"
 PACKAGES = ("jax", "flax", "numpy", "onnxruntime", "tensorflow-cpu")
@@ -104,12 +104,7 @@ def described(commit: str, seconds: float, load: float) -> str:
     seconds: that the benchmark took.
     load: of the machine before it began; a core that is busy is 1.
   """
-  versions = [f"Python {platform.python_version()}"]
-  for package in PACKAGES:
-    try:
-      versions.append(f"{package} {importlib.metadata.version(package)}")
-    except importlib.metadata.PackageNotFoundError:
-      continue
+  versions = [f"Python {platform.python_version()}", *installed(PACKAGES)]
   memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
   return (
     f"{datetime.date.today().isoformat()}, {commit}; {processor()},"

@@ -19,16 +19,12 @@ _OURS = ("XLA_FLAGS", "GLIBC_TUNABLES", "LD_PRELOAD", *ALLOCATOR)
 
 
 def plain() -> dict[str, str]:
-  """The shell's, without settings of allocators and compilers."""
-  return {n: v for n, v in os.environ.items() if n not in _OURS}
+  """The shell's, without settings of allocators and compilers.
 
-
-def ours() -> dict[str, str]:
-  """What the process of `python main.py` or `tokenpose predict` has.
-
-  They set their allocator themselves (`cli.keep_freed_memory`).
+  What `python main.py` and `tokenpose` have; they set their allocator
+  themselves (`cli.keep_freed_memory`).
   """
-  return plain()
+  return {n: v for n, v in os.environ.items() if n not in _OURS}
 
 
 def torch(variant: Mapping[str, bool]) -> dict[str, str]:

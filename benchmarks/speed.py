@@ -256,7 +256,7 @@ def measure(
         drop("PyTorch", error)
     for name in RUNTIMES[key.case]:
       contenders[name] = rounds.Contender(
-        command(key, name, folder), environment.ours()
+        command(key, name, folder), environment.plain()
       )
       try:  # One after the other: compilation uses all cores.
         contenders[name].ready()

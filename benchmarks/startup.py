@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import drawn
+from benchmarks import drawn, tables
 
 CONFIGS = ("demo", "tokenpose_t", "tokenpose_b")
 BATCH = 1
@@ -122,8 +122,7 @@ def main() -> None:
   parser.add_argument("--configs", nargs="+", default=CONFIGS)
   parser.add_argument("--rounds", type=int, default=1, help="the best counts")
   options = parser.parse_args()
-  for line in (COLUMNS, ["---"] * len(COLUMNS)):
-    print(f"| {' | '.join(line)} |")
+  print(tables.markdown(COLUMNS, []), flush=True)
   for row in rows(options.configs, options.rounds):
     print(f"| {' | '.join(row)} |", flush=True)
 

@@ -36,6 +36,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
+from benchmarks import tables
 from tokenpose_jax import (
   cli,
   optim,
@@ -173,8 +174,7 @@ def table(rows: Iterable[Row]) -> str:
   titles = ("config", "topology", "people a chip", "compiled in, s")
   titles += ("GiB a chip: arguments + temporaries + code", "of", "fits")
   titles += ("cycles an image", "collectives in a step")
-  head = f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}"
-  return "\n".join([head, *map(line, rows)])
+  return "\n".join([tables.markdown(titles, []), *map(line, rows)])
 
 
 def line(row: Row) -> str:

@@ -149,8 +149,8 @@ def test_printed_tables_of_both_kinds():
 def test_environments(monkeypatch):
   monkeypatch.setenv("XLA_FLAGS", "--xla_of_this_shell")
   monkeypatch.setenv("HOME", "/home/somebody")
-  assert "XLA_FLAGS" not in environment.ours()
-  assert environment.ours()["HOME"] == "/home/somebody"
+  assert "XLA_FLAGS" not in environment.plain()
+  assert environment.plain()["HOME"] == "/home/somebody"
   assert "MALLOC_TOP_PAD_" not in environment.torch({"allocator": False})
   assert "MALLOC_TOP_PAD_" in environment.torch({"allocator": True})
 

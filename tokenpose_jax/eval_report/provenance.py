@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import pathlib
 import subprocess
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from tokenpose_jax import config as config_lib
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.data import EvalData
 from tokenpose_jax.network import Tree
-from tokenpose_jax.version import __version__
+from tokenpose_jax.version import __version__, installed
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless")
 
@@ -183,10 +182,4 @@ def git_revision() -> str:
 
 
 def _versions() -> str:
-  versions = [f"tokenpose_jax {__version__}"]
-  for name in _LIBRARIES:
-    try:
-      versions.append(f"{name} {importlib.metadata.version(name)}")
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return ", ".join(versions)
+  return ", ".join([f"tokenpose_jax {__version__}", *installed(_LIBRARIES)])

@@ -137,7 +137,7 @@ def _mix(q: Array, k: Array, v: Array) -> tuple[Array, Array]:
 
 
 def _gradients(
-  q: Array, k: Array, v: Array, log_sums: Array, common: Array, of_mixed: Array
+  q: Array, k: Array, v: Array, log_sums: Array, mixed: Array, of_mixed: Array
 ) -> Arrays:
   """The gradients of q, k and v.
 
@@ -146,9 +146,11 @@ def _gradients(
     k: likewise, without a scale.
     v: likewise.
     log_sums: (..., N, 1) of `_mix`.
-    common: (..., N, 1) the products of the mixed values with their gradient.
+    mixed: (..., N, width) of `_mix`.
     of_mixed: (..., N, width) gradient of the mixed values.
   """
+  wide, outcome = of_mixed.astype(jnp.float32), mixed.astype(jnp.float32)
+  common = (wide * outcome).sum(-1, keepdims=True)
   shares = jnp.exp(_logits(q, k) - log_sums)
   of_logits = shares * (_logits(of_mixed, v) - common)
   of_logits, shares = of_logits.astype(q.dtype), shares.astype(v.dtype)
@@ -212,10 +214,8 @@ def _backward(
 ) -> Arrays:
   """(..., N, 3, heads, width) gradient of qkv."""
   q, k, v = jnp.moveaxis(qkv, (-3, -2), (0, -3))
-  wide, outcome = of_mixed.astype(jnp.float32), mixed.astype(jnp.float32)
-  common = (wide * outcome).sum(-1, keepdims=True)
-  common, of_mixed = (jnp.swapaxes(x, -2, -3) for x in (common, of_mixed))
-  inputs = (q * scale, k, v, log_sums, common, of_mixed)
+  mixed, of_mixed = (jnp.swapaxes(x, -2, -3) for x in (mixed, of_mixed))
+  inputs = (q * scale, k, v, log_sums, mixed, of_mixed)
   of_q, of_k, of_v = _some_heads(_gradients, heads_at_once, *inputs)
   found = jnp.stack([of_q * scale, of_k, of_v])
   return (jnp.moveaxis(found, (0, -3), (-3, -2)).astype(qkv.dtype),)
@@ -256,9 +256,7 @@ def _back_columns(kept: Arrays, of_mixed: Array) -> Arrays:
 
   def elsewhere(*inputs: Array) -> Arrays:
     q, k, v, mixed, log_sums, of_mixed = map(_turned, inputs)
-    wide, outcome = of_mixed.astype(jnp.float32), mixed.astype(jnp.float32)
-    common = (wide * outcome).sum(-1, keepdims=True)
-    found = _gradients(q, k, v, log_sums, common, of_mixed)
+    found = _gradients(q, k, v, log_sums, mixed, of_mixed)
     return tuple(_turned(x).astype(q.dtype) for x in found)
 
   return jax.lax.platform_dependent(
