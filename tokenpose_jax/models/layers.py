@@ -281,7 +281,7 @@ class Attention(nnx.Module):
     if captured is not None:
       captured[f"attention.{name}"] = attention.weights(qkv, self.scale)
     shape = (self.heads, d // self.heads, n)
-    if self.form == "auto" and attention.has_kernel(*shape, self.dtype):
+    if attention.uses_kernel(self.form, *shape, self.dtype):
       return self._by_columns(x)
     mixed = attention.attend(qkv, self.scale, self.form)
     return self.to_out(mixed.astype(self.dtype))
