@@ -28,6 +28,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.models import devices
 
 Arrays: TypeAlias = tuple[Array, ...]
 
@@ -77,9 +78,7 @@ def uses_kernel(
   """
   if form == "plain":
     return False
-  mesh = jax.sharding.get_abstract_mesh()
-  device = None if mesh.empty else mesh.abstract_device
-  kind = (device or jax.devices()[0]).device_kind
+  kind = devices.kind()
   if kind.startswith("TPU"):
     # Pallas takes its time to import.
     from tokenpose_jax.models import attention_tpu
