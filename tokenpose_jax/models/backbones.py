@@ -62,6 +62,8 @@ class Stem(nnx.Module):
       [Bottleneck(size, channels, dtype=dtype) for size in inputs]
     )
 
+  # Its 64 channels would be packed too, but compiling takes minutes longer.
+  @packing.apart()
   def __call__(
     self,
     x: Float[Array, "b h w 3"],

@@ -195,8 +195,9 @@ def _moments(
     mean = mean_of(wide)
     return mean, mean_of(jnp.square(wide - _as_packed(x, mean)))
   # Both sums at once: a TPU makes them within the convolution that makes x, and
-  # the gradient has a sum less (S-v1: 17 % of a step's cycles). What the
-  # difference loses where the mean is far from `near`, bfloat16 lost before.
+  # the gradient has a sum less (S-v1: 17 % of a step's cycles). A difference of
+  # squares loses digits where `near` is many standard deviations off: in the
+  # first steps at most, and float32 has many more than x.
   wide = wide - _as_packed(x, near)
   mean, square = mean_of(wide), mean_of(jnp.square(wide))
   return near + mean, jnp.maximum(square - jnp.square(mean), 0)
