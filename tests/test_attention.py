@@ -122,6 +122,29 @@ def test_fused_is_the_kernel_or_an_error(monkeypatch):
   assert "attention_forward" in str(jaxpr)
 
 
+@pytest.mark.parametrize("function", ["attend", "attend_columns"])
+def test_inside_of_somebodys_shard_map(function):
+  mesh = sharding.create_mesh()
+  rows = jax.sharding.PartitionSpec(mesh.axis_names)
+
+  def attend(x):
+    if function == "attend":
+      return attention.attend(x, 0.3, "auto")
+    q, k, v = jnp.moveaxis(x, (2, 1), (0, -1))
+    mixed = attention.attend_columns(q * 0.3, k, v)
+    return jnp.moveaxis(mixed, -1, 1).reshape(*x.shape[:2], -1)
+
+  split = jax.shard_map(
+    attend,
+    mesh=mesh,
+    in_specs=rows,
+    out_specs=rows,
+    check_vma=function == "attend",  # Pallas kernels refuse the check.
+  )
+  qkv = drawn(8, 9, 3, 2, 4)
+  np.testing.assert_allclose(jax.jit(split)(qkv), by_hand(qkv, 0.3), atol=1e-5)
+
+
 def test_a_network_is_the_same_in_every_form():
   model = ModelConfig.of(tiny.config().model)
   plain = dataclasses.replace(model, attention="plain")

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tokenpose_jax.models import attention, initial, packing
+from tokenpose_jax.models import attention, devices, initial, packing
 
 # reference 2.7: linear weights and tokens have standard deviation 0.02. The
 # original implementation cuts them at +-2 absolute (100 standard deviations),
@@ -308,6 +308,37 @@ class ConvNorm(nnx.Module):
     return self.norm(self.conv(x, widen=widen), train=train, repeated=widen)
 
 
+def _on_cpu(form: str) -> bool:
+  """Whether a form of `attention` may be what is fastest on a CPU."""
+  return form != "plain" and devices.kind() == "cpu"
+
+
+def _project(
+  layer: nnx.Linear, x: Float[Array, "b n c"], form: str
+) -> Float[Array, "b n _c"]:
+  """A linear layer of each token.
+
+  On a CPU by rows of one matrix: with two axes of rows the product for the
+  kernel's gradient copies x and what comes back, which takes a third of its
+  time. On a TPU the rows of other images share no tile, so it costs copies.
+  """
+  if not _on_cpu(form):
+    return layer(x)
+  return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
+def _gelu(x: Array, form: str) -> Array:
+  """The exact GELU.
+
+  JAX's is by erfc, which keeps the digits of its far left tail, below 1e-6, and
+  takes a CPU four times as long. An export has it too: TensorFlow knows no erf.
+  """
+  if not _on_cpu(form):
+    return jax.nn.gelu(x, approximate=False)
+  wide = x.astype(jnp.float32)
+  return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
+
+
 class Attention(nnx.Module):
   """Multi-head self-attention over all tokens (reference 2.4).
 
@@ -341,14 +372,15 @@ class Attention(nnx.Module):
   ) -> Float[Array, "b n d"]:
     """Maps tokens (B, N, dim) to the same shape; captures `attention.NAME`."""
     b, n, d = x.shape
-    qkv = self.to_qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
+    qkv = _project(self.to_qkv, x, self.form)
+    qkv = qkv.reshape(b, n, 3, self.heads, d // self.heads)
     if captured is not None:
       captured[f"attention.{name}"] = attention.weights(qkv, self.scale)
     shape = (self.heads, d // self.heads, n)
     if attention.uses_kernel(self.form, *shape, self.dtype):
       return self._by_columns(x)
     mixed = attention.attend(qkv, self.scale, self.form)
-    return self.to_out(mixed.astype(self.dtype))
+    return _project(self.to_out, mixed.astype(self.dtype), self.form)
 
   def _by_columns(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     """The same, each projection made in the order that the kernel takes.
@@ -396,8 +428,9 @@ class Block(nnx.Module):
   ) -> Float[Array, "b n d"]:
     """Maps tokens (B, N, dim) to the same shape; captures `block.NAME`."""
     x = x + self.attention(self.norm1(x), captured, name)
-    hidden = jax.nn.gelu(self.mlp_in(self.norm2(x)), approximate=False)
-    x = x + self.mlp_out(hidden)
+    form = self.attention.form
+    hidden = _gelu(_project(self.mlp_in, self.norm2(x), form), form)
+    x = x + _project(self.mlp_out, hidden, form)
     if captured is not None:
       captured[f"block.{name}"] = x
     return x
