@@ -195,7 +195,7 @@ def _moments(
     mean = mean_of(wide)
     return mean, mean_of(jnp.square(wide - _as_packed(x, mean)))
   # Both sums at once: a TPU makes them within the convolution that makes x, and
-  # the gradient has a sum less (S-v1: 17 % of a step's cycles). A difference of
+  # the gradient has a sum less (S-v1: 16 % of a step's cycles). A difference of
   # squares loses digits where `near` is many standard deviations off: in the
   # first steps at most, and float32 has many more than x.
   wide = wide - _as_packed(x, near)
@@ -266,7 +266,7 @@ class Conv(nnx.Module):
         stride=self.stride,
         widen=widen,
         inputs=given,
-        # The next pixels made begin in another block given.
+        # As many as a block given makes, or more: steps are whole blocks.
         outputs=max(
           packing.pixels(outputs, width), given * widen // self.stride
         ),

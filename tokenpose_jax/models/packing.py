@@ -12,11 +12,15 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Iterator
+from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tokenpose_jax.models import devices
+
+T = TypeVar("T")
 
 _LANES = 128
 _APART = contextvars.ContextVar("apart", default=False)
@@ -48,17 +52,19 @@ def pixels(channels: int, width: int) -> int:
   return math.gcd(width, 2 ** (most.bit_length() - 1))
 
 
-def unpacked(
-  x: Float[Array, "b h v pc"], image_hw: tuple[int, int]
-) -> Float[Array, "b h w c"]:
-  """A map with one pixel in its channels.
+def unpacked(maps: T, image_hw: tuple[int, int]) -> T:
+  """Maps (B, h, w, c), with one pixel in their channels.
 
   Args:
-    x: the map.
-    image_hw: size of the image it is of, whose proportions it has.
+    maps: a tree of maps, packed or not.
+    image_hw: size of the images they are of, whose proportions they have.
   """
-  b, h, *_ = x.shape
-  return x.reshape(b, h, h * image_hw[1] // image_hw[0], -1)
+
+  def one(x: Array) -> Array:
+    b, h, *_ = x.shape
+    return x.reshape(b, h, h * image_hw[1] // image_hw[0], -1)
+
+  return jax.tree.map(one, maps) if used() else maps
 
 
 def kernel(

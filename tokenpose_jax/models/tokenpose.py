@@ -106,10 +106,9 @@ class TokenPose(nnx.Module):
     features = jnp.asarray(images, config.dtype)
     if self.backbone is not None:
       maps: Captured = {}
-      packed = self.backbone(features, train=train, captured=maps)
-      features = packing.unpacked(packed, config.input_hw)
-      for name, x in maps.items():
-        captured[name] = packing.unpacked(x, config.input_hw)
+      features = self.backbone(features, train=train, captured=maps)
+      features, maps = packing.unpacked((features, maps), config.input_hw)
+      captured.update(maps)
     captured["patches_flat"] = patches = _patches(features, config.patch_hw)
     captured["patch_embed"] = visual = self.patch_embedding(patches)
     keypoints = jnp.broadcast_to(
