@@ -11,8 +11,10 @@ pass, which computes the weights again: no (B, heads, N, N) numbers are stored.
 On a CPU a few heads of one image at a time stay in the caches: that takes half
 of the plain form's processor time, and a quarter where its temporaries come
 fresh from the system (16 images of 273 tokens, 16 heads of 12 or 8 of 24). On
-a TPU it is a kernel, which takes its arrays in another order: `has_kernel`,
+a TPU it is a kernel, which takes its arrays in another order: `uses_kernel`,
 `attend_columns`.
+
+fused: that kernel, or an error where there is none.
 """
 
 import functools
@@ -24,6 +26,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.models import devices
 
 Arrays: TypeAlias = tuple[Array, ...]
 
@@ -56,29 +61,37 @@ def attend(
   return function(qkv)
 
 
-def device_kind() -> str:
-  """What the program is to run on, as JAX names it: "cpu", "TPU v5e"."""
-  mesh = jax.sharding.get_abstract_mesh()
-  device = None if mesh.empty else mesh.abstract_device
-  return (device or jax.devices()[0]).device_kind
-
-
-def has_kernel(heads: int, width: int, tokens: int, dtype: DTypeLike) -> bool:
-  """Whether `attend_columns` is the fastest where the program is to run.
+def uses_kernel(
+  form: str, heads: int, width: int, tokens: int, dtype: DTypeLike
+) -> bool:
+  """Whether attention is `attend_columns` where the program is to run.
 
   Args:
+    form: one of `config.ATTENTION`.
     heads: of the attention.
     width: of a head.
     tokens: N.
     dtype: of queries, keys and values.
-  """
-  kind = device_kind()
-  if not kind.startswith("TPU"):
-    return False
-  # Pallas takes its time to import.
-  from tokenpose_jax.models import attention_tpu
 
-  return attention_tpu.supports(heads, width, tokens, dtype, kind)
+  Raises:
+    InputError: the form is "fused", and there is no kernel.
+  """
+  if form == "plain":
+    return False
+  kind = devices.kind()
+  if kind.startswith("TPU"):
+    # Pallas takes its time to import.
+    from tokenpose_jax.models import attention_tpu
+
+    if attention_tpu.supports(heads, width, tokens, dtype, kind):
+      return True
+  if form == "fused":
+    raise InputError(
+      "model.attention is 'fused', and there is no kernel for"
+      f" {heads} heads of {width}, {tokens} tokens, in {jnp.dtype(dtype)} on"
+      f" {kind}; take 'auto'"
+    )
+  return False
 
 
 def attend_columns(
