@@ -14,7 +14,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tokenpose_jax.models import attention, devices, initial, packing
+from tokenpose_jax.models import (
+  attention,
+  convolution,
+  devices,
+  initial,
+  packing,
+)
 
 # reference 2.7: linear weights and tokens have standard deviation 0.02. The
 # original implementation cuts them at +-2 absolute (100 standard deviations),
@@ -277,6 +283,8 @@ class Conv(nnx.Module):
       # does that of a product with x's four axes.
       flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
       return flat.reshape(*x.shape[:-1], -1)
+    if devices.is_one_cpu():
+      return convolution.convolve(x, kernel, self.stride)
     return jax.lax.conv_general_dilated(
       x,
       kernel,
