@@ -33,10 +33,10 @@ class Shift(nnx.Module):
     self.shift = nnx.Param(jnp.asarray(shift))
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: Train
+    self, x: Float[Array, "b h w c"], *, train: Train, repeated: int = 1
   ) -> Float[Array, "b h w c"]:
     """Adds one value a channel."""
-    del train
+    del train, repeated
     return x + self.shift[...].reshape(1, 1, 1, -1)
 
 
