@@ -47,6 +47,7 @@ class Section(NamedTuple):
 SECTIONS = {
   "speed": Section(minutes=50),
   "startup": Section(minutes=10),
+  "loop": Section(),
   "decoding": Section(),
   "evaluation": Section(),
   "data": Section(),

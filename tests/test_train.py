@@ -177,7 +177,7 @@ class Evaluation(eval_run.Case):
     found = self.figures[step]
     if isinstance(found, BaseException):
       raise found
-    return evaluate.Outcome({"AP": found}, self.sheet)
+    return lambda: evaluate.Outcome({"AP": found}, self.sheet)
 
 
 # Every fifth step: 80 people are five batches.
@@ -202,7 +202,7 @@ def counting(*_):
 def trained(monkeypatch, tmp_path, figures, **fields):
   """(evaluated steps, checkpoints) of a run."""
   case = Evaluation(figures)
-  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(evaluate, "begin", case)
   monkeypatch.setattr(train, "jit_train_step", counting)
   settings = tiny.config(**{**EVERY, **fields})
   try:
@@ -291,7 +291,7 @@ def test_pictures_of_evaluations_get_rarer_but_for_the_last(
 ):
   case = Evaluation(dict.fromkeys(range(5, 70, 5), 0.5))
   case.sheet = np.zeros((4, 4, 3), np.uint8)
-  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(evaluate, "begin", case)
   monkeypatch.setattr(train, "jit_train_step", counting)
   settings = tiny.config(**EVERY | {"train__steps": 65})
   _, writer = noise_runs.run(settings, tmp_path, evaluation=case.data)
