@@ -1,6 +1,7 @@
 """The training step and the loop around it."""
 
 import logging
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -216,6 +217,30 @@ def test_the_best_is_that_of_the_evaluations(monkeypatch, tmp_path):
   steps, saved = trained(monkeypatch, tmp_path, {5: 0.1, 10: 0.6, 15: 0.2})
   assert steps == [5, 10, 15]
   assert (saved.choose("best"), saved.steps()) == (10, [10, 15])
+
+
+def test_reports_are_made_beside_the_next_steps(monkeypatch, tmp_path):
+  """And recorded before the next save."""
+  case, stepped = Evaluation({5: 0.1, 10: 0.6}), threading.Event()
+
+  def waits_for_the_next_step(*arguments, step, **options):
+    finish = case(*arguments, step=step, **options)
+    if step == 10:
+      return finish
+    stepped.clear()
+    return lambda: finish() if stepped.wait(60) else None
+
+  def seen(*arguments):
+    step = counting(*arguments)
+    return lambda *given: (stepped.set(), step(*given))[1]
+
+  monkeypatch.setattr(evaluate, "begin", waits_for_the_next_step)
+  monkeypatch.setattr(train, "jit_train_step", seen)
+  settings = tiny.config(**EVERY | {"train__steps": 10, "checkpoint__keep": 1})
+  noise_runs.run(settings, tmp_path, evaluation=case.data)
+  saved = checkpoint.Checkpoints(str(tmp_path))
+  assert saved.metrics(10)["AP"] == 0.6
+  assert case.steps == [5, 10]
 
 
 @pytest.mark.parametrize(
