@@ -264,7 +264,8 @@ class Saver(Checkpoints):
       self.wait()
     finally:
       self._thread.shutdown()
-      self._manager.close()
+      with self._writing():
+        self._manager.close()
 
 
 @contextlib.contextmanager
