@@ -1,6 +1,7 @@
 """Every form of attention against a softmax written out in NumPy."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ import pytest
 
 from tests import tiny
 from tokenpose_jax import checkpoint, network, sharding
-from tokenpose_jax.models import attention
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.models import attention, devices
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.published import PUBLISHED
 
@@ -99,6 +101,48 @@ def test_devices_attend_to_their_own_images():
   found = compiled(*jax.device_put((qkv, of), rows))
   for one, other in zip(found, of_plain(qkv, of, "plain"), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_fused_is_the_kernel_or_an_error(monkeypatch):
+  model = dataclasses.replace(PUBLISHED["tokenpose_t"], attention="fused")
+  weights = network.abstract(model)
+  images = jax.ShapeDtypeStruct((1, *model.input_hw, 3), jnp.float32)
+
+  def traced(model):
+    apply = functools.partial(network.apply, model)
+    return jax.make_jaxpr(apply)(*weights, images)
+
+  says = "no kernel for 16 heads of 12, 273 tokens, in float32 on cpu; take 'a"
+  with pytest.raises(InputError, match=says):
+    traced(model)
+  monkeypatch.setattr(devices, "kind", lambda: "TPU v5 lite")
+  with pytest.raises(InputError, match="in float32 on TPU v5 lite"):
+    traced(model)
+  jaxpr = traced(dataclasses.replace(model, dtype="bfloat16"))
+  assert "attention_forward" in str(jaxpr)
+
+
+@pytest.mark.parametrize("function", ["attend", "attend_columns"])
+def test_inside_of_somebodys_shard_map(function):
+  mesh = sharding.create_mesh()
+  rows = jax.sharding.PartitionSpec(mesh.axis_names)
+
+  def attend(x):
+    if function == "attend":
+      return attention.attend(x, 0.3, "auto")
+    q, k, v = jnp.moveaxis(x, (2, 1), (0, -1))
+    mixed = attention.attend_columns(q * 0.3, k, v)
+    return jnp.moveaxis(mixed, -1, 1).reshape(*x.shape[:2], -1)
+
+  split = jax.shard_map(
+    attend,
+    mesh=mesh,
+    in_specs=rows,
+    out_specs=rows,
+    check_vma=function == "attend",  # Pallas kernels refuse the check.
+  )
+  qkv = drawn(8, 9, 3, 2, 4)
+  np.testing.assert_allclose(jax.jit(split)(qkv), by_hand(qkv, 0.3), atol=1e-5)
 
 
 def test_a_network_is_the_same_in_every_form():

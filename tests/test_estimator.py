@@ -174,6 +174,8 @@ def test_a_work_directory_knows_how_it_is_used(tmp_path, network):
   state, _, _ = tiny.training(settings, jax.devices()[:1])
   saved = saving.Saver(str(tmp_path))
   meta = checkpoint.describe(settings, COCO_17.to_dict(), {})
+  # Trained with a kernel, used where there is none.
+  meta["config"]["model"]["attention"] = "fused"
   saved.save(state, meta)
   saved.close()
   loaded = tp.load(str(tmp_path))

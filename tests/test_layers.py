@@ -51,6 +51,51 @@ def test_one_replica_is_the_whole_batch_to_the_bit():
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("known", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("far", [0, 3, 30])
+def test_statistics_of_bfloat16_keep_their_digits(far, known):
+  """Means `far` standard deviations from 0, known to a part before."""
+  drawn = np.random.default_rng(0).standard_normal((32, 32, 24, 3))
+  x = jnp.asarray(drawn + far, jnp.bfloat16)
+  module = built(layers.BatchNorm(3, dtype=jnp.bfloat16))
+  module.mean.set_value(jnp.full(3, known * far, jnp.float32))
+  module(x, train=True)
+  exact = np.asarray(x, np.float64).reshape(-1, 3)
+  momentum = layers.BATCH_NORM_MOMENTUM
+  mean = (module.mean[...] - momentum * known * far) / (1 - momentum)
+  var = (module.var[...] - momentum) / (1 - momentum)
+  np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-5, atol=1e-4)
+  # Of a sum of squares so many times the variance.
+  squares = 1 + ((1 - known) * far) ** 2
+  limit = 1e-5 * squares + 1e-6
+  np.testing.assert_allclose(var, exact.var(0, ddof=1), rtol=limit)
+
+
+def test_the_gradient_of_bfloat16_is_that_of_float32():
+  g = np.random.default_rng(0)
+  x, of = g.standard_normal((2, 8, 6, 5, 3)).astype(jnp.bfloat16)
+
+  def gradient(x):
+    graph, params, state = network.split_module(
+      built(layers.BatchNorm(3, dtype=jnp.float32))
+    )
+
+    def loss(params, x):
+      module = network.merge_module(graph, params, state)
+      return (module(x, train=True) * of.astype(jnp.float32)).sum()
+
+    return jax.grad(loss, argnums=(0, 1))(params, x)
+
+  x = jnp.asarray(x + 2)
+  (found, of_x), (wanted, of_wide) = (
+    gradient(x.astype(t)) for t in (jnp.bfloat16, jnp.float32)
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found, wanted
+  )
+  np.testing.assert_allclose(of_x.astype(jnp.float32), of_wide, atol=2e-2)
+
+
 def test_replicas_are_the_parts_of_the_devices():
   """On eight devices, statistics in the step need no other device."""
   mesh = sharding.create_mesh()

@@ -19,6 +19,7 @@ from jaxtyping import Array
 
 from tokenpose_jax import network, recipes
 from tokenpose_jax.errors import check_at_least
+from tokenpose_jax.models import packing
 from tokenpose_jax.models.config import ModelConfig, Network
 from tokenpose_jax.network import Tree
 
@@ -127,6 +128,7 @@ def format_table(costs: Mapping[str, Cost], batch_size: int) -> str:
   )
 
 
+@packing.apart()
 def _cost(
   part: nnx.Module, call: Call, shape: tuple[int, ...], dtype: str
 ) -> Cost:

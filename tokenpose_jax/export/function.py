@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, UInt8
 from tokenpose_jax import inference, network, subpixel
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.codec import flip
+from tokenpose_jax.models import packing
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import BATCH_NORM_EPS, ConvNorm, Train
 from tokenpose_jax.network import Tree
@@ -86,6 +87,7 @@ def function_of(
   decoder = decoder or saved.options.get("decoder", "dark")
   shifted = bool(saved.options.get("flip_shift", False))
 
+  @packing.apart()
   def function(crops: UInt8[AnyArray, "b h w 3"]) -> Any:
     images = network.normalize(crops)
     heatmaps = module(images, train=False)

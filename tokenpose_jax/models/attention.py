@@ -11,8 +11,10 @@ pass, which computes the weights again: no (B, heads, N, N) numbers are stored.
 On a CPU a few heads of one image at a time stay in the caches: that takes half
 of the plain form's processor time, and a quarter where its temporaries come
 fresh from the system (16 images of 273 tokens, 16 heads of 12 or 8 of 24). On
-a TPU it is a kernel, which takes its arrays in another order: `has_kernel`,
+a TPU it is a kernel, which takes its arrays in another order: `uses_kernel`,
 `attend_columns`.
+
+fused: that kernel, or an error where there is none.
 """
 
 import functools
@@ -25,11 +27,14 @@ from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.models import devices
+
 Arrays: TypeAlias = tuple[Array, ...]
 
 # Bytes of logits at a time on a CPU: from a fourth of it on the time differs by
 # less than a tenth.
-_CHUNK = 5_000_000
+_CHUNK = 10_000_000
 
 
 def attend(
@@ -49,31 +54,44 @@ def attend(
     return _plain(qkv, scale)
   function = functools.partial(_recomputed, scale)
   mesh = jax.sharding.get_abstract_mesh()
-  if not mesh.empty and mesh.size > 1:
+  if mesh.size > 1 and not mesh.manual_axes:
     # A loop over images must not run over those of other devices.
     rows = PartitionSpec(mesh.axis_names)
     function = jax.shard_map(function, in_specs=rows, out_specs=rows)
   return function(qkv)
 
 
-def has_kernel(heads: int, width: int, tokens: int, dtype: DTypeLike) -> bool:
-  """Whether `attend_columns` is the fastest where the program is to run.
+def uses_kernel(
+  form: str, heads: int, width: int, tokens: int, dtype: DTypeLike
+) -> bool:
+  """Whether attention is `attend_columns` where the program is to run.
 
   Args:
+    form: one of `config.ATTENTION`.
     heads: of the attention.
     width: of a head.
     tokens: N.
     dtype: of queries, keys and values.
-  """
-  mesh = jax.sharding.get_abstract_mesh()
-  device = None if mesh.empty else mesh.abstract_device
-  kind = (device or jax.devices()[0]).device_kind
-  if not kind.startswith("TPU"):
-    return False
-  # Pallas takes its time to import.
-  from tokenpose_jax.models import attention_tpu
 
-  return attention_tpu.supports(heads, width, tokens, dtype, kind)
+  Raises:
+    InputError: the form is "fused", and there is no kernel.
+  """
+  if form == "plain":
+    return False
+  kind = devices.kind()
+  if kind.startswith("TPU"):
+    # Pallas takes its time to import.
+    from tokenpose_jax.models import attention_tpu
+
+    if attention_tpu.supports(heads, width, tokens, dtype, kind):
+      return True
+  if form == "fused":
+    raise InputError(
+      "model.attention is 'fused', and there is no kernel for"
+      f" {heads} heads of {width}, {tokens} tokens, in {jnp.dtype(dtype)} on"
+      f" {kind}; take 'auto'"
+    )
+  return False
 
 
 def attend_columns(
@@ -92,7 +110,7 @@ def attend_columns(
     (B, heads, width, N), of v's type.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty or mesh.size == 1:
+  if mesh.size <= 1 or mesh.manual_axes:
     return _columns(q, k, v)
   rows = PartitionSpec(mesh.axis_names)
   # The check knows nothing of kernels.
@@ -106,58 +124,79 @@ def weights(
 ) -> Float[Array, "b h n n"]:
   """Each query's weights of all keys, float32; arguments as for `attend`."""
   q, k, _ = jnp.moveaxis(qkv, (2, 3), (0, 2))
-  return jax.nn.softmax(_logits(q * scale, k), axis=-1)
+  logits = _product(q * scale, jnp.swapaxes(k, -1, -2))
+  return jax.nn.softmax(logits, axis=-1)
 
 
 def _product(one: Array, other: Array) -> Array:
   return jnp.matmul(one, other, preferred_element_type=jnp.float32)
 
 
-def _logits(q: Array, k: Array) -> Array:
-  return _product(q, jnp.swapaxes(k, -1, -2))
-
-
 def _plain(qkv: Array, scale: float) -> Array:
   # Heads in front: products that every compiler and every export knows.
   q, k, v = jnp.moveaxis(qkv, (2, 3), (0, 2))
-  mixed, _ = _mix(q * scale, k, v)
+  # The softmax in float32, its division after the product with v: (n, d)
+  # divisions a head instead of (n, n).
+  logits = _product(q * scale, jnp.swapaxes(k, -1, -2))
+  shares = jnp.exp(
+    logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+  )
+  total = shares.sum(-1, keepdims=True)
+  mixed = _product(shares.astype(v.dtype), v) / total
   b, h, n, d = mixed.shape
   return jnp.swapaxes(mixed, 1, 2).reshape(b, n, h * d)
 
 
-def _mix(q: Array, k: Array, v: Array) -> tuple[Array, Array]:
-  """(..., N, width) mixed values and (..., N, 1) logarithms of the sums."""
-  # The softmax in float32, its division after the product with v: (n, d)
-  # divisions a head instead of (n, n).
-  logits = _logits(q, k)
-  peak = jax.lax.stop_gradient(logits.max(-1, keepdims=True))
+def _mix(q: Array, rows_of_k: Array, v: Array) -> Arrays:
+  """(..., width, N) mixed values and (..., 1, N) logarithms of the sums.
+
+  A column of the logits is a query's: so no product here or of the gradients
+  has to turn an (N, N) matrix. Small ones are given in the order that their
+  product takes: on a CPU both together take a fifth off the time.
+
+  Args:
+    q: (..., width, N), multiplied by the scale.
+    rows_of_k: (..., N, width).
+    v: (..., width, N).
+  """
+  logits = _product(rows_of_k, q)
+  peak = logits.max(-2, keepdims=True)
   shares = jnp.exp(logits - peak)
-  total = shares.sum(-1, keepdims=True)
-  return _product(shares.astype(v.dtype), v) / total, peak + jnp.log(total)
+  total = shares.sum(-2, keepdims=True)
+  return _product(v, shares.astype(v.dtype)) / total, peak + jnp.log(total)
 
 
 def _gradients(
-  q: Array, k: Array, v: Array, log_sums: Array, mixed: Array, of_mixed: Array
+  q: Array,
+  k: Array,
+  of_mixed: Array,
+  rows_of_q: Array,
+  rows_of_k: Array,
+  rows_of_v: Array,
+  rows_of_mixed: Array,
+  log_sums: Array,
+  common: Array,
 ) -> Arrays:
-  """The gradients of q, k and v.
+  """The gradients of q in columns, of k and v in rows.
 
   Args:
-    q: (..., N, width), multiplied by the scale.
+    q: (..., width, N), multiplied by the scale.
     k: likewise, without a scale.
-    v: likewise.
-    log_sums: (..., N, 1) of `_mix`.
-    mixed: (..., N, width) of `_mix`.
-    of_mixed: (..., N, width) gradient of the mixed values.
+    of_mixed: (..., width, N) gradient of the mixed values.
+    rows_of_q: (..., N, width).
+    rows_of_k: (..., N, width).
+    rows_of_v: (..., N, width).
+    rows_of_mixed: (..., N, width) the same.
+    log_sums: (..., 1, N) of `_mix`.
+    common: (..., 1, N) products of the mixed values with their gradients.
   """
-  wide, outcome = of_mixed.astype(jnp.float32), mixed.astype(jnp.float32)
-  common = (wide * outcome).sum(-1, keepdims=True)
-  shares = jnp.exp(_logits(q, k) - log_sums)
-  of_logits = shares * (_logits(of_mixed, v) - common)
-  of_logits, shares = of_logits.astype(q.dtype), shares.astype(v.dtype)
+  shares = jnp.exp(_product(rows_of_k, q) - log_sums)
+  of_logits = shares * (_product(rows_of_v, of_mixed) - common)
+  of_logits, shares = of_logits.astype(q.dtype), shares.astype(q.dtype)
   return (
-    _product(of_logits, k),
-    _product(jnp.swapaxes(of_logits, -1, -2), q),
-    _product(jnp.swapaxes(shares, -1, -2), of_mixed),
+    _product(k, of_logits),
+    _product(of_logits, rows_of_q),
+    _product(shares, rows_of_mixed),
   )
 
 
@@ -176,7 +215,14 @@ def _back(scale: float, kept: Arrays, of_mixed: Array) -> Arrays:
   qkv, mixed, log_sums = kept
   function = functools.partial(_backward, scale)
   of_mixed = of_mixed.reshape(mixed.shape)
-  return _by_platform(function, qkv, mixed, log_sums, of_mixed)
+  common = _columns_of(_common(mixed, of_mixed, -1))
+  return _by_platform(function, qkv, log_sums, of_mixed, common)
+
+
+def _common(mixed: Array, of_mixed: Array, axis: int) -> Array:
+  """`common` of `_gradients`; the axis is that of the width."""
+  one, other = mixed.astype(jnp.float32), of_mixed.astype(jnp.float32)
+  return (one * other).sum(axis, keepdims=True)
 
 
 _recomputed.defvjp(_keep, _back)
@@ -196,29 +242,44 @@ def _by_platform(function: Callable[..., Arrays], *inputs: Array) -> Arrays:
   return jax.lax.platform_dependent(*inputs, cpu=by_image, default=whole)
 
 
+def _columns_of(x: Array) -> Array:
+  """(..., N, heads, width) as (..., heads, width, N)."""
+  return jnp.moveaxis(x, -3, -1)
+
+
+def _rows_of(x: Array) -> Array:
+  """(..., N, heads, width) as (..., heads, N, width)."""
+  return jnp.swapaxes(x, -2, -3)
+
+
 def _forward(scale: float, qkv: Array, *, heads_at_once: int) -> Arrays:
-  """(..., N, heads, width) mixed values, (..., heads, N, 1) of the sums."""
-  q, k, v = jnp.moveaxis(qkv, (-3, -2), (0, -3))
-  mixed, log_sums = _some_heads(_mix, heads_at_once, q * scale, k, v)
-  return jnp.swapaxes(mixed, -2, -3).astype(v.dtype), log_sums
+  """(..., N, heads, width) mixed values, (..., heads, 1, N) of the sums."""
+  q, k, v = jnp.moveaxis(qkv, -3, 0)
+  inputs = _columns_of(q * scale), _rows_of(k), _columns_of(v)
+  mixed, log_sums = _some_heads(_mix, heads_at_once, *inputs)
+  return jnp.moveaxis(mixed, -1, -3).astype(v.dtype), log_sums
 
 
 def _backward(
   scale: float,
   qkv: Array,
-  mixed: Array,
   log_sums: Array,
   of_mixed: Array,
+  common: Array,
   *,
   heads_at_once: int,
 ) -> Arrays:
   """(..., N, 3, heads, width) gradient of qkv."""
-  q, k, v = jnp.moveaxis(qkv, (-3, -2), (0, -3))
-  mixed, of_mixed = (jnp.swapaxes(x, -2, -3) for x in (mixed, of_mixed))
-  inputs = (q * scale, k, v, log_sums, mixed, of_mixed)
+  q, k, v = jnp.moveaxis(qkv, -3, 0)
+  q *= scale
+  inputs = (
+    *map(_columns_of, (q, k, of_mixed)),
+    *map(_rows_of, (q, k, v, of_mixed)),
+    *(log_sums, common),
+  )
   of_q, of_k, of_v = _some_heads(_gradients, heads_at_once, *inputs)
-  found = jnp.stack([of_q * scale, of_k, of_v])
-  return (jnp.moveaxis(found, (0, -3), (-3, -2)).astype(qkv.dtype),)
+  found = [jnp.moveaxis(of_q * scale, -1, -3), _rows_of(of_k), _rows_of(of_v)]
+  return (jnp.stack(found, axis=-3).astype(qkv.dtype),)
 
 
 def _some_heads(
@@ -242,8 +303,9 @@ def _keep_columns(q: Array, k: Array, v: Array) -> tuple[Array, Arrays]:
   from tokenpose_jax.models import attention_tpu
 
   def elsewhere(*inputs: Array) -> Arrays:
-    mixed, log_sums = _mix(*map(_turned, inputs))
-    return _turned(mixed).astype(v.dtype), _turned(log_sums)
+    q, k, v = inputs
+    mixed, log_sums = _mix(q, _turned(k), v)
+    return mixed.astype(v.dtype), log_sums
 
   mixed, log_sums = jax.lax.platform_dependent(
     q, k, v, tpu=attention_tpu.forward, default=elsewhere
@@ -255,9 +317,14 @@ def _back_columns(kept: Arrays, of_mixed: Array) -> Arrays:
   from tokenpose_jax.models import attention_tpu
 
   def elsewhere(*inputs: Array) -> Arrays:
-    q, k, v, mixed, log_sums, of_mixed = map(_turned, inputs)
-    found = _gradients(q, k, v, log_sums, mixed, of_mixed)
-    return tuple(_turned(x).astype(q.dtype) for x in found)
+    q, k, v, mixed, log_sums, of_mixed = inputs
+    of_q, of_k, of_v = _gradients(
+      *(q, k, of_mixed),
+      *map(_turned, (q, k, v, of_mixed)),
+      *(log_sums, _common(mixed, of_mixed, -2)),
+    )
+    found = of_q, _turned(of_k), _turned(of_v)
+    return tuple(x.astype(q.dtype) for x in found)
 
   return jax.lax.platform_dependent(
     *kept, of_mixed, tpu=attention_tpu.backward, default=elsewhere

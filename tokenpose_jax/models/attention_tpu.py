@@ -31,6 +31,8 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tokenpose_jax.models import devices
+
 _FORWARD_AHEAD = (2, 1)  # tiles between a stage and the next (`_pipelined`)
 _BACKWARD_AHEAD = (1, 1)
 
@@ -195,10 +197,7 @@ def _call(
 
 def _unit() -> _Unit:
   """That of the devices the program is traced for."""
-  mesh = jax.sharding.get_abstract_mesh()
-  device = None if mesh.empty else mesh.abstract_device
-  kind = (device or jax.devices()[0]).device_kind
-  return _WIDE if kind in _WIDE_KINDS else _NARROW
+  return _WIDE if devices.kind() in _WIDE_KINDS else _NARROW
 
 
 def _step(

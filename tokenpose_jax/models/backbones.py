@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tokenpose_jax.models import layers
+from tokenpose_jax.models import layers, packing
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Captured, ConvNorm, Train
 
@@ -62,6 +62,8 @@ class Stem(nnx.Module):
       [Bottleneck(size, channels, dtype=dtype) for size in inputs]
     )
 
+  # Its 64 channels would be packed too, but compiling takes minutes longer.
+  @packing.apart()
   def __call__(
     self,
     x: Float[Array, "b h w 3"],
@@ -108,7 +110,9 @@ class Up(nnx.Module):
     self, x: Float[Array, "b h w c"], *, train: Train
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, h, w, inputs) to (B, factor * h, factor * w, outputs)."""
-    return enlarge(self.up(x, train=train), self.factor)
+    widen = self.factor if packing.used() else 1
+    x = self.up(x, train=train, widen=widen)
+    return enlarge(x, self.factor, self.factor // widen)
 
 
 class Down(nnx.Module):
@@ -187,9 +191,9 @@ class ExchangeModule(nnx.Module):
         x = block(x, train=train)
       maps.append(x)
     fused = []
-    for row in self.fuse:
+    for like, row in zip(maps, self.fuse, strict=False):
       terms = [
-        x if resample is None else resample(x, train=train)
+        x if resample is None else resample(x, train=train).reshape(like.shape)
         for x, resample in zip(maps, row, strict=True)
       ]
       fused.append(jax.nn.relu(sum(terms[1:], start=terms[0])))
@@ -256,12 +260,12 @@ class HRNet(nnx.Module):
 
 
 def enlarge(
-  x: Float[Array, "b h w c"], factor: int
+  x: Float[Array, "b h w c"], height: int, width: int
 ) -> Float[Array, "b _h _w c"]:
-  """Nearest-neighbor enlargement by a whole factor."""
+  """Nearest-neighbor enlargement by whole factors."""
   b, h, w, c = x.shape
-  x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
-  return x.reshape(b, h * factor, w * factor, c)
+  x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, height, w, width, c))
+  return x.reshape(b, h * height, w * width, c)
 
 
 def stem(config: ModelConfig, **options: Any) -> Stem:

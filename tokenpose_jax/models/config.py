@@ -43,7 +43,7 @@ BACKBONES = {
 POSITIONS = ("none", "learnable", "sine", "sine-full")
 ATTENTION_SCALES = ("head", "width")
 DTYPES = ("float32", "bfloat16")
-ATTENTION = ("auto", "plain")
+ATTENTION = ("auto", "plain", "fused")
 HEATMAP_STRIDE = 4  # of the default heatmap size
 
 
@@ -80,7 +80,8 @@ class ModelConfig:
     dtype: compute type; parameters, softmax and normalization stay float32.
     attention: how it is computed, which changes nothing but rounding: "plain":
       as every compiler knows it; "auto": as is fastest where it runs
-      (models/attention.py).
+      (models/attention.py); "fused": by the kernel, or an error where there is
+      none.
 
   Raises:
     InputError: naming the field that does not fit, and what would.

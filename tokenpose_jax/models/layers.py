@@ -14,7 +14,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tokenpose_jax.models import attention, initial
+from tokenpose_jax.models import (
+  attention,
+  convolution,
+  devices,
+  initial,
+  packing,
+)
 
 # reference 2.7: linear weights and tokens have standard deviation 0.02. The
 # original implementation cuts them at +-2 absolute (100 standard deviations),
@@ -142,18 +148,22 @@ class BatchNorm(nnx.Module):
     self.dtype = dtype
 
   def __call__(
-    self, x: Float[Array, "*axes c"], *, train: Train
+    self, x: Float[Array, "*axes c"], *, train: Train, repeated: int = 1
   ) -> Float[Array, "*axes c"]:
-    """Normalizes (..., C); in training by the batch, updating statistics."""
+    """Normalizes (..., C); in training by the batch, updating statistics.
+
+    Args:
+      x: the values; on TPUs a map may be packed (packing.py).
+      train: how the network is trained.
+      repeated: how often x has every value, which counts once.
+    """
     shape, replicas = x.shape, Training.of(train).replicas
     if replicas > 1:
       x = x.reshape(replicas, -1, *shape[1:])
     if train:
-      wide = x.astype(jnp.float32)
       axes = tuple(range(x.ndim - len(shape), x.ndim - 1))
-      mean = wide.mean(axes, keepdims=True)
-      var = jnp.square(wide - mean).mean(axes, keepdims=True)
-      count = x.size // x.shape[-1] // replicas
+      mean, var = _moments(x, axes, _as_channels(x, self.mean))
+      count = x.size // mean.size // repeated
       unbiased = var * (count / max(count - 1, 1))
       # Not `self.mean[...] = `: that asks a traced value for its sharding,
       # which took HRNet's tracing from 2 seconds to 20.
@@ -164,8 +174,39 @@ class BatchNorm(nnx.Module):
       mean, var = _as_channels(x, self.mean), _as_channels(x, self.var)
     gain = _as_channels(x, self.scale) * jax.lax.rsqrt(var + BATCH_NORM_EPS)
     shift = _as_channels(x, self.bias) - mean * gain
-    y = (x * gain + shift).astype(self.dtype)
+    y = (x * _as_packed(x, gain) + _as_packed(x, shift)).astype(self.dtype)
     return y if replicas == 1 else y.reshape(shape)
+
+
+def _moments(
+  x: Float[Array, "*axes _c"], axes: tuple[int, ...], near: Array
+) -> tuple[Array, Array]:
+  """Mean and biased variance over axes, float32.
+
+  Args:
+    x: of any type.
+    axes: that are kept with size 1.
+    near: the mean, as far as it is known before.
+  """
+
+  def mean_of(values: Array) -> Array:
+    """(..., c) of (..., pixels * c)."""
+    means = values.mean(axes, keepdims=True)
+    if means.shape[-1] == near.size:
+      return means
+    return means.reshape(*means.shape[:-1], -1, near.size).mean(-2)
+
+  wide = x.astype(jnp.float32)
+  if x.dtype == jnp.float32:
+    mean = mean_of(wide)
+    return mean, mean_of(jnp.square(wide - _as_packed(x, mean)))
+  # Both sums at once: a TPU makes them within the convolution that makes x, and
+  # the gradient has a sum less (S-v1: 16 % of a step's cycles). A difference of
+  # squares loses digits where `near` is many standard deviations off: in the
+  # first steps at most, and float32 has many more than x.
+  wide = wide - _as_packed(x, near)
+  mean, square = mean_of(wide), mean_of(jnp.square(wide))
+  return near + mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
 def _moved(running: nnx.Variable, batch: Float[Array, "*axes c"]) -> Array:
@@ -180,6 +221,12 @@ def _moved(running: nnx.Variable, batch: Float[Array, "*axes c"]) -> Array:
 def _as_channels(x: Array, values: nnx.Variable) -> Array:
   """One value a channel, shaped to be combined with x."""
   return values[...].reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _as_packed(x: Array, values: Array) -> Array:
+  """Values of the channels, for each pixel in those of x."""
+  pixels = x.shape[-1] // values.shape[-1]
+  return values if pixels == 1 else jnp.tile(values, pixels)
 
 
 class Conv(nnx.Module):
@@ -203,21 +250,46 @@ class Conv(nnx.Module):
     self.stride = stride
     self.dtype = dtype
 
-  def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _h _w _c"]:
-    """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
+  def __call__(
+    self, x: Float[Array, "b h w c"], *, widen: int = 1
+  ) -> Float[Array, "b _h _w _c"]:
+    """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs).
+
+    On TPUs both may be packed (packing.py).
+
+    Args:
+      x: the map.
+      widen: how often every pixel made is repeated along its row; packed only.
+    """
     kernel = self.kernel[...].astype(self.dtype)
-    size = kernel.shape[0]
-    if size == 1 and self.stride == 1:
+    size, _, inputs, outputs = kernel.shape
+    given = x.shape[-1] // inputs
+    step, sides = self.stride, (size // 2, size // 2)
+    if packing.used():
+      width = x.shape[2] * given // self.stride * widen
+      kernel, step, sides = packing.kernel(
+        kernel,
+        stride=self.stride,
+        widen=widen,
+        inputs=given,
+        # As many as a block given makes, or more: steps are whole blocks.
+        outputs=max(
+          packing.pixels(outputs, width), given * widen // self.stride
+        ),
+      )
+    if kernel.shape[:2] == (1, 1) and self.stride == step == 1:
       # The same as one product of matrices. XLA does not see that on a CPU:
       # the convolution's gradient takes two to three times as long, and so
       # does that of a product with x's four axes.
       flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
       return flat.reshape(*x.shape[:-1], -1)
+    if devices.is_one_cpu():
+      return convolution.convolve(x, kernel, self.stride)
     return jax.lax.conv_general_dilated(
       x,
       kernel,
-      window_strides=(self.stride,) * 2,
-      padding=((size // 2, size // 2),) * 2,
+      window_strides=(self.stride, step),
+      padding=((size // 2, size // 2), sides),
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
@@ -238,10 +310,41 @@ class ConvNorm(nnx.Module):
     self.norm = BatchNorm(outputs, dtype=dtype)
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, train: Train
+    self, x: Float[Array, "b h w c"], *, train: Train, widen: int = 1
   ) -> Float[Array, "b _h _w _c"]:
-    """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs)."""
-    return self.norm(self.conv(x), train=train)
+    """As the convolution."""
+    return self.norm(self.conv(x, widen=widen), train=train, repeated=widen)
+
+
+def _on_cpu(form: str) -> bool:
+  """Whether a form of `attention` may be what is fastest on a CPU."""
+  return form != "plain" and devices.kind() == "cpu"
+
+
+def _project(
+  layer: nnx.Linear, x: Float[Array, "b n c"], form: str
+) -> Float[Array, "b n _c"]:
+  """A linear layer of each token.
+
+  On a CPU by rows of one matrix: with two axes of rows the product for the
+  kernel's gradient copies x and what comes back, which takes a third of its
+  time. On a TPU the rows of other images share no tile, so it costs copies.
+  """
+  if not _on_cpu(form):
+    return layer(x)
+  return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
+def _gelu(x: Array, form: str) -> Array:
+  """The exact GELU.
+
+  JAX's is by erfc, which keeps the digits of its far left tail, below 1e-6, and
+  takes a CPU four times as long. An export has it too: TensorFlow knows no erf.
+  """
+  if not _on_cpu(form):
+    return jax.nn.gelu(x, approximate=False)
+  wide = x.astype(jnp.float32)
+  return (0.5 * wide * (1 + jax.lax.erf(wide * 0.5**0.5))).astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -277,14 +380,15 @@ class Attention(nnx.Module):
   ) -> Float[Array, "b n d"]:
     """Maps tokens (B, N, dim) to the same shape; captures `attention.NAME`."""
     b, n, d = x.shape
-    qkv = self.to_qkv(x).reshape(b, n, 3, self.heads, d // self.heads)
+    qkv = _project(self.to_qkv, x, self.form)
+    qkv = qkv.reshape(b, n, 3, self.heads, d // self.heads)
     if captured is not None:
       captured[f"attention.{name}"] = attention.weights(qkv, self.scale)
     shape = (self.heads, d // self.heads, n)
-    if self.form == "auto" and attention.has_kernel(*shape, self.dtype):
+    if attention.uses_kernel(self.form, *shape, self.dtype):
       return self._by_columns(x)
     mixed = attention.attend(qkv, self.scale, self.form)
-    return self.to_out(mixed.astype(self.dtype))
+    return _project(self.to_out, mixed.astype(self.dtype), self.form)
 
   def _by_columns(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     """The same, each projection made in the order that the kernel takes.
@@ -332,8 +436,9 @@ class Block(nnx.Module):
   ) -> Float[Array, "b n d"]:
     """Maps tokens (B, N, dim) to the same shape; captures `block.NAME`."""
     x = x + self.attention(self.norm1(x), captured, name)
-    hidden = jax.nn.gelu(self.mlp_in(self.norm2(x)), approximate=False)
-    x = x + self.mlp_out(hidden)
+    form = self.attention.form
+    hidden = _gelu(_project(self.mlp_in, self.norm2(x), form), form)
+    x = x + _project(self.mlp_out, hidden, form)
     if captured is not None:
       captured[f"block.{name}"] = x
     return x

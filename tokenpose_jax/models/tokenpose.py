@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.models import initial, layers, positions
+from tokenpose_jax.models import initial, layers, packing, positions
 from tokenpose_jax.models.config import BACKBONES, ModelConfig
 from tokenpose_jax.models.layers import Captured
 
@@ -105,7 +105,10 @@ class TokenPose(nnx.Module):
     captured = {} if captured is None else captured
     features = jnp.asarray(images, config.dtype)
     if self.backbone is not None:
-      features = self.backbone(features, train=train, captured=captured)
+      maps: Captured = {}
+      features = self.backbone(features, train=train, captured=maps)
+      features, maps = packing.unpacked((features, maps), config.input_hw)
+      captured.update(maps)
     captured["patches_flat"] = patches = _patches(features, config.patch_hw)
     captured["patch_embed"] = visual = self.patch_embedding(patches)
     keypoints = jnp.broadcast_to(

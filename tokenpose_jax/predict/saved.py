@@ -98,7 +98,7 @@ def read(
 def _of_workdir(path: str, which: str, kind: str) -> Saved:
   step, meta, weights = checkpoint.read_weights(path, which, kind)
   config = meta["config"]
-  model = ModelConfig.of(config["model"])
+  model = _anywhere(ModelConfig.of(config["model"]))
   # What was imported has none.
   settings = config.get("eval", {})
   options = {
@@ -117,6 +117,13 @@ def _of_workdir(path: str, which: str, kind: str) -> Saved:
     step,
     kind or weight_kinds.usual(meta),
   )
+
+
+def _anywhere(model: ModelConfig) -> ModelConfig:
+  """ "fused" is asked of the devices that train, not of those that predict."""
+  if model.attention == "fused":
+    return dataclasses.replace(model, attention="auto")
+  return model
 
 
 def _of_file(path: str, name: str) -> Saved:
@@ -177,7 +184,7 @@ def description(folder: str) -> Saved:
         f"it has format {number}, written by tokenpose_jax {software}; this one"
         f" reads up to {FORMAT}"
       )
-    model = ModelConfig.of(content["model"])
+    model = _anywhere(ModelConfig.of(content["model"]))
     codec = config_lib.codec_with(model, content["codec"])
     options = {
       name: kind(content["use"][name]) for name, kind in _KINDS.items()
