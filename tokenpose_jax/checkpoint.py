@@ -392,9 +392,9 @@ def checksums_of(tree: dict[str, Any]) -> dict[str, str]:
   }
 
 
-def _bytes_of(leaf: Any) -> np.ndarray:
+def _bytes_of(leaf: Any) -> memoryview:
   """The bytes of an array, of which every process holds the whole."""
   if isinstance(leaf, jax.Array):
     leaf = leaf.addressable_data(0)
   # A view where the array is in one piece.
-  return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+  return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data
