@@ -47,6 +47,8 @@ class Section(NamedTuple):
 SECTIONS = {
   "speed": Section(minutes=50),
   "startup": Section(minutes=10),
+  "loop": Section(),
+  "memory": Section(minutes=20, by_default=False),
   "decoding": Section(),
   "evaluation": Section(),
   "data": Section(),

@@ -8,9 +8,11 @@ by the process's own clock, so that neighbors on the machine matter little.
 """
 
 import argparse
+import glob
 import os
 import sys
 import tempfile
+import threading
 import time
 
 # Before thread pools are made.
@@ -30,6 +32,7 @@ from input_pipeline.image_crops import ImageCropReader
 from tokenpose_jax import crops, geometry, skeletons
 
 BATCH = 128
+PAIRS = 7
 USUAL_BATCH = (
   32  # as in the original implementation, and cheaper to put together than 128
 )
@@ -92,6 +95,11 @@ def report(config, count: int, rounds: int) -> None:
       f"{name:50s}{seconds * 1e3:8.3f}{1 / seconds:10.0f}"
       f"{usual / seconds:9.2f}{sent:>9}"
     )
+  ratios = [plan.pair() for _ in range(PAIRS)]
+  print(
+    f"\noriginals against the usual in {PAIRS} pairs: {min(ratios):.2f} to"
+    f" {max(ratios):.2f} x, median {np.median(ratios):.2f}"
+  )
 
 
 class Plan:
@@ -126,10 +134,38 @@ class Plan:
     kilobytes = np.mean([os.path.getsize(path) for path in self.paths]) / 1e3
     return f"{kilobytes:.0f} kB an image, of which a crop reads {share:.0%}"
 
+  def pair(self) -> float:
+    """How many times the usual loader's time is that of the originals.
+
+    In turns of a batch, because a neighbor on the same core may halve the speed
+    of either for seconds.
+    """
+    usual = ours = 0.0
+    stream = batches.train_batches(
+      self.config,
+      self.split,
+      self.people,
+      self.original_crops,
+      slots=self.slots,
+    )
+    for _ in range(3):
+      next(stream)
+    rested()
+    for first in range(0, self.count, BATCH):
+      usual += self._usual(range(first, first + BATCH, USUAL_BATCH))
+      start = rested()
+      next(stream)
+      ours += rested() - start  # One batch more has been read ahead.
+    stream.close()
+    return usual / ours
+
   def usual(self) -> float:
+    return self._usual(range(0, self.count, USUAL_BATCH))
+
+  def _usual(self, starts: range) -> float:
     rng = np.random.default_rng(0)
     start = time.process_time()
-    for first in range(0, self.count, USUAL_BATCH):
+    for first in starts:
       examples = [
         usual_loader.load(
           self.paths[i],
@@ -218,6 +254,26 @@ class Plan:
     for i in range(self.count):
       crops.warp(*decoded[i % 64], self.affine[i % 64], out)
     return time.process_time() - start
+
+
+def rested() -> float:
+  """The process's CPU time, once the threads that read ahead have ended."""
+  quiet = 0
+  while quiet < 5:
+    time.sleep(0.02)
+    quiet = 0 if others_run() else quiet + 1
+  return time.process_time()
+
+
+def others_run() -> bool:
+  """Whether a thread works, or would if it were given a core (Linux)."""
+  mine = str(threading.get_native_id())
+  for path in glob.glob("/proc/self/task/*/stat"):
+    with open(path) as file:
+      state = file.read().rpartition(")")[2].split()[0]
+    if state in "RD" and path.split("/")[4] != mine:
+      return True
+  return False
 
 
 def kilobytes(batch, people: int) -> str:

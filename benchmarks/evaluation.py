@@ -27,7 +27,9 @@ SIGMAS = np.array(skeletons.COCO_17.sigmas)
 THRESHOLD = 0.9
 
 
-def make_set(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def make_set(
+  seed: int = 0, detections: int = DETECTIONS
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """People at random, and detections of them that are more or less off."""
   rng = np.random.default_rng(seed)
   image = rng.integers(0, IMAGES, PEOPLE) + 1
@@ -53,14 +55,14 @@ def make_set(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     "annotations": annotations,
     "categories": [{"id": 1, "name": "person"}],
   }
-  of = rng.integers(0, PEOPLE, DETECTIONS)
-  off = size[of] * rng.choice([0.01, 0.03, 0.1, 0.3], DETECTIONS)
-  noise = rng.normal(size=(DETECTIONS, 17, 2)) * off[:, None, None]
+  of = rng.integers(0, PEOPLE, detections)
+  off = size[of] * rng.choice([0.01, 0.03, 0.1, 0.3], detections)
+  noise = rng.normal(size=(detections, 17, 2)) * off[:, None, None]
   return truth, {
     "image_ids": image[of],
     "keypoints": points[of] + noise,
-    "scores": rng.random(DETECTIONS),
-    "areas": size[of] ** 2 * rng.uniform(1, 1.4, DETECTIONS),
+    "scores": rng.random(detections),
+    "areas": size[of] ** 2 * rng.uniform(1, 1.4, detections),
   }
 
 

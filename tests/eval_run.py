@@ -101,7 +101,7 @@ class Case:
     settings = tiny.config(
       eval__bootstrap=20, eval__best_and_worst=3, eval__pictures=4, **changes
     )
-    return evaluate.evaluate(
+    finish = evaluate.begin(
       self.step,
       ({"w": np.arange(3.0)}, {}),
       self.data,
@@ -112,6 +112,7 @@ class Case:
       step=70,
       kind=kind,
     )
+    return finish()
 
 
 def read(path):

@@ -134,7 +134,7 @@ class Evaluation(eval_run.Case):
 
   def __call__(self, _, weights, *arguments, step, kind, **options):
     self.seen.append((step, kind, jax.device_get(weights)))
-    return evaluate.Outcome({"AP": self.figures[step, kind]}, None)
+    return lambda: evaluate.Outcome({"AP": self.figures[step, kind]}, None)
 
 
 FIGURES = {
@@ -152,7 +152,7 @@ def test_both_are_evaluated_and_one_decides(
   monkeypatch, tmp_path, decisive, best
 ):
   case = Evaluation(FIGURES)
-  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(evaluate, "begin", case)
   state, scalars = run(
     tmp_path, 6, case.data, train__ema=DECAY, eval__weights=decisive
   )
@@ -171,7 +171,7 @@ def test_both_are_evaluated_and_one_decides(
 
 def test_without_an_average_the_raw_weights_decide(monkeypatch, tmp_path):
   case = Evaluation(FIGURES)
-  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(evaluate, "begin", case)
   run(tmp_path, 4, case.data, eval__weights="ema")
   assert [kind for _, kind, _ in case.seen] == ["raw", "raw"]
   opened = checkpoint.Checkpoints(str(tmp_path))
@@ -180,7 +180,7 @@ def test_without_an_average_the_raw_weights_decide(monkeypatch, tmp_path):
 
 def test_a_checkpoint_is_evaluated_by_either(monkeypatch, tmp_path):
   case = Evaluation(FIGURES)
-  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(evaluate, "begin", case)
 
   def evaluated(workdir, kind):
     settings = tiny.config(eval__weights=kind, **NETWORK)

@@ -89,7 +89,29 @@ def test_every_format_predicts_what_its_source_predicts(weights, folder, name):
   )
 
 
-def test_the_first_format_that_can_be_run_is_loaded(folder, monkeypatch):
+@pytest.mark.parametrize(
+  ("backend", "missing", "chosen"),
+  [
+    ("cpu", (), "onnx"),
+    ("cpu", ("onnxruntime", "tensorflow", "ai_edge_litert"), "stablehlo"),
+    ("gpu", (), "stablehlo"),
+  ],
+)
+def test_the_fastest_format_is_loaded(
+  backend, missing, chosen, folder, monkeypatch
+):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  there = {n for n, r in exported.RUNTIMES.items() if r not in missing}
+  monkeypatch.setattr(exported, "has_runtime", there.__contains__)
+  opened = []
+  monkeypatch.setattr(
+    exported, "open_model", lambda path, name: opened.append(name)
+  )
+  tp.load(str(folder))
+  assert opened == [chosen]
+
+
+def test_a_format_that_can_be_run_is_loaded(folder, monkeypatch):
   estimator = tp.load(str(folder))
   assert len(estimator(PHOTO, BOXES)) == 3
   monkeypatch.setattr(exported, "RUNTIMES", dict.fromkeys(NAMES, "none_such"))

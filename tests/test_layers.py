@@ -8,22 +8,15 @@ from flax import nnx
 
 from tests import tiny
 from tokenpose_jax import network, sharding
-from tokenpose_jax.models import initial, layers
+from tokenpose_jax.models import layers
 from tokenpose_jax.models.backbones import ExchangeModule
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Training
 
 
-def built(module):
-  """A part of a network, with arrays in place of shapes."""
-  graph, *trees = network.split_module(module)
-  values = jax.device_put([initial.draw(tree, 0) for tree in trees])
-  return network.merge_module(graph, *values)
-
-
 def norm(x, train):
   """(a batch norm's output, its running mean, variance and count)."""
-  module = built(layers.BatchNorm(x.shape[-1], dtype=jnp.float32))
+  module = tiny.built(layers.BatchNorm(x.shape[-1], dtype=jnp.float32))
   y = module(jnp.asarray(x), train=train)
   return y, module.mean[...], module.var[...], module.count[...]
 
@@ -57,7 +50,7 @@ def test_statistics_of_bfloat16_keep_their_digits(far, known):
   """Means `far` standard deviations from 0, known to a part before."""
   drawn = np.random.default_rng(0).standard_normal((32, 32, 24, 3))
   x = jnp.asarray(drawn + far, jnp.bfloat16)
-  module = built(layers.BatchNorm(3, dtype=jnp.bfloat16))
+  module = tiny.built(layers.BatchNorm(3, dtype=jnp.bfloat16))
   module.mean.set_value(jnp.full(3, known * far, jnp.float32))
   module(x, train=True)
   exact = np.asarray(x, np.float64).reshape(-1, 3)
@@ -77,7 +70,7 @@ def test_the_gradient_of_bfloat16_is_that_of_float32():
 
   def gradient(x):
     graph, params, state = network.split_module(
-      built(layers.BatchNorm(3, dtype=jnp.float32))
+      tiny.built(layers.BatchNorm(3, dtype=jnp.float32))
     )
 
     def loss(params, x):
@@ -158,7 +151,7 @@ def test_modules_of_hrnet_are_computed_again():
   ]
 
   def loss(inputs, remat):
-    module = built(ExchangeModule((4, 8), 2, dtype=jnp.float32))
+    module = tiny.built(ExchangeModule((4, 8), 2, dtype=jnp.float32))
     outputs = layers.run(module, inputs, remat=remat, train=True)
     statistics = nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
     return sum(jnp.square(y).sum() for y in outputs), statistics

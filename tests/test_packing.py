@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.test_layers import built
 from tokenpose_jax import cost, network
 from tokenpose_jax.models import devices, layers, packing
 from tokenpose_jax.models.backbones import enlarge
@@ -87,7 +86,7 @@ def test_batch_norm_is_the_same(dtype, replicas):
   train = layers.Training(replicas=replicas)
 
   def normalized(x):
-    module = built(layers.BatchNorm(5, dtype=jnp.float32))
+    module = tiny.built(layers.BatchNorm(5, dtype=jnp.float32))
     y = module(x, train=train)
     return y, module.mean[...], module.var[...]
 

@@ -125,8 +125,10 @@ def test_time_is_told_apart(progress):
     n[5:]: v for n, v in writer.scalars[4].items() if n.startswith("time/")
   }
   assert shares.pop("unsaved_seconds") >= 0
+  assert shares.pop("device_busy") >= 0
   assert shares.keys() == {
-    *("steps", "data", "compilation", "checkpoint", "evaluation", "other")
+    *("steps", "host", "data", "compilation", "checkpoint", "evaluation"),
+    "other",
   }
   made.close()
   assert made.described() == "nothing is saved yet"

@@ -40,6 +40,28 @@ def test_the_best_follows_the_metric_of_the_evaluation(tmp_path):
   assert (opened.steps(), opened.choose("best")) == ([2, 3], 2)
 
 
+def test_what_is_saved_may_be_given_away_at_once(tmp_path):
+  settings = tiny.config()
+  state, _, _ = tiny.training(settings, jax.devices()[:1])
+  wanted = jax.tree.map(np.array, jax.device_get(state))
+  meta = checkpoint.describe(settings, skeletons.COCO_17.to_dict(), {})
+  step = int(state.step)
+  overwrite = jax.jit(
+    lambda tree: jax.tree.map(lambda a: a * 0, tree), donate_argnums=0
+  )
+  with saving.opened(str(tmp_path), keep=1) as saver:
+    saver.save(state, meta)
+    overwrite(state)
+    saver.wait()
+    template = jax.tree.map(np.zeros_like, wanted)
+    template = jax.tree.map(jax.numpy.asarray, template)
+    found = saver.restore(step, template, saver.read_meta(step))
+  for one, other in zip(
+    jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True
+  ):
+    np.testing.assert_array_equal(one, other)
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(InputError, match=r"cannot write .*/file/run/checkpoints"):

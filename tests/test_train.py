@@ -1,6 +1,7 @@
 """The training step and the loop around it."""
 
 import logging
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -177,7 +178,7 @@ class Evaluation(eval_run.Case):
     found = self.figures[step]
     if isinstance(found, BaseException):
       raise found
-    return evaluate.Outcome({"AP": found}, self.sheet)
+    return lambda: evaluate.Outcome({"AP": found}, self.sheet)
 
 
 # Every fifth step: 80 people are five batches.
@@ -202,7 +203,7 @@ def counting(*_):
 def trained(monkeypatch, tmp_path, figures, **fields):
   """(evaluated steps, checkpoints) of a run."""
   case = Evaluation(figures)
-  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(evaluate, "begin", case)
   monkeypatch.setattr(train, "jit_train_step", counting)
   settings = tiny.config(**{**EVERY, **fields})
   try:
@@ -216,6 +217,30 @@ def test_the_best_is_that_of_the_evaluations(monkeypatch, tmp_path):
   steps, saved = trained(monkeypatch, tmp_path, {5: 0.1, 10: 0.6, 15: 0.2})
   assert steps == [5, 10, 15]
   assert (saved.choose("best"), saved.steps()) == (10, [10, 15])
+
+
+def test_reports_are_made_beside_the_next_steps(monkeypatch, tmp_path):
+  """And recorded before the next save."""
+  case, stepped = Evaluation({5: 0.1, 10: 0.6}), threading.Event()
+
+  def waits_for_the_next_step(*arguments, step, **options):
+    finish = case(*arguments, step=step, **options)
+    if step == 10:
+      return finish
+    stepped.clear()
+    return lambda: finish() if stepped.wait(60) else None
+
+  def seen(*arguments):
+    step = counting(*arguments)
+    return lambda *given: (stepped.set(), step(*given))[1]
+
+  monkeypatch.setattr(evaluate, "begin", waits_for_the_next_step)
+  monkeypatch.setattr(train, "jit_train_step", seen)
+  settings = tiny.config(**EVERY | {"train__steps": 10, "checkpoint__keep": 1})
+  noise_runs.run(settings, tmp_path, evaluation=case.data)
+  saved = checkpoint.Checkpoints(str(tmp_path))
+  assert saved.metrics(10)["AP"] == 0.6
+  assert case.steps == [5, 10]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +316,7 @@ def test_pictures_of_evaluations_get_rarer_but_for_the_last(
 ):
   case = Evaluation(dict.fromkeys(range(5, 70, 5), 0.5))
   case.sheet = np.zeros((4, 4, 3), np.uint8)
-  monkeypatch.setattr(evaluate, "evaluate", case)
+  monkeypatch.setattr(evaluate, "begin", case)
   monkeypatch.setattr(train, "jit_train_step", counting)
   settings = tiny.config(**EVERY | {"train__steps": 65})
   _, writer = noise_runs.run(settings, tmp_path, evaluation=case.data)

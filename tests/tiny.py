@@ -1,11 +1,22 @@
 """A network and a run small enough for tests, of the same code."""
 
+from typing import Any
+
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from configs import default
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import optim, sharding, skeletons, train, train_state
+from tokenpose_jax import (
+  network,
+  optim,
+  sharding,
+  skeletons,
+  train,
+  train_state,
+)
+from tokenpose_jax.models import initial
 from tokenpose_jax.models.config import ModelConfig
 
 FLAGS = {
@@ -35,6 +46,13 @@ def config(**changes) -> ConfigDict:
     result.update_from_flattened_dict({name: value})
   config_lib.check(result)
   return config_lib.resolve(result, skeletons.get(result.data.skeleton))
+
+
+def built(module: Any) -> Any:
+  """A part of a network, with arrays in place of shapes."""
+  graph, *trees = network.split_module(module)
+  values = jax.device_put([initial.draw(tree, 0) for tree in trees])
+  return network.merge_module(graph, *values)
 
 
 def batch(settings: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:

@@ -369,7 +369,7 @@ def fingerprint(weights: tuple[Tree, Tree]) -> str:
   """CRC-32 of (params, model_state): says which weights these are."""
   value = 0
   for leaf in jax.tree.leaves(weights):
-    value = zlib.crc32(_local(leaf).tobytes(), value)
+    value = zlib.crc32(_bytes_of(leaf), value)
   return f"{value:08x}"
 
 
@@ -387,13 +387,14 @@ def weights_of(tree: Mapping[str, Tree]) -> tuple[Tree, Tree]:
 def checksums_of(tree: dict[str, Any]) -> dict[str, str]:
   """CRC-32 of every array, by its path."""
   return {
-    jax.tree_util.keystr(path): f"{zlib.crc32(_local(leaf).tobytes()):08x}"
+    jax.tree_util.keystr(path): f"{zlib.crc32(_bytes_of(leaf)):08x}"
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
 
 
-def _local(leaf: Any) -> np.ndarray:
-  """The values of an array, of which every process holds the whole."""
+def _bytes_of(leaf: Any) -> memoryview:
+  """The bytes of an array, of which every process holds the whole."""
   if isinstance(leaf, jax.Array):
     leaf = leaf.addressable_data(0)
-  return np.asarray(leaf)
+  # A view where the array is in one piece.
+  return np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data

@@ -20,6 +20,7 @@ from tokenpose_jax import (
   sharding,
 )
 from tokenpose_jax import config as config_lib
+from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.data import EvalBatch, EvalData
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics.benchmark import Predictions
@@ -98,18 +99,28 @@ def predict(
     valid=np.zeros(total, bool),
   )
   bar = progress.bar(total, "evaluating", "people")
+
+  def take(batch: EvalBatch, found: dict[str, AnyArray]) -> None:
+    out = jax.device_get(found)
+    good = out["mask"] > 0
+    index = out["index"][good]
+    predictions.keypoints[index] = out["image"][good]
+    predictions.scores[index] = out["scores"][good]
+    predictions.valid[index] = True
+    if gallery is not None:
+      _show(gallery, batch, out)
+    bar.update(int(good.sum()))
+
   with processes.in_step("evaluation"):
+    pending = None
     for batch in data.batches():
-      placed = sharding.put_batch(mesh, batch)
-      out = jax.device_get(eval_step(*weights, placed))
-      good = out["mask"] > 0
-      index = out["index"][good]
-      predictions.keypoints[index] = out["image"][good]
-      predictions.scores[index] = out["scores"][good]
-      predictions.valid[index] = True
-      if gallery is not None:
-        _show(gallery, batch, out)
-      bar.update(int(good.sum()))
+      found = eval_step(*weights, sharding.put_batch(mesh, batch))
+      # The device works on this batch while the host looks at the one before.
+      if pending:
+        take(*pending)
+      pending = (batch, found)
+    if pending:
+      take(*pending)
   bar.close()
   return predictions
 
@@ -131,7 +142,7 @@ def _show(
       )
 
 
-def evaluate(
+def begin(
   eval_step: Callable,
   weights: tuple[Tree, Tree],
   data: EvalData,
@@ -142,12 +153,12 @@ def evaluate(
   workdir: str,
   step: int,
   kind: str = "raw",
-) -> Outcome:
-  """One evaluation, its files in WORKDIR/eval/STEP/ (see eval_report).
+) -> Callable[[], Outcome]:
+  """The part of an evaluation that needs the device: predicts on every box.
 
   Args:
     eval_step: as returned by `create_eval_step`.
-    weights: (params, model_state).
+    weights: (params, model_state); may be donated once this returns.
     data: the boxes and the benchmark.
     mesh: given to `create_eval_step`.
     config: resolved.
@@ -155,6 +166,10 @@ def evaluate(
     workdir: of the run.
     step: of the weights.
     kind: of the weights, for the report: "raw" or "ema".
+
+  Returns:
+    the other part, for any thread: measures, and writes the files in
+    WORKDIR/eval/STEP/ (see eval_report).
   """
   start = time.monotonic()
   settings = config.eval
@@ -174,11 +189,9 @@ def evaluate(
     gallery=gallery,
   )
   benchmark = data.benchmark
-  measured = benchmark.measure(predictions)
   if not first:
-    return Outcome(measured.metrics, None)
+    return lambda: Outcome(benchmark.measure(predictions).metrics, None)
   skipped = int((~predictions.valid).sum())
-  details = benchmark.details(measured, predictions, settings.bootstrap)
   made = eval_report.how_made(
     eval_report.Circumstances(
       config=config,
@@ -191,26 +204,33 @@ def evaluate(
       seconds=round(time.monotonic() - start, 1),
     )
   )
-  record = eval_report.Record(
-    figures=measured.metrics, columns=benchmark.columns, made=made, **details
-  )
-  sheet = gallery.contact_sheet(skeleton, settings.min_keypoint_score)
-  folder = eval_report.write(
-    workdir,
-    record,
-    measured.results,
-    gallery.draw(skeleton, settings.min_keypoint_score),
-    sheet,
-  )
-  average = ", ema weights" if kind == "ema" else ""
-  title = (
-    f"step {step}{average}, boxes: {data.source}, {len(data.boxes)} people"
-  )
-  if skipped:
-    title += f", {skipped} skipped (unreadable images)"
-  logging.info("%s\n%s", title, benchmark.format_table(measured.metrics))
-  logging.info("report: %s", folder / eval_report.REPORT)
-  return Outcome(measured.metrics, sheet)
+
+  def finish() -> Outcome:
+    measured = benchmark.measure(predictions)
+    details = benchmark.details(measured, predictions, settings.bootstrap)
+    record = eval_report.Record(
+      figures=measured.metrics, columns=benchmark.columns, made=made, **details
+    )
+    sheet = gallery.contact_sheet(skeleton, settings.min_keypoint_score)
+    folder = eval_report.write(
+      workdir,
+      record,
+      measured.results,
+      gallery.draw(skeleton, settings.min_keypoint_score),
+      sheet,
+    )
+    average = ", ema weights" if kind == "ema" else ""
+    title = (
+      f"step {step}{average}, boxes: {data.source}, {len(data.boxes)} people"
+    )
+    if skipped:
+      title += f", {skipped} skipped (unreadable images)"
+    table = benchmark.format_table(measured.metrics)
+    logging.info("%s\n%s", title, table)
+    logging.info("report: %s", folder / eval_report.REPORT)
+    return Outcome(measured.metrics, sheet)
+
+  return finish
 
 
 def evaluate_checkpoint(
@@ -238,7 +258,7 @@ def evaluate_checkpoint(
       network, or has no such weights.
   """
   step, weights = _read(config, skeleton, workdir)
-  return evaluate(
+  finish = begin(
     create_eval_step(inference.Settings.of(config, skeleton), mesh),
     sharding.put_replicated(mesh, weights),
     data,
@@ -248,7 +268,8 @@ def evaluate_checkpoint(
     workdir=workdir,
     step=step,
     kind=config.eval.weights,
-  ).metrics
+  )
+  return finish().metrics
 
 
 def _read(

@@ -1,7 +1,9 @@
 """The evaluations of a training."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
+from concurrent import futures
 
 from absl import logging
 from jax.sharding import Mesh
@@ -15,8 +17,31 @@ from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
 
 
+@dataclasses.dataclass
+class _Begun:
+  """An evaluation whose predictions are there.
+
+  Attributes:
+    step: of the state.
+    last: nothing follows.
+    outcomes: of each kind of weights.
+    failure: that came before them.
+  """
+
+  step: int
+  last: bool
+  outcomes: dict[str, futures.Future[evaluate.Outcome]] = dataclasses.field(
+    default_factory=dict
+  )
+  failure: Exception | None = None
+
+
 class Evaluations:
-  """The evaluations of a training, each after its step has been saved."""
+  """The evaluations of a training, each after its step has been saved.
+
+  Predicting keeps the loop; metrics and the report are a thread's, while the
+  device works on the next steps.
+  """
 
   def __init__(
     self,
@@ -41,8 +66,8 @@ class Evaluations:
       writer: of summaries.
       every: steps between regular evaluations; 0: there are none.
     """
-    self._evaluate = functools.partial(
-      evaluate.evaluate,
+    self._begin = functools.partial(
+      evaluate.begin,
       evaluate.create_eval_step(inference.Settings.of(config, skeleton), mesh),
       data=data,
       mesh=mesh,
@@ -55,28 +80,52 @@ class Evaluations:
     self._saver = saver
     self._writer = writer
     self._every = every
+    self._thread = futures.ThreadPoolExecutor(1, "evaluation")
+    self._begun: _Begun | None = None
 
   def run(self, state: TrainState, step: int, *, last: bool = False) -> None:
     """Evaluates a saved state; a failure costs the training nothing.
 
     Args:
-      state: that is saved.
+      state: that is saved; its arrays may be donated once this returns.
       step: of the state.
-      last: nothing follows: a failure is raised.
+      last: nothing follows: it is waited for, and a failure is raised.
 
     Raises:
       InputError: the last one failed, the state could not be saved, or this
         process is out of step with the others.
     """
-    outcomes: dict[str, evaluate.Outcome] = {}
-    failure: Exception | None = None
+    self.finish()
+    begun = self._begun = _Begun(step, last)
     try:
       for kind, weights in state.weights().items():
-        outcomes[kind] = self._evaluate(weights, step=step, kind=kind)
+        finish = self._begin(weights, step=step, kind=kind)
+        begun.outcomes[kind] = self._thread.submit(finish)
     except processes.OutOfStep:
       raise
     except Exception as error:  # Whatever it is, the training is worth more.
-      failure = error
+      begun.failure = error
+    if last:
+      self.finish()
+
+  def finish(self) -> None:
+    """Waits for the evaluation under way, if any, and records it.
+
+    Called before the next step is saved: what is resumed is evaluated, and the
+    best one is known when old ones are removed.
+
+    Raises:
+      InputError: as for `run`.
+    """
+    begun, self._begun = self._begun, None
+    if begun is None:
+      return
+    step, last, failure = begun.step, begun.last, begun.failure
+    outcomes: dict[str, evaluate.Outcome] = {}
+    try:
+      outcomes = {kind: one.result() for kind, one in begun.outcomes.items()}
+    except Exception as error:
+      failure = failure or error
     # A checkpoint that cannot be saved is no failed evaluation.
     self._saver.wait()
     if processes.all_agree(failure is None):

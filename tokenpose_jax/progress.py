@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -34,7 +35,9 @@ _DIVERGED = 10  # times the loss of the start
 
 _ALL = 3  # The first 2 ** 3 pictures are all written, later ones less often.
 
-_TIMED = ("steps", "data", "compilation", "checkpoint", "evaluation")
+# What the loop's thread spends its time on. Steps: starting and awaiting them;
+# host: what is made of their metrics.
+_TIMED = ("steps", "host", "data", "compilation", "checkpoint", "evaluation")
 
 
 class StepMetrics(NamedTuple):
@@ -97,6 +100,38 @@ def is_pictured(step: int, every: int) -> bool:
   return times % apart == 0
 
 
+class _DeviceClock:
+  """How long the device works on steps.
+
+  Attributes:
+    busy: seconds.
+  """
+
+  def __init__(self) -> None:
+    self.busy = 0.0
+    self._ended = 0.0
+    # The loop itself sees the end of a step only when it asks for it.
+    self._thread = futures.ThreadPoolExecutor(1, "device clock")
+
+  def started(self, result: Any) -> None:
+    """Takes note of a step that is on its way to the device.
+
+    Args:
+      result: what is there when the step has ended.
+    """
+    self._thread.submit(self._wait, result, time.monotonic())
+
+  def _wait(self, result: Any, started: float) -> None:
+    jax.block_until_ready(result)
+    now = time.monotonic()
+    self.busy += now - max(started, self._ended)
+    self._ended = now
+
+  def close(self) -> None:
+    """Waits for the last step."""
+    self._thread.shutdown()
+
+
 class Progress:
   """Training progress: the bar, the log, the summaries.
 
@@ -138,10 +173,12 @@ class Progress:
     self._start = self._since = time.monotonic()
     self._timed = -1  # steps since then; the first one compiles
     self._seconds: dict[str, float] = dict.fromkeys(_TIMED, 0.0)
+    self._device = _DeviceClock()
     self._saved_step, self._saved_at = 0, self._start
 
   def add(self, step: int, metrics: StepMetrics, batch: TrainBatch) -> None:
     """Takes a step's metrics, and reads those of the step before."""
+    self._device.started(metrics.scalars)
     self.flush()
     self._pending = (step, metrics, batch)
 
@@ -166,8 +203,14 @@ class Progress:
       return
     step, metrics, batch = self._pending
     self._pending = None
-    scalars, points, scores = jax.device_get(metrics)
-    row = {name: float(value) for name, value in scalars.items()}
+    with self.spent("steps"):
+      read = jax.device_get(metrics)
+    with self.spent("host"):
+      self._take(step, read, batch)
+
+  def _take(self, step: int, metrics: StepMetrics, batch: TrainBatch) -> None:
+    """Checks, logs and pictures a step."""
+    row = {name: float(value) for name, value in metrics.scalars.items()}
     self._unreadable += int(row["unreadable"])
     self._check(step, row)
     if all(math.isfinite(row[name]) for name in FINITE):
@@ -182,7 +225,7 @@ class Progress:
       self._log(step)
     every = self._config.train.pictures_every
     if is_pictured(step, every) and jax.process_index() == 0:
-      self._picture(step, batch, points, scores)
+      self._picture(step, batch, metrics)
 
   def _check(self, step: int, row: Mapping[str, float]) -> None:
     """Raises InputError where it makes no sense to go on."""
@@ -230,6 +273,7 @@ class Progress:
       | {"train/unreadable_images": self._unreadable}
       | {"train/skipped_steps": self._skipped}
       | {f"time/{name}": share for name, share in self._shares().items()}
+      | {"time/device_busy": self._device_busy()}
       | {"time/unsaved_seconds": time.monotonic() - self._saved_at},
     )
     self._bar.set_postfix(
@@ -274,16 +318,23 @@ class Progress:
     shares = {name: self._seconds[name] / whole for name in _TIMED}
     return shares | {"other": max(0.0, 1 - sum(shares.values()))}
 
+  def _device_busy(self) -> float:
+    """Share of the time but for compilation and evaluations, 0 to 1."""
+    apart = self._seconds["compilation"] + self._seconds["evaluation"]
+    whole = time.monotonic() - self._start - apart
+    return self._device.busy / max(whole, 1e-9)
+
   def _picture(
-    self, step: int, batch: TrainBatch, points: np.ndarray, scores: np.ndarray
+    self, step: int, batch: TrainBatch, metrics: StepMetrics
   ) -> None:
+    _, points, scores = metrics
     # Single process: its slots are the batch's. In a multi-process run the
     # first process's slots come first.
     count = min(len(batch["image"]), len(points))
     sheet = visualize.contact_sheet(
       batch["image"][:count],
-      points[:count],
-      scores[:count] > self._config.eval.min_keypoint_score,
+      np.asarray(points[:count]),
+      np.asarray(scores[:count]) > self._config.eval.min_keypoint_score,
       self._skeleton,
     )
     self._writer.write_images(step, {"train/people": sheet[None]})
@@ -295,7 +346,7 @@ class Progress:
     Only that of steps and data counts in images per second.
 
     Args:
-      on: one of steps, data, compilation, checkpoint, evaluation.
+      on: one of steps, host, data, compilation, checkpoint, evaluation.
     """
     start = time.monotonic()
     try:
@@ -309,8 +360,14 @@ class Progress:
   def close(self) -> None:
     """Ends the bar, and writes and says what is left."""
     self.flush()
+    self._device.close()
     self._bar.close()
     self._writer.flush()
     if self._timed >= 0 and jax.process_index() == 0:
       shares = ", ".join(f"{n} {s:.0%}" for n, s in self._shares().items())
-      logging.info("wall time: %s", shares)
+      logging.info(
+        "wall time: %s; device busy %.1f%% of all but compilation and"
+        " evaluations",
+        shares,
+        100 * self._device_busy(),
+      )

@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
@@ -57,14 +59,26 @@ class Saver(Checkpoints):
         ),
       ]
     )
+    several = jax.process_count() > 1
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policy,
       best_fn=headline_of,
       best_mode="max",
+      # It is called in a thread already, whose waiting for other processes must
+      # not be a collective among those of the steps: it is none where they are
+      # named, and then Orbax makes no folder.
+      enable_async_checkpointing=False,
+      create=False,
+      multiprocessing_options=ocp.options.MultiprocessingOptions(
+        active_processes=set(range(jax.process_count())) if several else None
+      ),
     )
+    self._thread = futures.ThreadPoolExecutor(1, "saving")
+    self._under_way: futures.Future[None] | None = None
     try:
       with processes.first_process_first("looking at the checkpoints"):
-        if jax.process_index() == 0 and self.path.exists():
+        if jax.process_index() == 0:
+          self.path.mkdir(parents=True, exist_ok=True)
           self._clean_up()
       self._manager = ocp.CheckpointManager(self.path, options=options)
     except OSError as error:
@@ -82,38 +96,49 @@ class Saver(Checkpoints):
         file.replace(file.with_name(f"{file.name}.damaged"))
 
   def save(self, state: TrainState, meta: Mapping[str, Any]) -> None:
-    """Saves in the background.
+    """Saves in the background; the caller waits for a copy on the host.
 
     Args:
       state: its arrays may be donated once this returns.
       meta: JSON types (`checkpoint.describe`).
 
     Raises:
-      InputError: this one, or the one before, cannot be written.
+      InputError: the one before could not be written.
     """
+    self.wait()
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    with self._writing():
-      self._manager.save(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardSave(_plain(state)),
-          meta=ocp.args.JsonSave(
-            {**meta, "checksums": checksums_of(_plain(state))}
-          ),
-        ),
-        force=True,
-      )
+    # On CPUs what is got is the device's own memory: hence the copy.
+    tree = jax.tree.map(np.array, jax.device_get(_plain(state)))
+    self._under_way = self._thread.submit(self._write, step, tree, meta)
+
+  def _write(
+    self, step: int, tree: dict[str, Any], meta: Mapping[str, Any]
+  ) -> None:
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(tree),
+        meta=ocp.args.JsonSave({**meta, "checksums": checksums_of(tree)}),
+      ),
+      force=True,
+    )
 
   def wait(self) -> None:
     """Waits for a save under way.
 
     Raises:
-      InputError: it failed.
+      InputError: it failed, which is said once.
     """
+    if self._under_way is None:
+      return
     with self._writing():
-      self._manager.wait_until_finished()
+      try:
+        self._under_way.result()
+      except Exception:
+        self._under_way = None
+        raise
 
   def add_metrics(
     self, step: int, metrics: Mapping[str, float], headline: str
@@ -235,8 +260,12 @@ class Saver(Checkpoints):
     Raises:
       InputError: it failed.
     """
-    with self._writing():
-      self._manager.close()
+    try:
+      self.wait()
+    finally:
+      self._thread.shutdown()
+      with self._writing():
+        self._manager.close()
 
 
 @contextlib.contextmanager

@@ -242,6 +242,9 @@ def train_and_evaluate(
       return step == total or bool(regular and step % eval_every == 0)
 
     def save(state: TrainState, step: int) -> None:
+      if evaluations:
+        with progress.spent("evaluation"):
+          evaluations.finish()
       progress.flush()  # Checks the step: a bad state is never saved.
       with progress.spent("checkpoint"):
         saver.save(state, meta)
@@ -275,8 +278,7 @@ def train_and_evaluate(
         state, metrics = step_fn(state, placed)
       stopping.at(f"at step {done}; {progress.described()}", unsaved=True)
       # The device works on this step while the host reads the one before.
-      with progress.spent("steps"):
-        progress.add(done, metrics, batch)
+      progress.add(done, metrics, batch)
       trace.after(done)
       signal = stop.asked()
       if signal or due(done) or done % config.checkpoint.every_steps == 0:

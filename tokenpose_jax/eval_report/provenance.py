@@ -33,7 +33,7 @@ class Circumstances:
     weights: (params, model_state).
     kind: of the weights: "raw" or "ema".
     skipped: people whose image could not be read.
-    seconds: that it took.
+    seconds: that predicting took.
   """
 
   config: ConfigDict

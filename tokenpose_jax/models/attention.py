@@ -318,11 +318,10 @@ def _back_columns(kept: Arrays, of_mixed: Array) -> Arrays:
 
   def elsewhere(*inputs: Array) -> Arrays:
     q, k, v, mixed, log_sums, of_mixed = inputs
-    of_q, of_k, of_v = _gradients(
-      *(q, k, of_mixed),
-      *map(_turned, (q, k, v, of_mixed)),
-      *(log_sums, _common(mixed, of_mixed, -2)),
-    )
+    rows = map(_turned, (q, k, v, of_mixed))
+    common = _common(mixed, of_mixed, -2)
+    needed: Arrays = (q, k, of_mixed, *rows, log_sums, common)
+    of_q, of_k, of_v = _gradients(*needed)
     found = of_q, _turned(of_k), _turned(of_v)
     return tuple(x.astype(q.dtype) for x in found)
 

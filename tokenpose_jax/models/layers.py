@@ -251,7 +251,7 @@ class Conv(nnx.Module):
     self.dtype = dtype
 
   def __call__(
-    self, x: Float[Array, "b h w c"], *, widen: int = 1
+    self, x: Float[Array, "b h w c"], *, train: Train = False, widen: int = 1
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs).
 
@@ -259,6 +259,7 @@ class Conv(nnx.Module):
 
     Args:
       x: the map.
+      train: how the network is trained.
       widen: how often every pixel made is repeated along its row; packed only.
     """
     kernel = self.kernel[...].astype(self.dtype)
@@ -283,7 +284,7 @@ class Conv(nnx.Module):
       # does that of a product with x's four axes.
       flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
       return flat.reshape(*x.shape[:-1], -1)
-    if devices.is_one_cpu():
+    if train and inputs >= convolution.LEAST and devices.is_one_cpu():
       return convolution.convolve(x, kernel, self.stride)
     return jax.lax.conv_general_dilated(
       x,
@@ -313,7 +314,9 @@ class ConvNorm(nnx.Module):
     self, x: Float[Array, "b h w c"], *, train: Train, widen: int = 1
   ) -> Float[Array, "b _h _w _c"]:
     """As the convolution."""
-    return self.norm(self.conv(x, widen=widen), train=train, repeated=widen)
+    return self.norm(
+      self.conv(x, train=train, widen=widen), train=train, repeated=widen
+    )
 
 
 def _on_cpu(form: str) -> bool:

@@ -1,7 +1,7 @@
 """Networks ready for use, from what was saved of them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,7 +35,8 @@ def load(
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
     weights: of a work directory: "raw", or "ema" for their moving average; "":
       those that its training was judged by (`eval.weights`).
-    format: of an export; "": the first one that can be run here.
+    format: of an export; "": the fastest one that can be run here: ONNX on a
+      CPU, one for JAX on an accelerator.
     options: of `Estimator`; by default those of the training's evaluation.
 
   Raises:
@@ -62,7 +63,7 @@ def _of_export(path: str, name: str, options: Mapping[str, Any]) -> Estimator:
     raise InputError(
       f"{path} cannot be run here: install one of {', '.join(sorted(needed))}"
     )
-  model = exported.open_model(path, name or there[0])
+  model = exported.open_model(path, name or _fastest(there))
   saved = saved_lib.description(path)
   fixed = {"flip_test": False} if meta["flip_test"] else {}
   return Estimator(
@@ -72,6 +73,14 @@ def _of_export(path: str, name: str, options: Mapping[str, Any]) -> Estimator:
     # A flip test that is inside is not made again.
     **{**saved.options, **options, **fixed},
   )
+
+
+def _fastest(formats: Sequence[str]) -> str:
+  """The format to run here; docs/benchmarks.md has their speed on a CPU."""
+  order = list(exported.RUNTIMES)
+  if jax.default_backend() != "cpu":
+    order.sort(key=lambda name: exported.RUNTIMES[name] != "jax")
+  return min(formats, key=order.index)
 
 
 def heatmaps_of(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
