@@ -215,6 +215,7 @@ def _back(scale: float, kept: Arrays, of_mixed: Array) -> Arrays:
   qkv, mixed, log_sums = kept
   function = functools.partial(_backward, scale)
   of_mixed = of_mixed.reshape(mixed.shape)
+  # Not within the loop: XLA would make one slow call of it and a product.
   common = _columns_of(_common(mixed, of_mixed, -1))
   return _by_platform(function, qkv, log_sums, of_mixed, common)
 
