@@ -40,6 +40,7 @@ FILES = {
   "orbax": "orbax",
   "safetensors": "model.safetensors",
 }
+# By speed on a CPU (docs/benchmarks.md): `tp.load` takes the first one there.
 RUNTIMES = {
   "onnx": "onnxruntime",
   "savedmodel": "tensorflow",

@@ -52,13 +52,7 @@ def attend(
   """
   if form == "plain":
     return _plain(qkv, scale)
-  function = functools.partial(_recomputed, scale)
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.size > 1 and not mesh.manual_axes:
-    # A loop over images must not run over those of other devices.
-    rows = PartitionSpec(mesh.axis_names)
-    function = jax.shard_map(function, in_specs=rows, out_specs=rows)
-  return function(qkv)
+  return _on_each_device(functools.partial(_recomputed, scale), qkv)
 
 
 def uses_kernel(
@@ -109,14 +103,8 @@ def attend_columns(
   Returns:
     (B, heads, width, N), of v's type.
   """
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.size <= 1 or mesh.manual_axes:
-    return _columns(q, k, v)
-  rows = PartitionSpec(mesh.axis_names)
   # The check knows nothing of kernels.
-  return jax.shard_map(
-    _columns, in_specs=rows, out_specs=rows, check_vma=False
-  )(q, k, v)
+  return _on_each_device(_columns, q, k, v, check=False)
 
 
 def weights(
@@ -126,6 +114,23 @@ def weights(
   q, k, _ = jnp.moveaxis(qkv, (2, 3), (0, 2))
   logits = _product(q * scale, jnp.swapaxes(k, -1, -2))
   return jax.nn.softmax(logits, axis=-1)
+
+
+def _on_each_device(
+  function: Callable[..., Array], *inputs: Array, check: bool = True
+) -> Array:
+  """A function of (B, ...), of each device's own images.
+
+  A loop over images must not run over those of other devices.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.size <= 1 or mesh.manual_axes:
+    return function(*inputs)
+  rows = PartitionSpec(mesh.axis_names)
+  split = jax.shard_map(
+    function, in_specs=rows, out_specs=rows, check_vma=check
+  )
+  return split(*inputs)
 
 
 def _product(one: Array, other: Array) -> Array:

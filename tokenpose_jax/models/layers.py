@@ -286,13 +286,8 @@ class Conv(nnx.Module):
       return flat.reshape(*x.shape[:-1], -1)
     if train and inputs >= convolution.LEAST and devices.is_one_cpu():
       return convolution.convolve(x, kernel, self.stride)
-    return jax.lax.conv_general_dilated(
-      x,
-      kernel,
-      window_strides=(self.stride, step),
-      padding=((size // 2, size // 2), sides),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    above = (size // 2, size // 2)
+    return convolution.plain(x, kernel, (self.stride, step), (above, sides))
 
 
 class ConvNorm(nnx.Module):
