@@ -178,6 +178,23 @@ def apply(
   return (heatmaps, captured) if capture else heatmaps
 
 
+def heatmaps_of(
+  model: Network,
+  params: Tree,
+  model_state: Tree,
+  tokens: Float[AnyArray, "b k d"],
+) -> Float[Array, "b k h w"]:
+  """The heatmaps of keypoint tokens, by the network's head.
+
+  Args:
+    model: the network.
+    params: as for `apply`.
+    model_state: likewise.
+    tokens: (B, K, stacks * dim), as `captured["head_in"]`.
+  """
+  return _merge(model, params, model_state).heatmaps(jnp.asarray(tokens))
+
+
 def apply_train(
   model: Network,
   params: Tree,

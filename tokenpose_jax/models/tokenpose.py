@@ -131,8 +131,16 @@ class TokenPose(nnx.Module):
         x = layers.run(block, x, remat=remat, captured=inner, name=f"{s}.{i}")
       per_stack.append(x[:, : config.num_keypoints])
     captured["head_in"] = tokens = jnp.concatenate(per_stack, axis=-1)
-    heatmaps = self.head(tokens)
-    return heatmaps.reshape(*heatmaps.shape[:2], *config.heatmap_hw)
+    return self.heatmaps(tokens)
+
+  def heatmaps(self, tokens: Float[Array, "b k d"]) -> Float[Array, "b k h w"]:
+    """The heatmaps of keypoint tokens.
+
+    Args:
+      tokens: (B, K, stacks * dim), those of each stack's end side by side.
+    """
+    pixels = self.head(tokens)
+    return pixels.reshape(*pixels.shape[:2], *self.config.heatmap_hw)
 
   def _position_table(self) -> nnx.Variable | None:
     """Trainable over all tokens, or fixed over the patches (reference 2.4)."""
