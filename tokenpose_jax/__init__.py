@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from tokenpose_jax.codec import Codec
   from tokenpose_jax.convert import export_torch, import_torch
   from tokenpose_jax.errors import InputError
+  from tokenpose_jax.explanation.person import explain
   from tokenpose_jax.hub import from_pretrained, save_pretrained
   from tokenpose_jax.models.config import ModelConfig
   from tokenpose_jax.models.published import PUBLISHED as published
@@ -39,6 +40,7 @@ _PUBLIC = {
   "Skeleton": "skeletons:Skeleton",
   "apply": "network:apply",
   "create_model": "network:create_model",
+  "explain": "explanation.person:explain",
   "export_torch": "convert:export_torch",
   "import_torch": "convert:import_torch",
   "from_pretrained": "hub:from_pretrained",
@@ -61,6 +63,7 @@ __all__ = [
   "__version__",
   "apply",
   "create_model",
+  "explain",
   "export_torch",
   "from_pretrained",
   "import_torch",

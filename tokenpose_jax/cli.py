@@ -58,6 +58,9 @@ COMMANDS = {
   "predict": Command(
     "tokenpose_jax.predict.command", "keypoints in photos and videos"
   ),
+  "explain": Command(
+    "tokenpose_jax.explanation.command", "what keypoint tokens look at"
+  ),
   "cost": Command("tokenpose_jax.cost", "what a network costs"),
   "convert": Command(
     "tokenpose_jax.convert.command", "weights from and to PyTorch"

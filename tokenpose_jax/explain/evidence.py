@@ -4,6 +4,7 @@ Everything here is of the network as it is, without the flip test.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,11 +34,16 @@ class Evidence(NamedTuple):
     scores: (L, B, K) the values of the maxima.
   """
 
-  attention: Float[AnyArray, "l b h k n"]
-  rollout: Float[AnyArray, "l b k n"] | None
-  heatmaps: Float[AnyArray, "l b k hh ww"]
-  points: Float[AnyArray, "l b k 2"]
-  scores: Float[AnyArray, "l b k"]
+  attention: Float[AnyArray, "l *b h k n"]
+  rollout: Float[AnyArray, "l *b k n"] | None
+  heatmaps: Float[AnyArray, "l *b k hh ww"]
+  points: Float[AnyArray, "l *b k 2"]
+  scores: Float[AnyArray, "l *b k"]
+
+  def of(self, person: int) -> "Evidence":
+    """That of one crop, without the axis B."""
+    parts: list[Any] = [None if x is None else x[:, person] for x in self]
+    return Evidence(*parts)
 
 
 class Outcome(NamedTuple):
@@ -166,7 +172,7 @@ def tokens_to_head(
 
 
 def rollout(
-  weights: list[Float[AnyArray, "b h n n"]],
+  weights: Sequence[Float[AnyArray, "b h n n"]],
 ) -> Float[AnyArray, "l b n n"]:
   """Attention through several layers (Abnar and Zuidema, ACL 2020).
 

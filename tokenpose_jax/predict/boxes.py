@@ -1,5 +1,6 @@
 """Where people are: the whole image, given boxes, a file's, a detector's."""
 
+import argparse
 import importlib
 import os
 import pathlib
@@ -14,7 +15,7 @@ from jaxtyping import Float, UInt8
 from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics import coco_plain
-from tokenpose_jax.predict.detector import Detector, Yolox
+from tokenpose_jax.predict.detector import COLORS, Detector, Yolox
 from tokenpose_jax.predict.sources import Source
 
 Photo = UInt8[np.ndarray, "h w 3"]
@@ -169,6 +170,76 @@ class Detected:
       )
     good = np.isfinite(boxes).all(1) & (boxes[:, 4] >= self._min_score)
     return boxes[good]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments that `chosen` reads, and `--images`."""
+  group = parser.add_argument_group("where people are")
+  group.add_argument(
+    "--box", action="append", metavar="X,Y,W,H", help="pixels; repeatable"
+  )
+  group.add_argument("--boxes", metavar="FILE", help="COCO results")
+  group.add_argument(
+    "--detector", help="FILE.onnx of YOLOX, or module:function"
+  )
+  group.add_argument(
+    "--detector-colors", choices=COLORS, default="bgr", help="of YOLOX"
+  )
+  group.add_argument(
+    "--min-box-score",
+    type=float,
+    help="default: 0.3 of a detector, all of a file",
+  )
+  group.add_argument(
+    "--images", default="", help="an annotation file with the ids of photos"
+  )
+  group.add_argument("--category-id", type=int, default=1, help="default: 1")
+
+
+def require_one(arguments: argparse.Namespace, *others: str) -> None:
+  """Checks that at most one place is named where people are.
+
+  Args:
+    arguments: of `add_arguments`.
+    others: names of further arguments that say it.
+
+  Raises:
+    InputError: there are several.
+  """
+  given = [
+    f"--{name}"
+    for name in ("box", "boxes", "detector", *others)
+    if getattr(arguments, name)
+  ]
+  if len(given) > 1:
+    raise InputError(f"{' and '.join(given)} exclude each other; give one")
+
+
+def chosen(arguments: argparse.Namespace, ids: "ImageIds") -> Boxes:
+  """Where the arguments of a command say that people are.
+
+  Args:
+    arguments: of `add_arguments`.
+    ids: of the photos.
+
+  Raises:
+    InputError: a box, a file or a detector cannot be used.
+  """
+  if arguments.box:
+    return Given(arguments.box)
+  score = arguments.min_box_score
+  if arguments.boxes:
+    return Listed(
+      arguments.boxes,
+      ids,
+      category_id=arguments.category_id,
+      min_score=float("-inf") if score is None else score,
+    )
+  if arguments.detector:
+    score = 0.3 if score is None else score
+    detector = detector_of(arguments.detector, arguments.detector_colors, score)
+    return Detected(detector, score)
+  return Whole()
 
 
 def detector_of(text: str, colors: str, min_score: float) -> Detector:

@@ -12,18 +12,17 @@ keypoints) and csv. All of it is written as it comes.
 """
 
 import argparse
-import os
 from typing import Any
 
 from tokenpose_jax import compiled, progress, weight_kinds
 from tokenpose_jax.codec import DECODERS
-from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.errors import InputError
 from tokenpose_jax.predict import boxes as boxes_lib
+from tokenpose_jax.predict import folders
 from tokenpose_jax.predict import load as load_lib
 from tokenpose_jax.predict import run as run_lib
 from tokenpose_jax.predict import sources as sources_lib
 from tokenpose_jax.predict import writers as writers_lib
-from tokenpose_jax.predict.detector import COLORS
 from tokenpose_jax.terminal import say
 
 
@@ -45,26 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add("--step", default="best", help="of a work directory; default: best")
   weight_kinds.add_argument(parser)
   add("--skeleton", default="", help="of a file: a name or a JSON file")
-  group = parser.add_argument_group("where people are")
-  group.add_argument(
-    "--box", action="append", metavar="X,Y,W,H", help="pixels; repeatable"
-  )
-  group.add_argument("--boxes", metavar="FILE", help="COCO results")
-  group.add_argument(
-    "--detector", help="FILE.onnx of YOLOX, or module:function"
-  )
-  group.add_argument(
-    "--detector-colors", choices=COLORS, default="bgr", help="of YOLOX"
-  )
-  group.add_argument(
-    "--min-box-score",
-    type=float,
-    help="default: 0.3 of a detector, all of a file",
-  )
-  group.add_argument(
-    "--images", default="", help="an annotation file with the ids of photos"
-  )
-  group.add_argument("--category-id", type=int, default=1, help="default: 1")
+  boxes_lib.add_arguments(parser)
   group = parser.add_argument_group("how they are predicted")
   group.add_argument(
     "--no-flip-test", action="store_true", help="half the work, less exact"
@@ -127,8 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
   _check_videos(arguments, sources)
   compiled.keep()
   ids = boxes_lib.ImageIds(arguments.images)
-  boxes = _boxes(arguments, ids)
-  _make_folder(arguments.out)
+  boxes = boxes_lib.chosen(arguments, ids)
+  folders.make_empty(arguments.out)
   options: dict[str, Any] = {}
   if arguments.no_flip_test:
     options["flip_test"] = False
@@ -180,13 +160,7 @@ def _kinds(text: str) -> list[str]:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-  given = [
-    f"--{name}"
-    for name in ("box", "boxes", "detector")
-    if getattr(arguments, name)
-  ]
-  if len(given) > 1:
-    raise InputError(f"{' and '.join(given)} exclude each other; give one")
+  boxes_lib.require_one(arguments)
   if arguments.detect_every < 1:
     raise InputError(
       f"--detect-every={arguments.detect_every}: expected at least 1"
@@ -206,45 +180,6 @@ def _check_videos(
       f"{moving.name} is a video; --boxes and --images are of photos: give"
       " --detector or --box"
     )
-
-
-def _boxes(
-  arguments: argparse.Namespace, ids: boxes_lib.ImageIds
-) -> boxes_lib.Boxes:
-  if arguments.box:
-    return boxes_lib.Given(arguments.box)
-  score = arguments.min_box_score
-  if arguments.boxes:
-    return boxes_lib.Listed(
-      arguments.boxes,
-      ids,
-      category_id=arguments.category_id,
-      min_score=float("-inf") if score is None else score,
-    )
-  if arguments.detector:
-    score = 0.3 if score is None else score
-    detector = boxes_lib.detector_of(
-      arguments.detector, arguments.detector_colors, score
-    )
-    return boxes_lib.Detected(detector, score)
-  return boxes_lib.Whole()
-
-
-def _make_folder(path: str) -> None:
-  try:
-    os.makedirs(path, exist_ok=True)
-    filled = bool(os.listdir(path))
-    if not filled:  # What is there may be a link.
-      probe = os.path.join(path, ".partial")
-      with open(probe, "w"):
-        pass
-      os.remove(probe)
-  except OSError as error:
-    raise InputError(
-      f"--out: cannot write to {path}: {one_line(error)}"
-    ) from None
-  if filled:
-    raise InputError(f"--out: {path} is not empty; name a new folder")
 
 
 def _length(sources: list[sources_lib.Source]) -> int | None:

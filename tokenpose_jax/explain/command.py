@@ -1,0 +1,233 @@
+r"""Shows what keypoint tokens look at and how they agree on a pose.
+
+    tokenpose explain photo.jpg --weights runs/s_v1 --out explained
+    tokenpose explain photo.jpg --weights runs/s_v1 --out explained \
+        --box=120,40,200,380 --figures
+    tokenpose explain val2017/ --weights runs/s_v1 --out study --study \
+        --annotations person_keypoints_val2017.json --people 500
+
+OUT gets a folder for each photo, with a page for each person that needs
+nothing else (person1.html). With --study it gets study.json: what holds for all
+the people, with intervals. Without --box, --boxes, --detector or --annotations
+each photo is one person.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+from tokenpose_jax import compiled, progress, weight_kinds
+from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.explain import (
+  figures,
+  occlusion,
+  page,
+  study_figures,
+  table,
+)
+from tokenpose_jax.explain.people import Annotated
+from tokenpose_jax.explain.person import Explainer
+from tokenpose_jax.explain.study import Person, study
+from tokenpose_jax.predict import boxes as boxes_lib
+from tokenpose_jax.predict import folders
+from tokenpose_jax.predict import saved as saved_lib
+from tokenpose_jax.predict import sources as sources_lib
+from tokenpose_jax.predict.sources import Source
+from tokenpose_jax.terminal import say
+from tokenpose_jax.version import __version__
+
+STUDY = "study.json"
+FORMAT = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments of `tokenpose explain`."""
+  add = parser.add_argument
+  add("inputs", nargs="+", metavar="PHOTO", help="photos, folders, patterns")
+  add(
+    "--weights",
+    required=True,
+    help="a work directory, a published folder or a file of weights",
+  )
+  add("--out", required=True, help="a new or empty folder")
+  add("--step", default="best", help="of a work directory; default: best")
+  weight_kinds.add_argument(parser)
+  add("--skeleton", default="", help="of a file: a name or a JSON file")
+  boxes_lib.add_arguments(parser)
+  add(
+    "--annotations",
+    default="",
+    metavar="FILE",
+    help="COCO annotations: their boxes, and which keypoints can be seen",
+  )
+  add("--people", type=int, metavar="N", help="the first N; default: all")
+  group = parser.add_argument_group("what is made")
+  group.add_argument(
+    "--study",
+    action="store_true",
+    help="what holds for all the people, in place of a page each",
+  )
+  group.add_argument(
+    "--figures", action="store_true", help="pictures for a paper, too (PNG)"
+  )
+  group.add_argument(
+    "--no-probe",
+    action="store_true",
+    help="cover nothing: a hundredth of the time",
+  )
+  group.add_argument(
+    "--cover",
+    choices=occlusion.COVERS,
+    default="gray",
+    help="what parts of the crop are covered with; default: gray",
+  )
+
+
+def run(arguments: argparse.Namespace) -> int:
+  """Explains.
+
+  Returns:
+    1 where something could not be read.
+
+  Raises:
+    InputError: an argument cannot be used, or the output not be written.
+  """
+  boxes_lib.require_one(arguments, "annotations")
+  if arguments.people is not None and arguments.people < 1:
+    raise InputError(f"--people={arguments.people}: expected at least 1")
+  if arguments.figures:
+    figures.require()
+  sources, passed = sources_lib.find(arguments.inputs)
+  moving = next((s for s in sources if s.kind != "photo"), None)
+  if moving:
+    raise InputError(f"{moving.name} is a video; explain takes photos")
+  compiled.keep()
+  explainer = Explainer(
+    saved_lib.read(
+      arguments.weights, arguments.step, arguments.skeleton, arguments.kind
+    )
+  )
+  folders.make_empty(arguments.out)
+  people = _People(arguments, explainer, sources)
+  try:
+    if arguments.study:
+      _study(arguments, explainer, people)
+    else:
+      _pages(arguments, explainer, people)
+  except KeyboardInterrupt:
+    say(f"stopped; what was made until now is in {arguments.out}")
+    return 130
+  except OSError as error:  # A full disk.
+    raise InputError(
+      f"cannot write to {arguments.out}: {one_line(error)}"
+    ) from None
+  if passed:
+    say(f"{len(passed)} other files passed over, as {passed[0]}")
+  for path, why in people.broken:
+    say(f"not read: {path}: {one_line(why)}")
+  return int(bool(people.broken))
+
+
+class _People:
+  """The people of the photos, one after the other.
+
+  Attributes:
+    broken: (path, reason) of photos that could not be read.
+  """
+
+  def __init__(
+    self,
+    arguments: argparse.Namespace,
+    explainer: Explainer,
+    sources: list[Source],
+  ):
+    self._sources, self._most = sources, arguments.people
+    self._annotated = None
+    if arguments.annotations:
+      k = explainer.saved.skeleton.num_keypoints
+      self._annotated = Annotated(arguments.annotations, k)
+    ids = boxes_lib.ImageIds(arguments.images)
+    self._boxes = self._annotated or boxes_lib.chosen(arguments, ids)
+    self.broken: list[tuple[str, str]] = []
+
+  def __iter__(self) -> Iterator[tuple[Source, int, Person]]:
+    """(photo, number of the person in it from 1, the person)."""
+    count = 0
+    for source in self._sources:
+      try:
+        photo = sources_lib.read_photo(source.path)
+      except sources_lib.Broken as error:
+        self.broken.append((source.path, str(error)))
+        continue
+      boxes = self._boxes(source, photo)[:, :4]
+      seen = self._annotated.visible(source) if self._annotated else None
+      for n, box in enumerate(boxes):
+        if count == self._most:
+          return
+        count += 1
+        visible = None if seen is None else seen[n]
+        yield source, n + 1, Person(source.name, photo, box, visible)
+
+
+def _pages(
+  arguments: argparse.Namespace, explainer: Explainer, people: _People
+) -> None:
+  """A page for each person."""
+  count = 0
+  for source, number, person in people:
+    explanation = explainer(
+      person.photo,
+      person.box,
+      probe=not arguments.no_probe,
+      cover=arguments.cover,
+    )
+    folder = os.path.join(arguments.out, source.name)
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"person{number}.html")
+    title = f"{source.name}, person {number}"
+    pathlib.Path(path).write_text(page.render(explanation, title))
+    count += 1
+    say(path)
+    if arguments.figures:
+      pictures = os.path.join(folder, f"person{number}")
+      os.makedirs(pictures)
+      for picture in figures.write(explanation, pictures):
+        say(picture)
+  if not count:
+    say("no people")
+
+
+def _study(
+  arguments: argparse.Namespace, explainer: Explainer, people: _People
+) -> None:
+  """What holds for all of them."""
+  bar = progress.bar(arguments.people, "studying", "people")
+  try:
+    found = study(
+      explainer,
+      (person for _, _, person in people),
+      probe=not arguments.no_probe,
+      cover=arguments.cover,
+      progress=bar.update,
+    )
+  finally:
+    bar.close()
+  path = os.path.join(arguments.out, STUDY)
+  made = {
+    "format": FORMAT,
+    "software": __version__,
+    "weights": arguments.weights,
+    "step": explainer.saved.step,
+    "kind": explainer.saved.kind,
+    "cover": "" if arguments.no_probe else arguments.cover,
+  }
+  content = made | found.to_dict()
+  pathlib.Path(path).write_text(json.dumps(content, indent=1))
+  for line in table.lines(found):
+    say(line)
+  say(path)
+  if arguments.figures:
+    for picture in study_figures.write(found, arguments.out):
+      say(picture)
