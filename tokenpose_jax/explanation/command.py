@@ -20,16 +20,16 @@ from collections.abc import Iterator
 
 from tokenpose_jax import compiled, progress, weight_kinds
 from tokenpose_jax.errors import InputError, one_line
-from tokenpose_jax.explain import (
+from tokenpose_jax.explanation import (
   figures,
   occlusion,
   page,
   study_figures,
   table,
 )
-from tokenpose_jax.explain.people import Annotated
-from tokenpose_jax.explain.person import Explainer
-from tokenpose_jax.explain.study import Person, study
+from tokenpose_jax.explanation.people import Annotated
+from tokenpose_jax.explanation.person import Explainer
+from tokenpose_jax.explanation.study import Person, study
 from tokenpose_jax.predict import boxes as boxes_lib
 from tokenpose_jax.predict import folders
 from tokenpose_jax.predict import saved as saved_lib

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tokenpose_jax.explain import constraints
-from tokenpose_jax.explain.study import NEAR, TOP, Estimate, Study
+from tokenpose_jax.explanation import constraints
+from tokenpose_jax.explanation.study import NEAR, TOP, Estimate, Study
 
 
 def lines(study: Study) -> Iterator[str]:
@@ -37,7 +37,7 @@ def _by_layer(study: Study) -> Iterator[str]:
     " where they end"
   )
   head = ("layer", "peak", "image", *constraints.KINDS, "settled")
-  rows = [head]
+  rows: list[tuple[str, ...]] = [head]
   for n, name in enumerate(study.layers):
     rows.append(
       (
@@ -76,7 +76,9 @@ def _covered(study: Study) -> Iterator[str]:
   )
   gain = covered.gain.value.mean(0)
   order = constraints.top(gain, min(TOP, len(gain) - 1))
-  rows = [("keypoint", "people", "moves", "loses", "gains")]
+  rows: list[tuple[str, ...]] = [
+    ("keypoint", "people", "moves", "loses", "gains")
+  ]
   for i, name in enumerate(study.keypoints):
     rows.append(
       (
