@@ -194,7 +194,8 @@ def test_starting_from_other_patches(tmp_path, position, caplog):
   fine = tiny.config(model__position=position, init__weights=str(tmp_path))
   state, _ = checkpoints.make(tmp_path, coarse)
   fresh = train_state.create(fine.model, optax.sgd(1.0), seed=7)
-  started = transfer.warm_start(fine, COCO_17, fresh)
+  with caplog.at_level("INFO", logger="absl"):
+    started = transfer.warm_start(fine, COCO_17, fresh)
   assert "patches of 4 x 3, not of 8 x 6" in caplog.text
   for part in ("keypoint_tokens", "stacks", "head", "backbone"):
     jax.tree.map(
