@@ -142,6 +142,8 @@ class Study:
     among: (L, K, K) attention from each keypoint token to each.
     partners: (L, 3) what the `TOP` constraints of each person's keypoints are:
       shares of `constraints.KINDS`.
+    partners_tokens: (3,) what the `TOP` most similar learned tokens of each
+      keypoint are, by cosine: without any image.
     partners_chance: (3,) the same without looking.
     settled: (L, K) the share of keypoints that stay from this layer on where
       they end (`person.SETTLED`).
@@ -159,6 +161,7 @@ class Study:
   on_image: Estimate
   among: Estimate
   partners: Estimate
+  partners_tokens: Float[np.ndarray, " s"]
   partners_chance: Float[np.ndarray, " s"]
   settled: Estimate
   covered: "Covered | None"
@@ -313,6 +316,8 @@ def _study(
   explainer: Explainer, sums: Sums, people: int, images: int, probe: bool
 ) -> Study:
   skeleton = explainer.saved.skeleton
+  kinds = constraints.kinds(skeleton)
+  alike = constraints.top(explainer.similarity.cosine, TOP)
   covered = Covered(*map(sums.mean, Covered.names())) if probe else None
   return Study(
     people=people,
@@ -326,7 +331,8 @@ def _study(
     on_image=sums.mean("on_image"),
     among=sums.mean("among"),
     partners=sums.mean("partners"),
-    partners_chance=constraints.chance(constraints.kinds(skeleton)),
+    partners_tokens=constraints.shares(alike, kinds),
+    partners_chance=constraints.chance(kinds),
     settled=sums.mean("settled"),
     covered=covered,
   )

@@ -34,7 +34,7 @@ def _by_layer(study: Study) -> Iterator[str]:
     f" {_number(study.partners_chance[0])}), neighbor"
     f" ({_number(study.partners_chance[1])}), other"
     f" ({_number(study.partners_chance[2])}); settled: keypoints that stay"
-    " where they end"
+    " where they end. tokens: the same of the learned tokens, by cosine"
   )
   head = ("layer", "peak", "image", *constraints.KINDS, "settled")
   rows: list[tuple[str, ...]] = [head]
@@ -48,6 +48,7 @@ def _by_layer(study: Study) -> Iterator[str]:
         _number(study.settled.value[n].mean()),
       )
     )
+  rows.append(("tokens", "", "", *map(_number, study.partners_tokens), ""))
   yield from _aligned(rows)
 
 
