@@ -1,0 +1,134 @@
+"""The command `tokenpose explain`: what it takes, writes and refuses."""
+
+import functools
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import tokenpose_jax as tp
+from tests import exporting, moving, tiny
+from tokenpose_jax.explanation import command
+
+explain = functools.partial(exporting.command, command)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+  return exporting.weights_file(
+    tmp_path_factory.mktemp("weights") / "tiny.safetensors",
+    tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"},
+  )
+
+
+@pytest.fixture
+def photos(tmp_path):
+  folder = tmp_path / "photos"
+  (folder / "more").mkdir(parents=True)
+  for n, name in enumerate(("a.png", "b.png", "more/a.png")):
+    cv2.imwrite(str(folder / name), moving.frame(4 * n))
+  return folder
+
+
+@pytest.fixture
+def annotations(tmp_path, photos):
+  keypoints = [9.0, 9.0, 2] * 17
+  boxes = [[2, 6, 12, 16], [38, 40, 12, 16]]
+  people = [
+    {"image_id": n // 2, "bbox": boxes[n % 2], "keypoints": keypoints}
+    for n in range(4)
+  ]
+  images = [{"id": 0, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}]
+  path = tmp_path / "people.json"
+  path.write_text(json.dumps({"images": images, "annotations": people}))
+  return path
+
+
+def test_a_page_for_each_person(tmp_path, photos, weights, capsys):
+  out = tmp_path / "out"
+  (photos / "notes.txt").write_text("")
+  (photos / "broken.jpg").write_text("no photo")
+  code = explain(
+    *(photos, "--weights", weights, "--out", out, "--no-probe"),
+    *("--box=2,6,12,16", "--box=38,40,12,16", "--people=5", "--figures"),
+  )
+  assert code == 1
+  pages = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.html"))
+  assert pages == [
+    *("a.png/person1.html", "a.png/person2.html"),
+    *("b.png/person1.html", "b.png/person2.html"),
+    "more/a.png/person1.html",
+  ]
+  said = capsys.readouterr().out
+  for page in pages:
+    assert str(out / page) in said
+  assert "1 other files passed over" in said
+  assert "not read" in said
+  assert "broken.jpg" in said
+  assert (out / "b.png/person2/visual_cues.png").stat().st_size > 1000
+
+
+def test_a_study(tmp_path, photos, annotations, weights, capsys):
+  out = tmp_path / "out"
+  code = explain(
+    *(photos / "a.png", photos / "b.png", "--weights", weights),
+    *("--out", out, "--study", "--figures", "--annotations", annotations),
+    *("--people=3", "--cover=blur"),
+  )
+  assert code == 0
+  content = json.loads((out / "study.json").read_text())
+  assert (content["people"], content["images"]) == (3, 2)
+  assert content["visible"] == [3.0] * 17
+  assert (content["format"], content["cover"]) == (1, "blur")
+  assert content["software"] == tp.__version__
+  assert np.shape(content["among"]["value"]) == (2, 17, 17)
+  said = capsys.readouterr().out
+  assert "3 people in 2 photos" in said
+  assert "study.json" in said
+  names = sorted(p.name for p in out.glob("*.png"))
+  assert names == [
+    *("study_constraints.png", "study_covered.png", "study_layers.png"),
+  ]
+  for name in names:
+    picture = cv2.imread(str(out / name))
+    assert picture.std() > 5
+
+
+@pytest.mark.parametrize(
+  ("more", "wanted"),
+  [
+    (["--people=0"], "--people=0: expected at least 1"),
+    (["--box=1,2,3,4", "--annotations=a.json"], "exclude each other"),
+    (["--annotations=a.json"], "a.json"),
+    (["--box=200,200,5,5"], "lies outside of the photo"),
+    (["--weights=none.pth"], "none.pth"),
+  ],
+)
+def test_what_is_refused(tmp_path, photos, weights, more, wanted):
+  out = tmp_path / "out"
+  with pytest.raises(tp.InputError, match=wanted):
+    explain(photos, "--weights", weights, "--out", out, *more)
+  assert not list(out.rglob("*.html"))
+
+
+def test_no_videos_and_no_folder_in_use(tmp_path, photos, weights):
+  out = tmp_path / "out"
+  (tmp_path / "a.mp4").write_bytes(b"")
+  with pytest.raises(tp.InputError, match=r"a\.mp4 is a video"):
+    explain(tmp_path / "a.mp4", "--weights", weights, "--out", out)
+  out.mkdir()
+  (out / "mine.txt").write_text("")
+  with pytest.raises(tp.InputError, match="is not empty"):
+    explain(photos, "--weights", weights, "--out", out)
+  assert [p.name for p in out.iterdir()] == ["mine.txt"]
+
+
+def test_a_study_of_nobody(tmp_path, photos, annotations, weights):
+  content = json.loads(annotations.read_text())
+  annotations.write_text(json.dumps(content | {"annotations": []}))
+  with pytest.raises(tp.InputError, match="no people"):
+    explain(
+      *(photos / "a.png", "--weights", weights, "--out", tmp_path / "out"),
+      *("--study", "--annotations", annotations),
+    )
