@@ -14,7 +14,8 @@ def explanation(model, seed: int = 0, **changes: Any) -> Explanation:
   """What a network might have done: no two numbers are alike.
 
   Args:
-    model: the network; of 16 or 17 keypoints.
+    model: the network; keypoints have names of their own where it has neither
+      16 nor 17.
     seed: of the numbers.
     changes: fields that are set.
   """
@@ -42,7 +43,8 @@ def explanation(model, seed: int = 0, **changes: Any) -> Explanation:
 
   made = Explanation(
     model,
-    skeletons.of_count(k),
+    skeletons.of_count(k)
+    or skeletons.Skeleton.from_dict({"keypoints": [f"k{i}" for i in range(k)]}),
     crop.repeat(2, 0).repeat(2, 1),
     crop,
     np.eye(2, 3),

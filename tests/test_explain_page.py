@@ -48,7 +48,11 @@ def unpacked(value):
 
 
 def numbers(text: str):
-  return unpacked(json.loads(parts(text)["data"]))
+  def refuse(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+  data = json.loads(parts(text)["data"], parse_constant=refuse)
+  return unpacked(data)
 
 
 def check_maps(maps, wanted) -> None:
@@ -206,6 +210,13 @@ def test_without_a_rollout(made):
   found = made[0].evidence._replace(rollout=None)
   text = page.render(dataclasses.replace(made[0], evidence=found), "photo")
   assert numbers(text)["views"] == ["mean", "1", "2"]
+
+
+@pytest.mark.parametrize("keypoints", [1, 2, 40])
+def test_any_number_of_keypoints(keypoints):
+  model = dataclasses.replace(tiny.model(), num_keypoints=keypoints)
+  text = page.render(explained.explanation(model), "photo")
+  assert len(numbers(text)["names"]) == keypoints
 
 
 def test_maps_without_a_range(made):

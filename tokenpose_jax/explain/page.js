@@ -159,6 +159,7 @@ function add(parent, name, attributes = {}, text = "") {
  */
 function makeMatrix(id, columns, read, pick) {
   const table = byId(id), names = data.names;
+  table.classList.toggle("dense", columns.length > 26);
   const head = add(add(table, "thead"), "tr");
   add(head, "td");
   for (const name of columns) {

@@ -63,7 +63,8 @@ def _data(explanation: Explanation) -> dict[str, Any]:
     limbs=skeleton.limbs,
     kinds=kinds.tolist(),
     kindNames=constraints.KINDS,
-    chance=constraints.chance(kinds).tolist(),
+    # Of one keypoint there are no pairs.
+    chance=constraints.chance(kinds).tolist() if len(kinds) > 1 else [0] * 3,
     layers=explanation.layers,
     views=names,
     size=model.input_hw,
