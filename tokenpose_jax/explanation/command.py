@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from tokenpose_jax import compiled, progress, weight_kinds
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.explanation import (
+  drawing,
   figures,
   occlusion,
   page,
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
   if arguments.people is not None and arguments.people < 1:
     raise InputError(f"--people={arguments.people}: expected at least 1")
   if arguments.figures:
-    figures.require()
+    drawing.require()
   sources, passed = sources_lib.find(arguments.inputs)
   moving = next((s for s in sources if s.kind != "photo"), None)
   if moving:
@@ -192,7 +193,6 @@ def _pages(
     say(path)
     if arguments.figures:
       pictures = os.path.join(folder, f"person{number}")
-      os.makedirs(pictures)
       for picture in figures.write(explanation, pictures):
         say(picture)
   if not count:
@@ -229,5 +229,7 @@ def _study(
     say(line)
   say(path)
   if arguments.figures:
-    for picture in study_figures.write(found, arguments.out):
+    for picture in study_figures.write(
+      found, explainer.saved.skeleton, arguments.out
+    ):
       say(picture)

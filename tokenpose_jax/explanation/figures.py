@@ -6,7 +6,6 @@ mean of the heads. Maps over the crop have a scale of their own each, whose end
 is written into them.
 """
 
-import io
 import textwrap
 from typing import Any
 
@@ -16,12 +15,10 @@ from etils import epath
 from jaxtyping import Float
 
 from tokenpose_jax import atomic
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.explanation import drawing
 from tokenpose_jax.explanation.person import Explanation, Probe
 from tokenpose_jax.skeletons import Skeleton
-from tokenpose_jax.terminal import printable
 
-_DPI = 200
 _LAYERS, _ROWS = 6, 10  # at most
 _TILE = 1.15  # inches: the width of a crop
 _COLORS = "magma"
@@ -61,7 +58,7 @@ def write(explanation: Explanation, folder: str) -> list[str]:
   paths = []
   for name, figure in drawn.items():
     path = place / f"{name}.png"
-    atomic.write(path, _png(figure))
+    atomic.write(path, drawing.png(figure))
     paths.append(str(path))
   return paths
 
@@ -136,7 +133,7 @@ def _constraint_cues(explanation: Explanation) -> Any:
   weights = np.asarray(explanation.evidence.attention).mean(1)[..., :k]
   layers = columns(explanation)
   wide = 2 if len(layers) == 4 else min(3, len(layers))
-  figure = _figure(3.1 * wide + 0.3, 3.3 * -(-len(layers) // wide) + 0.5)
+  figure = drawing.figure(3.1 * wide + 0.3, 3.3 * -(-len(layers) // wide) + 0.5)
   figure.suptitle(
     "Attention from keypoint tokens (rows) to keypoint tokens (columns), mean"
     " of the heads, %",
@@ -148,7 +145,7 @@ def _constraint_cues(explanation: Explanation) -> Any:
   for n, layer in enumerate(layers):
     shown = 100 * weights[layer]
     most = float(shown[~np.eye(k, dtype=bool)].max(initial=0))
-    image = _matrix(axes[n], explanation.skeleton, shown, 0, most)
+    image = drawing.matrix(axes[n], explanation.skeleton, shown, 0, most)
     axes[n].set_title(f"layer {explanation.layers[layer]}", fontsize=8)
     if n % wide:
       axes[n].set_yticklabels([])
@@ -160,7 +157,7 @@ def _constraint_cues(explanation: Explanation) -> Any:
 
 
 def _token_similarity(explanation: Explanation) -> Any:
-  figure = _figure(8.6, 4.4)
+  figure = drawing.figure(8.6, 4.4)
   figure.suptitle("Learned keypoint tokens, before any image", fontsize=9)
   alike = explanation.similarity
   for axis, (title, values, least) in zip(
@@ -171,7 +168,7 @@ def _token_similarity(explanation: Explanation) -> Any:
     ),
     strict=True,
   ):
-    image = _matrix(axis, explanation.skeleton, values, least, 1)
+    image = drawing.matrix(axis, explanation.skeleton, values, least, 1)
     axis.set_title(title, fontsize=8)
     bar = figure.colorbar(image, ax=axis, shrink=0.75, pad=0.02)
     bar.ax.tick_params(labelsize=6)
@@ -185,7 +182,7 @@ def _sensitivity(explanation: Explanation, probe: Probe) -> Any:
   high = -(-len(names) // wide)
   height, width = explanation.model.input_hw
   tile = _TILE * height / width + 0.2
-  figure = _figure(_TILE * wide + 1.0, 2 * (high * tile + 0.4))
+  figure = drawing.figure(_TILE * wide + 1.0, 2 * (high * tile + 0.4))
   moved = np.linalg.norm(probe.points - explanation.points, axis=-1)
   lost = np.asarray(explanation.evidence.scores[-1]) - probe.scores
   for part, values, title in zip(
@@ -213,7 +210,7 @@ def _sensitivity(explanation: Explanation, probe: Probe) -> Any:
         most,
       )
       _mark(axis, explanation.points[n], "o")
-      axis.set_title(_name(names[n]), pad=2, **_SMALL)
+      axis.set_title(drawing.name(names[n]), pad=2, **_SMALL)
     bar = part.colorbar(
       image, ax=list(axes.flat[: len(names)]), shrink=0.6, pad=0.02
     )
@@ -233,13 +230,15 @@ def _crops(explanation: Explanation, title: str) -> tuple[Any, Any]:
   height, width = explanation.model.input_hw
   tile = _TILE * height / width
   size = _TILE * len(layers) + 0.9, (tile + 0.06) * len(keypoints) + 0.6
-  figure = _figure(*size)
+  figure = drawing.figure(*size)
   figure.suptitle(textwrap.fill(title, round(16 * size[0])), fontsize=8)
   axes = figure.subplots(len(keypoints), len(layers), squeeze=False)
   for axis, layer in zip(axes[0], layers, strict=True):
     axis.set_title(f"layer {explanation.layers[layer]}", fontsize=8, pad=3)
   for axis, keypoint in zip(axes[:, 0], keypoints, strict=True):
-    axis.set_ylabel(_name(explanation.skeleton.keypoints[keypoint]), fontsize=8)
+    axis.set_ylabel(
+      drawing.name(explanation.skeleton.keypoints[keypoint]), fontsize=8
+    )
   return figure, axes
 
 
@@ -282,7 +281,7 @@ def _over(
 def _gray(explanation: Explanation) -> Float[np.ndarray, "h w"]:
   """The photo, dimmed, of about the pixels that a tile has."""
   height, width = explanation.model.input_hw
-  wide = round(_TILE * _DPI)
+  wide = round(_TILE * drawing.DPI)
   small = cv2.resize(
     explanation.picture,
     (wide, round(wide * height / width)),
@@ -336,49 +335,3 @@ def _corner(axis: Any, text: str) -> None:
     va="bottom",
     fontsize=5.5,
   )
-
-
-def _matrix(
-  axis: Any,
-  skeleton: Skeleton,
-  values: Float[np.ndarray, "k k"],
-  least: float,
-  most: float,
-) -> Any:
-  names = [_name(name) for name in skeleton.keypoints]
-  image = axis.imshow(
-    values,
-    cmap="RdBu_r" if least < 0 else "Blues",
-    vmin=least,
-    vmax=most or 1,
-  )
-  places = range(len(names))
-  axis.set_xticks(places, names, rotation=90, fontsize=5.5)
-  axis.set_yticks(places, names, fontsize=5.5)
-  axis.tick_params(length=0, pad=1.5)
-  return image
-
-
-def _name(keypoint: str) -> str:
-  """A keypoint's name; $ and the like are no formulas."""
-  shown = printable(keypoint).replace("_", " ").replace("$", r"\$")
-  return shown if len(shown) <= 18 else f"{shown[:17]}…"
-
-
-def _figure(width: float, height: float) -> Any:
-  try:
-    from matplotlib.figure import Figure
-  except ImportError:
-    raise InputError(
-      "figures need Matplotlib: pip install matplotlib; the page does not"
-    ) from None
-  return Figure((width, height), dpi=_DPI, layout="constrained")
-
-
-def _png(figure: Any) -> bytes:
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-  file = io.BytesIO()
-  # `savefig` would draw everything twice.
-  FigureCanvasAgg(figure).print_png(file)
-  return file.getvalue()

@@ -42,7 +42,7 @@ class Annotated:
         f"--annotations: {path} is no COCO keypoint file: expected a"
         " dictionary with lists of 'images' and 'annotations'"
       )
-    if not all(coco_plain.key(one.get("id")) for one in content["images"]):
+    if any(coco_plain.key(one.get("id")) is None for one in content["images"]):
       raise InputError(f"--annotations: {path} has an image without an id")
     plain, _ = coco_plain.plain(content, num_keypoints)
     rows: dict[int, list[tuple[list[float], list[float]]]] = defaultdict(list)
