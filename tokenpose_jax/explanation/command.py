@@ -13,12 +13,14 @@ each photo is one person.
 """
 
 import argparse
+import contextlib
 import json
 import os
-import pathlib
 from collections.abc import Iterator
 
-from tokenpose_jax import compiled, progress, weight_kinds
+from etils import epath
+
+from tokenpose_jax import atomic, compiled, progress, weight_kinds
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.explanation import (
   drawing,
@@ -120,10 +122,6 @@ def run(arguments: argparse.Namespace) -> int:
   except KeyboardInterrupt:
     say(f"stopped; what was made until now is in {arguments.out}")
     return 130
-  except OSError as error:  # A full disk.
-    raise InputError(
-      f"cannot write to {arguments.out}: {one_line(error)}"
-    ) from None
   if passed:
     say(f"{len(passed)} other files passed over, as {passed[0]}")
   for path, why in people.broken:
@@ -185,16 +183,17 @@ def _pages(
       cover=arguments.cover,
     )
     folder = os.path.join(arguments.out, source.name)
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"person{number}.html")
-    title = f"{source.name}, person {number}"
-    pathlib.Path(path).write_text(page.render(explanation, title))
+    path = os.path.join(folder, f"person{number}")
+    made = [f"{path}.html"]
+    with _writing(folder):
+      os.makedirs(folder, exist_ok=True)
+      title = f"{source.name}, person {number}"
+      atomic.write(epath.Path(made[0]), page.render(explanation, title))
+      if arguments.figures:
+        made += figures.write(explanation, path)
     count += 1
-    say(path)
-    if arguments.figures:
-      pictures = os.path.join(folder, f"person{number}")
-      for picture in figures.write(explanation, pictures):
-        say(picture)
+    for name in made:
+      say(name)
   if not count:
     say("no people")
 
@@ -214,8 +213,7 @@ def _study(
     )
   finally:
     bar.close()
-  path = os.path.join(arguments.out, STUDY)
-  made = {
+  facts = {
     "format": FORMAT,
     "software": __version__,
     "weights": arguments.weights,
@@ -223,13 +221,21 @@ def _study(
     "kind": explainer.saved.kind,
     "cover": "" if arguments.no_probe else arguments.cover,
   }
-  content = made | found.to_dict()
-  pathlib.Path(path).write_text(json.dumps(content, indent=1))
-  for line in table.lines(found):
+  content = json.dumps(facts | found.to_dict(), indent=1)
+  made = [os.path.join(arguments.out, STUDY)]
+  with _writing(arguments.out):
+    atomic.write(epath.Path(made[0]), content)
+    if arguments.figures:
+      skeleton = explainer.saved.skeleton
+      made += study_figures.write(found, skeleton, arguments.out)
+  for line in [*table.lines(found), *made]:
     say(line)
-  say(path)
-  if arguments.figures:
-    for picture in study_figures.write(
-      found, explainer.saved.skeleton, arguments.out
-    ):
-      say(picture)
+
+
+@contextlib.contextmanager
+def _writing(folder: str) -> Iterator[None]:
+  """What cannot be written, on a full disk, is bad input."""
+  try:
+    yield
+  except OSError as error:
+    raise InputError(f"cannot write to {folder}: {one_line(error)}") from None
