@@ -129,6 +129,9 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # values for the backward pass, which computes them again: less memory, more
   # time | none: all is kept.
   train.remat = "none"
+  # With model.cycles above 1: weight of how far tokens are apart from pass to
+  # pass, in the loss.
+  train.token_loss = 5e-6
   # Decay of a moving average of the weights, as 0.9998; 0: none. In the first
   # steps it is at most (1 + step) / (10 + step). Batch norm's statistics are
   # averaged as well. Both kinds of weights are evaluated and saved.

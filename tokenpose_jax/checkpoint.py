@@ -7,7 +7,6 @@ Orbax's own files carry none: a flipped bit would be restored as if nothing had
 happened.
 """
 
-import dataclasses
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -29,6 +28,8 @@ from tokenpose_jax.network import Tree
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.version import __version__
 
+# Fields of a network that leave its weights as they are.
+FREE = frozenset({"attention", "cycles", "keep", "prune_before"})
 FOLDER = "checkpoints"
 FORMAT = 1
 
@@ -359,10 +360,13 @@ def mismatches(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
 def network_differences(one: ModelConfig, other: ModelConfig) -> Differences:
   """The fields in which two networks differ, by path.
 
-  How attention is computed makes no other network.
+  What leaves the weights as they are makes no other network.
   """
-  one = dataclasses.replace(one, attention=other.attention)
-  return config_lib.differences(one.to_dict(), other.to_dict(), "model.")
+  a, b = (
+    {name: v for name, v in of.to_dict().items() if name not in FREE}
+    for of in (one, other)
+  )
+  return config_lib.differences(a, b, "model.")
 
 
 def fingerprint(weights: tuple[Tree, Tree]) -> str:

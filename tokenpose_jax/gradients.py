@@ -1,5 +1,6 @@
 """The loss of a batch and its gradient, in one go or part by part."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -35,7 +36,7 @@ class Found(NamedTuple):
   Attributes:
     loss: () mean over the people that count.
     gradient: of the loss, like the parameters.
-    heatmaps: (B, K, h, w) predicted.
+    heatmaps: (B, K, h, w) predicted, by the first pass.
     model_state: the network's, after the batch.
   """
 
@@ -52,8 +53,12 @@ def of_batch(
   batch: Batch,
   microbatches: int = 1,
   train: Train = True,
+  token_loss: float = 0.0,
 ) -> Found:
   """The loss of a batch and its gradient.
+
+  The loss is that of the heatmaps, summed over the passes (`model.cycles`), and
+  of the tokens of each two that follow each other.
 
   In several parts, one after the other, only one part's activations are in
   memory at a time. Loss and gradient are those of the whole batch up to
@@ -67,16 +72,18 @@ def of_batch(
     batch: B people; the leading axis may be split over devices.
     microbatches: M parts; B must be a multiple of M times the devices.
     train: how the network is trained.
+    token_loss: weight of `losses.between_passes`.
   """
+  of_part = functools.partial(_of_part, model, train, token_loss)
   if microbatches == 1:
-    return _of_part(model, params, model_state, batch, train)
+    return of_part(params, model_state, batch)
   count = jnp.maximum(batch.mask.sum(), 1)
 
   def add(
     before: tuple[Array, Tree, Tree], part: Batch
   ) -> tuple[tuple[Array, Tree, Tree], Array]:
     *sums, state = before
-    found = _of_part(model, params, state, part, train)
+    found = of_part(params, state, part)
     # The loss of a part is the mean over its own people that count.
     share = part.mask.sum() / count
     loss, gradient = jax.tree.map(
@@ -94,21 +101,26 @@ def of_batch(
 
 def _of_part(
   model: ModelConfig,
+  train: Train,
+  token_loss: float,
   params: Tree,
   model_state: Tree,
   part: Batch,
-  train: Train,
 ) -> Found:
   images = network.normalize(part.image)
 
   def loss_of(
     params: Tree,
   ) -> tuple[Float[Array, ""], tuple[Float[Array, "b k h w"], Tree]]:
-    heatmaps, new = network.apply_train(
-      model, params, model_state, images, train
-    )
-    loss = losses.mse(heatmaps, part.targets, part.weights, part.mask)
-    return loss, (heatmaps, new)
+    passes, new = network.apply_train(model, params, model_state, images, train)
+    first, *others = passes
+    loss = losses.mse(first.heatmaps, part.targets, part.weights, part.mask)
+    for one, other in zip(passes, others, strict=False):
+      loss += losses.mse(other.heatmaps, part.targets, part.weights, part.mask)
+      loss += token_loss * losses.between_passes(
+        one.tokens, other.tokens, model.num_keypoints, part.mask
+      )
+    return loss, (first.heatmaps, new)
 
   gradient_of = jax.value_and_grad(loss_of, has_aux=True)
   (loss, (heatmaps, new)), gradient = gradient_of(params)

@@ -56,7 +56,9 @@ class Settings:
     """
     mirror = tuple(skeleton.flip_permutation.tolist())
     return cls(
-      model=ModelConfig.of(config.model),
+      model=dataclasses.replace(
+        ModelConfig.of(config.model), cycles=config.eval.cycles
+      ),
       codec=codec_of(config),
       flip_permutation=mirror if config.eval.flip else (),
       flip_shift=config.eval.flip_shift,

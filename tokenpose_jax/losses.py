@@ -52,6 +52,28 @@ def ohkm(
   return _mean(worst.mean(-1), mask)
 
 
+def between_passes(
+  one: Float[AnyArray, "b n d"],
+  other: Float[AnyArray, "b n d"],
+  keypoints: int,
+  mask: Float[AnyArray, " b"] | None = None,
+) -> Float[Array, ""]:
+  """How far tokens of two passes are apart (SDPose, Chen et al., CVPR 2024).
+
+  The mean squared difference of the keypoint tokens, and that of the visual
+  ones. Gradients go into both passes, as in SDPose's code.
+
+  Args:
+    one: (B, N, d) tokens of a pass.
+    other: (B, N, d) of the next one.
+    keypoints: how many of them, the first ones, are keypoint tokens.
+    mask: as for `mse`.
+  """
+  squares = jnp.square(one - other)
+  parts = squares[:, :keypoints], squares[:, keypoints:]
+  return sum((_mean(part.mean((1, 2)), mask) for part in parts), jnp.zeros(()))
+
+
 def _per_joint(
   heatmaps: Float[AnyArray, "b k h w"],
   targets: Float[AnyArray, "b k h w"],

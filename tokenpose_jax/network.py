@@ -24,7 +24,7 @@ from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.models import initial
 from tokenpose_jax.models.config import ModelConfig, Network
 from tokenpose_jax.models.layers import Captured, Train
-from tokenpose_jax.models.tokenpose import TokenPose, keep_variance
+from tokenpose_jax.models.tokenpose import Pass, TokenPose, keep_variance
 
 Tree = dict[str, Any]
 """A plain nested dict of arrays."""
@@ -201,7 +201,7 @@ def apply_train(
   model_state: Tree,
   images: Float[AnyArray, "b h w 3"],
   train: Train = True,
-) -> tuple[Float[Array, "b k hh ww"], Tree]:
+) -> tuple[list[Pass], Tree]:
   """The network in training mode.
 
   Args:
@@ -212,11 +212,11 @@ def apply_train(
     train: how it is trained.
 
   Returns:
-    heatmaps (B, K, h, w) float32 and the new model_state.
+    what comes out of each pass, and the new model_state.
   """
   module = _merge(model, params, model_state)
-  heatmaps = module(images, train=train)
-  return heatmaps, _split(module)[1]
+  passes = module.passes(images, train=train)
+  return passes, _split(module)[1]
 
 
 def count_parameters(params: Tree) -> int:

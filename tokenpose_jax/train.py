@@ -53,6 +53,7 @@ def train_step(
   microbatches: int = 1,
   decay: float = 0.0,
   train: Train = True,
+  token_loss: float = 0.0,
 ) -> tuple[TrainState, StepMetrics]:
   """One update, as a pure function.
 
@@ -66,6 +67,7 @@ def train_step(
     microbatches: how many parts it is worked on in (`gradients.of_batch`).
     decay: of the moving average, where the state has one.
     train: how the network is trained.
+    token_loss: weight of the tokens' distance from pass to pass.
 
   Returns:
     the state after the update, and the metrics of the step.
@@ -79,6 +81,7 @@ def train_step(
     gradients.Batch(batch["image"], targets, weights, batch["mask"]),
     microbatches,
     train,
+    token_loss,
   )
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -136,6 +139,7 @@ def jit_train_step(
     microbatches=config.train.microbatches,
     decay=config.train.ema,
     train=train,
+    token_loss=config.train.token_loss,
   )
   return jax.jit(
     _skipping(step) if config.train.on_nonfinite == "skip" else step,

@@ -116,6 +116,23 @@ def weights(
   return jax.nn.softmax(logits, axis=-1)
 
 
+def received(
+  q: Float[Array, "b k h d"], keys: Float[Array, "b n h d"], scale: float
+) -> Float[Array, "b n"]:
+  """The weights that some queries give to each key, float32.
+
+  Args:
+    q: (B, K, heads, width) queries.
+    keys: (B, N, heads, width).
+    scale: of the logits.
+
+  Returns:
+    (B, N), the mean over the heads of the sum over the queries.
+  """
+  logits = _product(jnp.moveaxis(q * scale, 1, 2), jnp.moveaxis(keys, 1, 3))
+  return jax.nn.softmax(logits, axis=-1).mean(1).sum(1)
+
+
 def _on_each_device(
   function: Callable[..., Array], *inputs: Array, check: bool = True
 ) -> Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import numbers
 import typing
 from collections.abc import Mapping
@@ -82,6 +83,12 @@ class ModelConfig:
       as every compiler knows it; "auto": as is fastest where it runs
       (models/attention.py); "fused": by the kernel, or an error where there is
       none.
+    cycles: times that the tokens go through all stacks, one after the other
+      (SDPose). A training has a loss on each; an evaluation has one pass,
+      whatever stands here (`eval.cycles`).
+    keep: share of the visual tokens that stay at each pruning
+      (models/pruning.py); 1: all.
+    prune_before: blocks of a stack, from 0, before which tokens are left out.
 
   Raises:
     InputError: naming the field that does not fit, and what would.
@@ -103,6 +110,9 @@ class ModelConfig:
   head_dim: int = 384
   dtype: str = "float32"
   attention: str = "auto"
+  cycles: int = 1
+  keep: float = 1.0
+  prune_before: tuple[int, ...] = (3, 6, 9)
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
@@ -124,6 +134,8 @@ class ModelConfig:
     for name in ("num_keypoints", "stem_channels", "dim", "depth", "stacks"):
       check_at_least(f"model.{name}", getattr(self, name), 1)
     check_at_least("model.mlp_ratio", self.mlp_ratio, 1)
+    check_at_least("model.cycles", self.cycles, 1)
+    self._check_pruning()
     check_at_least("model.head_dim", self.head_dim, 0)
     if self.heads < 1 or self.dim % self.heads:
       raise InputError(
@@ -146,6 +158,17 @@ class ModelConfig:
           f" backbone's map, which is {self.map_hw} (h, w) for model.input_hw ="
           f" {self.input_hw}"
         )
+
+  def _check_pruning(self) -> None:
+    if not 0 < self.keep <= 1:
+      raise InputError(f"model.keep is {self.keep}; it must be in (0, 1]")
+    before = self.prune_before
+    inside = all(0 < block < self.depth for block in before)
+    if self.keep < 1 and not (inside and list(before) == sorted(set(before))):
+      raise InputError(
+        f"model.prune_before is {before}; with model.keep below 1 it must be"
+        f" ascending blocks from 1 to model.depth - 1 = {self.depth - 1}"
+      )
 
   @classmethod
   def of(cls, model: "Network") -> "ModelConfig":
@@ -191,6 +214,18 @@ class ModelConfig:
     (height, width), (rows, columns) = self.map_hw, self.patch_hw
     return height // rows, width // columns
 
+  @property
+  def visual_counts(self) -> tuple[int, ...]:
+    """Visual tokens that each block of a stack has."""
+    count = math.prod(self.grid_hw)
+    counts = []
+    for block in range(self.depth):
+      if self.keep < 1 and block in self.prune_before:
+        # 0.7 x 180 is a little less than 126 in binary: no rounding up of that.
+        count = math.ceil(round(self.keep * count, 6))
+      counts.append(count)
+    return tuple(counts)
+
 
 Network: TypeAlias = ModelConfig | Mapping[str, Any] | ConfigDict
 """Whatever describes a network (`ModelConfig.of`)."""
@@ -199,6 +234,14 @@ Network: TypeAlias = ModelConfig | Mapping[str, Any] | ConfigDict
 def _checked_type(field: dataclasses.Field, value: Any) -> Any:
   """The value in its field's type; JSON's lists become tuples."""
   name, default = f"model.{field.name}", field.default
+  if field.name == "prune_before":
+    if isinstance(value, list | tuple) and all(map(_is_whole, value)):
+      return tuple(map(int, value))
+    raise InputError(f"{name} is {value}; it must be numbers of blocks")
+  if isinstance(default, float):
+    if isinstance(value, float) or _is_whole(value):
+      return float(value)
+    raise InputError(f"{name} is {value!r}; it must be a number")
   if isinstance(default, tuple):
     sides = tuple(value) if isinstance(value, list | tuple) else ()
     allowed = (2,) if default else (0, 2)

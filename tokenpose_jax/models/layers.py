@@ -388,6 +388,23 @@ class Attention(nnx.Module):
     mixed = attention.attend(qkv, self.scale, self.form)
     return _project(self.to_out, mixed.astype(self.dtype), self.form)
 
+  def received(
+    self, x: Float[Array, "b n d"], rows: int
+  ) -> Float[Array, "b n"]:
+    """The weights that the first tokens give to each one (`received`).
+
+    Args:
+      x: (B, N, dim) tokens.
+      rows: how many are the first.
+    """
+    d = x.shape[-1]
+    x = x.astype(self.dtype)
+    kernel = self.to_qkv.kernel[...].astype(self.dtype)
+    kernel = kernel.reshape(d, 3, self.heads, d // self.heads)
+    q = jnp.einsum("bnc,chd->bnhd", x[:, :rows], kernel[:, 0])
+    keys = jnp.einsum("bnc,chd->bnhd", x, kernel[:, 1])
+    return attention.received(q, keys, self.scale)
+
   def _by_columns(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
     """The same, each projection made in the order that the kernel takes.
 
@@ -440,3 +457,17 @@ class Block(nnx.Module):
     if captured is not None:
       captured[f"block.{name}"] = x
     return x
+
+  def received(
+    self, x: Float[Array, "b n d"], rows: int
+  ) -> Float[Array, "b n"]:
+    """The weights that the first tokens give to each one in this block.
+
+    Args:
+      x: (B, N, dim) what the block is given.
+      rows: how many are the first.
+
+    Returns:
+      (B, N), the mean over the heads of the sum over the first tokens.
+    """
+    return self.attention.received(self.norm1(x), rows)

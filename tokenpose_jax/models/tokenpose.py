@@ -5,7 +5,7 @@ T, S, B and L are arguments of one class. Exact behavior: reference 2.
 
 import importlib
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +14,21 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.models import initial, layers, packing, positions
+from tokenpose_jax.models import initial, layers, packing, positions, pruning
 from tokenpose_jax.models.config import BACKBONES, ModelConfig
 from tokenpose_jax.models.layers import Captured
+
+
+class Pass(NamedTuple):
+  """What comes out of a pass.
+
+  Attributes:
+    tokens: (B, N, dim), those that were left out with their last values.
+    heatmaps: (B, K, h, w).
+  """
+
+  tokens: Float[Array, "b n d"]
+  heatmaps: Float[Array, "b k hh ww"]
 
 
 class Fixed(nnx.Variable):
@@ -74,7 +86,7 @@ class TokenPose(nnx.Module):
     train: layers.Train = False,
     captured: Captured | None = None,
   ) -> Float[Array, "b k hh ww"]:
-    """Heatmaps of normalized RGB crops.
+    """Heatmaps of normalized RGB crops, of the last pass.
 
     Args:
       images: (B, H, W, 3), normalized with the ImageNet mean and standard
@@ -84,14 +96,30 @@ class TokenPose(nnx.Module):
       captured: a dict to fill with intermediate values: backbone maps
         `backbone.*` (B, h, w, c), `patches_flat`, `patch_embed`, `embed`
         (B, N, d), per block `block.STACK.BLOCK` (B, N, d) and
-        `attention.STACK.BLOCK` (B, heads, N, N), and `head_in` (B, K, d).
-        Tokens are the K keypoints, then the patches in row-major order.
+        `attention.STACK.BLOCK` (B, heads, N, N), and `head_in` (B, K, d);
+        where tokens are left out `kept.STACK.BLOCK` (B, n), the patches that a
+        block has. Of several passes, the first one's. Tokens are the K
+        keypoints, then the patches in row-major order.
 
     Returns:
       (B, K, heatmap h, heatmap w) float32.
 
     Raises:
       ValueError: the images are not of the network's input size.
+    """
+    passes = self.passes(images, train=train, captured=captured)
+    return passes[-1].heatmaps
+
+  def passes(
+    self,
+    images: Float[AnyArray, "b h w 3"],
+    *,
+    train: layers.Train = False,
+    captured: Captured | None = None,
+  ) -> "list[Pass]":
+    """What comes out of each of `config.cycles` passes.
+
+    Arguments and errors are those of a call.
     """
     config = self.config
     if images.shape[1:3] != config.input_hw:
@@ -121,17 +149,68 @@ class TokenPose(nnx.Module):
       x = x + position
     captured["embed"] = x
     remat = layers.Training.of(train).remat
+    passes: list[Pass] = []
+    for _ in range(config.cycles):
+      # What is captured is of the first pass, which evaluations have.
+      x, tokens = self._pass(x, position, remat, None if passes else inner)
+      captured.setdefault("head_in", tokens)
+      passes.append(Pass(x, self.heatmaps(tokens)))
+    return passes
+
+  def _pass(
+    self,
+    x: Float[Array, "b n d"],
+    position: Float[Array, "1 n d"] | None,
+    remat: bool,
+    captured: Captured | None,
+  ) -> tuple[Float[Array, "b n d"], Float[Array, "b k c"]]:
+    """Through all stacks: the tokens, and those for the head.
+
+    Args:
+      x: (B, N, dim) tokens.
+      position: of all tokens.
+      remat: as in `Training`.
+      captured: is filled, or not.
+    """
     per_stack = []
     for s, stack in enumerate(self.stacks):
-      for i, block in enumerate(stack):
-        # reference 2.4 "position re-add": before every block except the first
-        # of each stack.
-        if i > 0 and position is not None and config.position == "sine-full":
-          x = x + position
-        x = layers.run(block, x, remat=remat, captured=inner, name=f"{s}.{i}")
-      per_stack.append(x[:, : config.num_keypoints])
-    captured["head_in"] = tokens = jnp.concatenate(per_stack, axis=-1)
-    return self.heatmaps(tokens)
+      x = self._stack(s, stack, x, position, remat, captured)
+      per_stack.append(x[:, : self.config.num_keypoints])
+    return x, jnp.concatenate(per_stack, axis=-1)
+
+  def _stack(
+    self,
+    s: int,
+    stack: nnx.List,
+    x: Float[Array, "b n d"],
+    position: Float[Array, "1 n d"] | None,
+    remat: bool,
+    captured: Captured | None,
+  ) -> Float[Array, "b n d"]:
+    """Through a stack, of whose blocks the later ones may have fewer tokens."""
+    k = self.config.num_keypoints
+    counts = (*self.config.visual_counts, math.inf)
+    again = position if self.config.position == "sine-full" else None
+    kept, whole = None, x
+    for i, block in enumerate(stack):
+      # reference 2.4 "position re-add": before every block except the first of
+      # each stack.
+      if i and again is not None:
+        x = x + again
+      prunes = counts[i + 1] < counts[i]
+      received = block.received(x, k) if prunes else None
+      x = layers.run(block, x, remat=remat, captured=captured, name=f"{s}.{i}")
+      if captured is not None and kept is not None:
+        captured[f"kept.{s}.{i}"] = kept
+      if received is not None:
+        stay = pruning.largest(received[:, k:], int(counts[i + 1]))
+        whole = x if kept is None else pruning.put_back(whole, kept, x)
+        kept = stay if kept is None else jnp.take_along_axis(kept, stay, 1)
+        x = pruning.taken(x, stay, k)
+        if again is not None:
+          all_of = jnp.broadcast_to(again, (len(x), *again.shape[1:]))
+          again = pruning.taken(all_of, stay, k)
+    return x if kept is None else pruning.put_back(whole, kept, x)
 
   def heatmaps(self, tokens: Float[Array, "b k d"]) -> Float[Array, "b k h w"]:
     """The heatmaps of keypoint tokens.

@@ -98,7 +98,7 @@ def read(
 def _of_workdir(path: str, which: str, kind: str) -> Saved:
   step, meta, weights = checkpoint.read_weights(path, which, kind)
   config = meta["config"]
-  model = _anywhere(ModelConfig.of(config["model"]))
+  model = _for_use(ModelConfig.of(config["model"]))
   # What was imported has none.
   settings = config.get("eval", {})
   options = {
@@ -119,11 +119,13 @@ def _of_workdir(path: str, which: str, kind: str) -> Saved:
   )
 
 
-def _anywhere(model: ModelConfig) -> ModelConfig:
-  """ "fused" is asked of the devices that train, not of those that predict."""
-  if model.attention == "fused":
-    return dataclasses.replace(model, attention="auto")
-  return model
+def _for_use(model: ModelConfig) -> ModelConfig:
+  """The network as it predicts: what its training asked for is not asked again.
+
+  "fused" is of the devices that train, and all passes but one of the loss.
+  """
+  attention = "auto" if model.attention == "fused" else model.attention
+  return dataclasses.replace(model, attention=attention, cycles=1)
 
 
 def _of_file(path: str, name: str) -> Saved:
@@ -184,7 +186,7 @@ def description(folder: str) -> Saved:
         f"it has format {number}, written by tokenpose_jax {software}; this one"
         f" reads up to {FORMAT}"
       )
-    model = _anywhere(ModelConfig.of(content["model"]))
+    model = _for_use(ModelConfig.of(content["model"]))
     codec = config_lib.codec_with(model, content["codec"])
     options = {
       name: kind(content["use"][name]) for name, kind in _KINDS.items()
