@@ -6,13 +6,14 @@
 const MIDDLE = 0.75; // of a scale: from here on cells have light text
 const FAR = 0.25; // of the box: the end of the scale of how far joints are
 const HEAT = [[13, 8, 60], [106, 23, 130], [200, 58, 90], [248, 148, 40], [252, 250, 160]];
+const THUMB = 144; // pixels: the width of small pictures
 const COLD = [40, 110, 235], WARM = [235, 95, 20];
 
 let data; // of the page, its arrays unpacked
 const state = {
   layer: 0, view: 0, joint: 0, show: "attention", opacity: 0.75,
   smooth: false, skeleton: "end", place: -1, measure: "moved",
-  likeness: "inner",
+  likeness: "inner", ofHeads: "distance",
 };
 
 // ---------------------------------------------------------------- arrays
@@ -157,8 +158,8 @@ function add(parent, name, attributes = {}, text = "") {
  *
  * `read(row, column)` is a cell's sentence; `pick` what a click does.
  */
-function makeMatrix(id, columns, read, pick) {
-  const table = byId(id), names = data.names;
+function makeMatrix(id, rows, columns, read, pick) {
+  const table = byId(id);
   table.classList.toggle("dense", columns.length > 26);
   const head = add(add(table, "thead"), "tr");
   add(head, "td");
@@ -166,7 +167,7 @@ function makeMatrix(id, columns, read, pick) {
     add(add(head, "th", { scope: "col" }), "span", {}, name);
   }
   const body = add(table, "tbody");
-  const cells = names.map((name) => {
+  const cells = rows.map((name) => {
     const row = add(body, "tr");
     add(row, "th", { scope: "row", title: name }, name);
     return columns.map(() => add(row, "td"));
@@ -187,7 +188,8 @@ function makeMatrix(id, columns, read, pick) {
 }
 
 /** Colors and texts of a matrix: values (row, column), the scale's end. */
-function drawMatrix({ table, cells }, value, end, text, mark = () => false) {
+function drawMatrix(matrix, value, end, text, mark = () => false) {
+  const { table, cells } = matrix;
   cells.forEach((row, r) => row.forEach((cell, c) => {
     const number = value(r, c);
     const share = Math.min(1, Math.abs(number) / (end || 1));
@@ -197,8 +199,14 @@ function drawMatrix({ table, cells }, value, end, text, mark = () => false) {
     cell.textContent = text(number, r, c);
     cell.classList.toggle("mark", mark(r, c));
   }));
+  markRow(matrix, state.joint);
+}
+
+const matrices = {}; // by the ids of their tables
+
+function markRow({ table }, chosen) {
   [...table.tBodies[0].rows].forEach((row, r) => {
-    row.classList.toggle("chosen", r === state.joint);
+    row.classList.toggle("chosen", r === chosen);
   });
 }
 
@@ -255,10 +263,10 @@ function heatmapBox() {
 function overlayShown() {
   const [rows, columns] = data.grid;
   const attention = attentionShown();
-  const heat = () => ({
+  const heat = (values) => ({
     rows: data.heatSize[0], columns: data.heatSize[1], box: heatmapBox(),
-    values: data.heatmaps(state.layer * keypoints() + state.joint), end: 1,
-    low: "0", high: isCovered() ? "1 (not covered)" : "1",
+    values, end: largest(values), low: "0",
+    high: largest(values).toFixed(2) + (isCovered() ? " (not covered)" : ""),
   });
   const places = () => ({
     rows: data.places.rows, columns: placeCount() / data.places.rows,
@@ -267,7 +275,9 @@ function overlayShown() {
     high: state.measure === "lost" ? `${sensitivityEnd().toFixed(2)} of score`
       : `${percent(sensitivityEnd())} of the box`,
   });
-  if (state.show === "heatmap") return heat();
+  if (state.show === "heatmap") {
+    return heat(data.heatmaps(state.layer * keypoints() + state.joint));
+  }
   if (state.show === "covered") return places();
   if (state.show === "none") return null;
   if (state.show === "change" && isCovered()) {
@@ -443,9 +453,48 @@ function chart(id, values, most) {
   });
 }
 
-// ---------------------------------------------------------------- constraints
+/** Peak to joint in patches, or the share of the image, of the chosen joint. */
+function ofHead(view, layer) {
+  const i = attentionIndex(layer, view, state.joint);
+  if (state.ofHeads === "share") return data.attention.onImage.values[i];
+  const peak = patchMiddle(data.attention.peaks.values[i]);
+  return inPatches(peak, endOf(state.joint));
+}
 
-const matrices = {};
+function headText(value) {
+  return state.ofHeads === "share" ? (100 * value).toFixed(0)
+    : value.toFixed(value < 9.95 ? 1 : 0);
+}
+
+function makeHeads() {
+  byId("heads").classList.toggle("many", data.layers.length > 12);
+  const names = data.views.map((name) => (+name ? `head ${name}` : name));
+  matrices.heads = makeMatrix("heads", names, data.layers, (view, layer) =>
+    `${data.names[state.joint]}; layer ${data.layers[layer]}, ${names[view]}: `
+    + headText(ofHead(view, layer))
+    + (state.ofHeads === "share" ? " % of the attention to the image"
+      : " patches from the peak to the joint"),
+  (view, layer) => update(
+    layer === undefined ? { view } : { view, layer },
+  ));
+}
+
+function drawHeads() {
+  byId("h-heads").textContent =
+    `${data.names[state.joint]}: all heads and layers`;
+  const all = data.views.flatMap((_, view) =>
+    data.layers.map((_, layer) => ofHead(view, layer)));
+  const end = state.ofHeads === "share" ? 1 : largest(all);
+  drawMatrix(matrices.heads, ofHead, end, headText);
+  markHead();
+}
+
+function markHead() {
+  markRow(matrices.heads, state.view);
+  markColumn(matrices.heads, state.layer);
+}
+
+// ---------------------------------------------------------------- constraints
 
 function weightsShown() {
   return joints().map((joint) => data.attention.keypoints(
@@ -461,7 +510,7 @@ function topOf(weights, joint, count) {
 const kindOf = (a, b) => data.kindNames[data.kinds[a][b]] || "itself";
 
 function makeConstraints() {
-  matrices.constraints = makeMatrix("constraints", data.names, (a, b) =>
+  matrices.constraints = makeMatrix("constraints", data.names, data.names, (a, b) =>
     `${data.names[a]} → ${data.names[b]} (${kindOf(a, b)}): `
     + `${percent(weightsShown()[a][b], 2)} of its attention`,
   (joint) => update({ joint }));
@@ -518,7 +567,7 @@ function drawKinds(weights) {
 }
 
 function makeSimilarity() {
-  matrices.similarity = makeMatrix("similarity", data.names, (a, b) => {
+  matrices.similarity = makeMatrix("similarity", data.names, data.names, (a, b) => {
     const i = a * keypoints() + b, { inner, cosine } = data.similarity;
     return `${data.names[a]}, ${data.names[b]} (${kindOf(a, b)}): inner product`
       + ` ${inner.values[i].toFixed(3)}, cosine ${cosine.values[i].toFixed(3)}`;
@@ -542,23 +591,35 @@ function makeStrip() {
   }
 }
 
-/** The crop, gray and faint, with something on it. */
-function onPicture(canvas, width, overlay, box) {
-  const height = Math.round(width * data.size[0] / data.size[1]);
+let grayPicture;
+
+/** The crop, gray and faint, THUMB pixels wide. */
+function makeGray() {
+  grayPicture = document.createElement("canvas");
+  grayPicture.width = THUMB;
+  grayPicture.height = Math.round(THUMB * data.size[0] / data.size[1]);
+  const context = grayPicture.getContext("2d");
+  context.filter = "grayscale(1) brightness(0.6)";
+  context.drawImage(
+    byId("picture"), 0, 0, grayPicture.width, grayPicture.height,
+  );
+}
+
+/** The crop with something on it. */
+function onPicture(canvas, overlay, box) {
+  const { width, height } = grayPicture;
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
-  context.filter = "grayscale(1) brightness(0.6)";
-  context.drawImage(byId("picture"), 0, 0, width, height);
-  context.filter = "none";
+  context.drawImage(grayPicture, 0, 0);
   context.imageSmoothingEnabled = Boolean(box);
   const [x, y, w, h] = box || [0, 0, 1, 1];
   context.drawImage(overlay, x * width, y * height, w * width, h * height);
   return context;
 }
 
-function dot(context, [x, y], width) {
-  const factor = width / data.size[1];
+function dot(context, [x, y]) {
+  const factor = THUMB / data.size[1];
   context.beginPath();
   context.arc((x + 0.5) * factor, (y + 0.5) * factor, 4, 0, 7);
   context.lineWidth = 2;
@@ -572,8 +633,8 @@ function drawStrip() {
   [...byId("strip").children].forEach((button, layer) => {
     const i = layer * keypoints() + state.joint, values = data.heatmaps(i);
     paint(small, rows, columns, values, largest(values));
-    const context = onPicture(button.firstChild, 144, small, heatmapBox());
-    dot(context, atLayer(layer, state.joint), 144);
+    const context = onPicture(button.firstChild, small, heatmapBox());
+    dot(context, atLayer(layer, state.joint));
     button.title = `largest value ${data.scores.values[i].toFixed(2)}`;
   });
 }
@@ -601,7 +662,7 @@ function formed(joint, layer) {
 
 function makeForms() {
   byId("forms").classList.toggle("many", data.layers.length > 12);
-  matrices.forms = makeMatrix("forms", data.layers, (joint, layer) =>
+  matrices.forms = makeMatrix("forms", data.names, data.layers, (joint, layer) =>
     `${data.names[joint]} at layer ${data.layers[layer]}: `
     + `${percent(formed(joint, layer))} from where it ends; settles at layer`
     + ` ${data.layers[data.settled[joint]]}`,
@@ -708,8 +769,8 @@ function drawSensitivity() {
   const rows = data.places.rows, columns = placeCount() / rows;
   [...byId("sensitivity").children].forEach((button, joint) => {
     paint(small, rows, columns, sensitivityMap(joint), end);
-    const context = onPicture(button.firstChild, 144, small);
-    dot(context, endOf(joint), 144);
+    const context = onPicture(button.firstChild, small);
+    dot(context, endOf(joint));
   });
   const brightest = state.measure === "lost" ? end.toFixed(2) : percent(end);
   byId("sensitivity-text").textContent =
@@ -730,7 +791,7 @@ function rise(covered, other) {
 }
 
 function makeRise() {
-  matrices.rise = makeMatrix("rise", data.names, (a, b) =>
+  matrices.rise = makeMatrix("rise", data.names, data.names, (a, b) =>
     `${data.names[a]} covered: its attention to ${data.names[b]}`
     + ` (${kindOf(a, b)}) changes by ${signed(100 * rise(a, b), 2)} points`,
   (joint) => update({ joint }));
@@ -786,6 +847,7 @@ function makeControls() {
   listen("skeleton", "skeleton", value);
   listen("measure", "measure", value);
   listen("likeness", "likeness", value);
+  listen("of-heads", "ofHeads", value);
   listen("smooth", "smooth", (input) => input.checked);
   byId("covering")?.addEventListener("input", toggleCover);
   byId("put")?.addEventListener("click", toggleCover);
@@ -794,6 +856,7 @@ function makeControls() {
   byId("next").addEventListener("click", () => step("joint", 1));
   byId("play").addEventListener("click", play);
   byId("help-button").addEventListener("click", () => byId("help").showModal());
+  byId("help-close").addEventListener("click", () => byId("help").close());
 }
 
 function drawControls() {
@@ -820,16 +883,22 @@ function step(field, by) {
 
 let playing = 0;
 
-/** Goes through the layers, once. */
+/** Goes through the layers, once, or stops doing so. */
 function play() {
-  clearInterval(playing);
+  if (playing) return stop();
+  byId("play").textContent = "Stop";
   update({ layer: 0, place: -1, skeleton: "layer" });
   playing = setInterval(() => {
-    if (state.layer === lastLayer()) {
-      clearInterval(playing);
-      update({ skeleton: "end" });
-    } else step("layer", 1);
+    if (state.layer === lastLayer()) stop();
+    else step("layer", 1);
   }, Math.max(150, 4000 / data.layers.length));
+}
+
+function stop() {
+  clearInterval(playing);
+  playing = 0;
+  byId("play").textContent = "Play";
+  update({ skeleton: "end" });
 }
 
 const KEYS = {
@@ -917,11 +986,11 @@ function makeStage() {
   const svg = byId("drawing"), [height, width] = data.size;
   // Pixel centers are at integers.
   svg.setAttribute("viewBox", `-0.5 -0.5 ${width} ${height}`);
-  add(svg, "g", { id: "figures" });
   add(svg, "rect", {
-    id: "occluder", fill: "rgba(124, 116, 104, 0.82)", stroke: "#fff",
+    id: "occluder", fill: "rgba(124, 116, 104, 0.9)", stroke: "#fff",
     "stroke-width": height / 160, "stroke-dasharray": `${height / 60}`,
   });
+  add(svg, "g", { id: "figures", "pointer-events": "none" });
 }
 
 // ---------------------------------------------------------------- address
@@ -969,6 +1038,8 @@ const PARTS = [
   [drawControls, ["layer", "view", "joint", "show", "opacity", "skeleton", "place"]],
   [drawStage, ["layer", "view", "joint", "show", "opacity", "skeleton", "place", "smooth", "measure"]],
   [drawCharts, ["layer", "view", "joint"]],
+  [drawHeads, ["joint", "ofHeads"]],
+  [markHead, ["layer", "view"]],
   [drawConstraints, ["layer", "view", "joint"]],
   [drawSimilarity, ["joint", "likeness"]],
   [drawStrip, ["joint"]],
@@ -1000,8 +1071,8 @@ async function start() {
   if (data.places) PARTS.push(...PLACE_PARTS);
   if (data.joints) PARTS.push(...JOINT_PARTS);
   state.layer = lastLayer();
-  [makeStage, makeControls, makePointer, makeConstraints, makeSimilarity,
-    makeStrip, makeForms].forEach((make) => make());
+  [makeGray, makeStage, makeControls, makePointer, makeHeads, makeConstraints,
+    makeSimilarity, makeStrip, makeForms].forEach((make) => make());
   if (data.places) [makeOutcome, makeSensitivity].forEach((make) => make());
   if (data.joints) makeRise();
   document.addEventListener("keydown", onKey);
