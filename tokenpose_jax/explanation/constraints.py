@@ -97,6 +97,10 @@ def shares(
 
 
 def chance(of_pairs: Int[np.ndarray, "k k"]) -> Float[np.ndarray, " s"]:
-  """(3,) the same shares if partners were drawn without looking."""
+  """(3,) the same shares if partners were drawn without looking.
+
+  Of one keypoint, which has no partners, 0.
+  """
   pairs = of_pairs[of_pairs >= 0]
-  return np.array([(pairs == n).mean() for n in range(len(KINDS))])
+  counts = np.array([(pairs == n).sum() for n in range(len(KINDS))])
+  return counts / max(len(pairs), 1)

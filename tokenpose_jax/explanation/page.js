@@ -5,21 +5,38 @@
 
 const MIDDLE = 0.75; // of a scale: from here on cells have light text
 const FAR = 0.25; // of the box: the end of the scale of how far joints are
-const HEAT = [[13, 8, 60], [106, 23, 130], [200, 58, 90], [248, 148, 40], [252, 250, 160]];
-const COLD = [40, 110, 235], WARM = [235, 95, 20];
+const HEAT = [
+  [13, 8, 60],
+  [106, 23, 130],
+  [200, 58, 90],
+  [248, 148, 40],
+  [252, 250, 160],
+];
+const THUMB = 144; // pixels: the width of small pictures
+const COLD = [40, 110, 235],
+  WARM = [235, 95, 20];
 
 let data; // of the page, its arrays unpacked
 const state = {
-  layer: 0, view: 0, joint: 0, show: "attention", opacity: 0.75,
-  smooth: false, skeleton: "end", place: -1, measure: "moved",
+  layer: 0,
+  view: 0,
+  joint: 0,
+  show: "attention",
+  opacity: 0.75,
+  smooth: false,
+  skeleton: "end",
+  place: -1,
+  measure: "moved",
   likeness: "inner",
+  ofHeads: "distance",
 };
 
 // ---------------------------------------------------------------- arrays
 
 async function inflated(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream()
+  const stream = new Blob([bytes])
+    .stream()
     .pipeThrough(new DecompressionStream("deflate"));
   return new Response(stream).arrayBuffer();
 }
@@ -43,10 +60,11 @@ async function unpacked(value) {
 /** Maps of 8 bits: `maps(i)` are the values of the i-th. */
 function mapsOf({ levels, low, step }) {
   const size = levels.shape[levels.shape.length - 1];
-  return (i) => Float32Array.from(
-    levels.values.subarray(i * size, (i + 1) * size),
-    (level) => low.values[i] + level * step.values[i],
-  );
+  return (i) =>
+    Float32Array.from(
+      levels.values.subarray(i * size, (i + 1) * size),
+      (level) => low.values[i] + level * step.values[i],
+    );
 }
 
 const keypoints = () => data.names.length;
@@ -79,26 +97,31 @@ function distance([x, y], [u, v]) {
 }
 
 function patchMiddle(i) {
-  const [rows, columns] = data.grid, [height, width] = data.size;
+  const [rows, columns] = data.grid,
+    [height, width] = data.size;
   return [
-    ((i % columns) + 0.5) * width / columns - 0.5,
-    (Math.floor(i / columns) + 0.5) * height / rows - 0.5,
+    (((i % columns) + 0.5) * width) / columns - 0.5,
+    ((Math.floor(i / columns) + 0.5) * height) / rows - 0.5,
   ];
 }
 
 function inPatches([x, y], [u, v]) {
-  const [rows, columns] = data.grid, [height, width] = data.size;
-  return Math.hypot((x - u) * columns / width, (y - v) * rows / height);
+  const [rows, columns] = data.grid,
+    [height, width] = data.size;
+  return Math.hypot(((x - u) * columns) / width, ((y - v) * rows) / height);
 }
 
 /** What is shown of the chosen joint's attention, covered or not. */
 function attentionShown() {
   const source = isCovered() ? data.places.attention : data.attention;
-  const i = isCovered() ? placeIndex(state.joint)
+  const i = isCovered()
+    ? placeIndex(state.joint)
     : attentionIndex(state.layer, state.view, state.joint);
   return {
-    patches: source.patches(i), keypoints: source.keypoints(i),
-    peak: source.peaks.values[i], onImage: source.onImage.values[i],
+    patches: source.patches(i),
+    keypoints: source.keypoints(i),
+    peak: source.peaks.values[i],
+    onImage: source.onImage.values[i],
   };
 }
 
@@ -116,8 +139,8 @@ function placeCount() {
 }
 
 function sensitivityMap(joint) {
-  return Float32Array.from(
-    { length: placeCount() }, (_, place) => sensitivity(joint, place),
+  return Float32Array.from({ length: placeCount() }, (_, place) =>
+    sensitivity(joint, place),
   );
 }
 
@@ -157,8 +180,8 @@ function add(parent, name, attributes = {}, text = "") {
  *
  * `read(row, column)` is a cell's sentence; `pick` what a click does.
  */
-function makeMatrix(id, columns, read, pick) {
-  const table = byId(id), names = data.names;
+function makeMatrix(id, rows, columns, read, pick) {
+  const table = byId(id);
   table.classList.toggle("dense", columns.length > 26);
   const head = add(add(table, "thead"), "tr");
   add(head, "td");
@@ -166,7 +189,7 @@ function makeMatrix(id, columns, read, pick) {
     add(add(head, "th", { scope: "col" }), "span", {}, name);
   }
   const body = add(table, "tbody");
-  const cells = names.map((name) => {
+  const cells = rows.map((name) => {
     const row = add(body, "tr");
     add(row, "th", { scope: "row", title: name }, name);
     return columns.map(() => add(row, "td"));
@@ -187,18 +210,27 @@ function makeMatrix(id, columns, read, pick) {
 }
 
 /** Colors and texts of a matrix: values (row, column), the scale's end. */
-function drawMatrix({ table, cells }, value, end, text, mark = () => false) {
-  cells.forEach((row, r) => row.forEach((cell, c) => {
-    const number = value(r, c);
-    const share = Math.min(1, Math.abs(number) / (end || 1));
-    const color = number < 0 ? "--accent" : "--warm";
-    cell.style.background = `rgba(var(${color}), ${(0.08 + 0.92 * share).toFixed(3)})`;
-    cell.style.color = share > MIDDLE ? "var(--card)" : "inherit";
-    cell.textContent = text(number, r, c);
-    cell.classList.toggle("mark", mark(r, c));
-  }));
+function drawMatrix(matrix, value, end, text, mark = () => false) {
+  const { table, cells } = matrix;
+  cells.forEach((row, r) =>
+    row.forEach((cell, c) => {
+      const number = value(r, c);
+      const share = Math.min(1, Math.abs(number) / (end || 1));
+      const color = number < 0 ? "--accent" : "--warm";
+      cell.style.background = `rgba(var(${color}), ${(0.08 + 0.92 * share).toFixed(3)})`;
+      cell.style.color = share > MIDDLE ? "var(--card)" : "inherit";
+      cell.textContent = text(number, r, c);
+      cell.classList.toggle("mark", mark(r, c));
+    }),
+  );
+  markRow(matrix, state.joint);
+}
+
+const matrices = {}; // by the ids of their tables
+
+function markRow({ table }, chosen) {
   [...table.tBodies[0].rows].forEach((row, r) => {
-    row.classList.toggle("chosen", r === state.joint);
+    row.classList.toggle("chosen", r === chosen);
   });
 }
 
@@ -242,7 +274,8 @@ const largestSize = (values) =>
 
 // Where a heatmap lies on the crop (codec.py): pixel centers, not edges.
 function heatmapBox() {
-  const [height, width] = data.size, [h, w] = data.heatSize;
+  const [height, width] = data.size,
+    [h, w] = data.heatSize;
   const ratio = (w - 1) / (width - 1);
   const left = -0.5 / ratio + 0.5;
   const top = height / 2 - h / ratio / 2;
@@ -255,19 +288,29 @@ function heatmapBox() {
 function overlayShown() {
   const [rows, columns] = data.grid;
   const attention = attentionShown();
-  const heat = () => ({
-    rows: data.heatSize[0], columns: data.heatSize[1], box: heatmapBox(),
-    values: data.heatmaps(state.layer * keypoints() + state.joint), end: 1,
-    low: "0", high: isCovered() ? "1 (not covered)" : "1",
+  const heat = (values) => ({
+    rows: data.heatSize[0],
+    columns: data.heatSize[1],
+    box: heatmapBox(),
+    values,
+    end: largest(values),
+    low: "0",
+    high: largest(values).toFixed(2) + (isCovered() ? " (not covered)" : ""),
   });
   const places = () => ({
-    rows: data.places.rows, columns: placeCount() / data.places.rows,
+    rows: data.places.rows,
+    columns: placeCount() / data.places.rows,
     values: sensitivityMap(state.joint),
-    end: sensitivityEnd(), low: "0",
-    high: state.measure === "lost" ? `${sensitivityEnd().toFixed(2)} of score`
-      : `${percent(sensitivityEnd())} of the box`,
+    end: sensitivityEnd(),
+    low: "0",
+    high:
+      state.measure === "lost"
+        ? `${sensitivityEnd().toFixed(2)} of score`
+        : `${percent(sensitivityEnd())} of the box`,
   });
-  if (state.show === "heatmap") return heat();
+  if (state.show === "heatmap") {
+    return heat(data.heatmaps(state.layer * keypoints() + state.joint));
+  }
   if (state.show === "covered") return places();
   if (state.show === "none") return null;
   if (state.show === "change" && isCovered()) {
@@ -277,19 +320,29 @@ function overlayShown() {
     const values = attention.patches.map((value, i) => value - before[i]);
     const end = largestSize(values);
     return {
-      rows, columns, values, end, isSigned: true,
-      low: `−${percent(end)}`, high: `+${percent(end)}`,
+      rows,
+      columns,
+      values,
+      end,
+      isSigned: true,
+      low: `−${percent(end)}`,
+      high: `+${percent(end)}`,
     };
   }
   const end = largest(attention.patches);
   return {
-    rows, columns, values: attention.patches, end,
-    low: "0", high: `${percent(end, 2)} of attention`,
+    rows,
+    columns,
+    values: attention.patches,
+    end,
+    low: "0",
+    high: `${percent(end, 2)} of attention`,
   };
 }
 
 function drawOverlay() {
-  const canvas = byId("overlay"), shown = overlayShown();
+  const canvas = byId("overlay"),
+    shown = overlayShown();
   canvas.hidden = !shown;
   const dimmed = shown ? state.opacity : 0;
   byId("picture").style.filter =
@@ -297,7 +350,12 @@ function drawOverlay() {
   byId("scale").parentNode.style.visibility = shown ? "visible" : "hidden";
   if (!shown) return;
   paint(
-    canvas, shown.rows, shown.columns, shown.values, shown.end, shown.isSigned,
+    canvas,
+    shown.rows,
+    shown.columns,
+    shown.values,
+    shown.end,
+    shown.isSigned,
   );
   const box = shown.box || [0, 0, 1, 1];
   ["left", "top", "width", "height"].forEach((side, i) => {
@@ -311,56 +369,85 @@ function drawOverlay() {
     `linear-gradient(90deg, ${scaleColors(shown.isSigned).join(",")})`;
 }
 
-/** Lines and joints at places; faint ones are outlines. */
-function drawSkeleton(layer, place, isFaint) {
-  const unit = data.size[0] / 256;
+/** Attributes of a line, its width in 1/256 of the crop's height. */
+function pen(stroke, width, more = {}) {
+  return {
+    stroke,
+    "stroke-width": width * unit(),
+    fill: "none",
+    "stroke-linecap": "round",
+    ...more,
+  };
+}
+
+const unit = () => data.size[0] / 256;
+const dashes = (on, off) => ({
+  "stroke-dasharray": `${on * unit()} ${off * unit()}`,
+});
+const lineTo = ([x, y], [u, v]) => `M${x} ${y}L${u} ${v}`;
+
+/** Lines and joints at places. */
+function drawSkeleton(layer, place) {
   for (const [a, b] of data.limbs) {
-    const [x1, y1] = place(a), [x2, y2] = place(b);
-    const line = { x1, y1, x2, y2, "stroke-linecap": "round" };
-    if (isFaint) {
-      add(layer, "line", { ...line, stroke: "#fff", "stroke-width": 1 * unit, "stroke-dasharray": `${3 * unit} ${2 * unit}`, opacity: 0.8 });
-    } else {
-      add(layer, "line", { ...line, stroke: "#000", "stroke-width": 3 * unit, opacity: 0.45 });
-      add(layer, "line", { ...line, stroke: `rgb(${data.colors[a]})`, "stroke-width": 1.6 * unit });
-    }
+    const d = lineTo(place(a), place(b));
+    add(layer, "path", { d, ...pen("#000", 3, { opacity: 0.45 }) });
+    add(layer, "path", { d, ...pen(`rgb(${data.colors[a]})`, 1.6) });
   }
   for (const joint of joints()) {
-    const [cx, cy] = place(joint);
     const isChosen = joint === state.joint;
-    const r = (isChosen ? 4.2 : 2.6) * unit;
-    if (isFaint) {
-      add(layer, "circle", { cx, cy, r, fill: "none", stroke: "#fff", "stroke-width": unit });
-    } else {
-      add(layer, "circle", { cx, cy, r, fill: `rgb(${data.colors[joint]})`, stroke: isChosen ? "#fff" : "#000", "stroke-width": (isChosen ? 1.6 : 0.8) * unit });
-    }
+    const edge = isChosen ? pen("#fff", 1.6) : pen("#000", 0.8);
+    const fill = `rgb(${data.colors[joint]})`;
+    drawJoint(layer, place(joint), isChosen ? 4.2 : 2.6, { ...edge, fill });
   }
 }
 
-function drawPath(layer) {
-  const unit = data.size[0] / 256;
-  const places = data.layers.map((_, i) => atLayer(i, state.joint));
-  add(layer, "polyline", { points: places.join(" "), fill: "none", stroke: "#fff", "stroke-width": unit, opacity: 0.9 });
-  const [cx, cy] = places[state.layer];
-  add(layer, "circle", { cx, cy, r: 2 * unit, fill: "#fff", stroke: "#000", "stroke-width": 0.8 * unit });
+/** The same before something was covered. */
+function drawOutline(layer, place) {
+  for (const [a, b] of data.limbs) {
+    const d = lineTo(place(a), place(b));
+    add(layer, "path", { d, ...pen("#fff", 1, dashes(3, 2)) });
+  }
+  for (const joint of joints()) {
+    const size = joint === state.joint ? 4.2 : 2.6;
+    drawJoint(layer, place(joint), size, pen("#fff", 1));
+  }
 }
 
+function drawJoint(layer, [cx, cy], size, attributes) {
+  add(layer, "circle", { cx, cy, r: size * unit(), ...attributes });
+}
+
+/** Where the chosen joint was at each layer. */
+function drawPath(layer) {
+  const places = data.layers.map((_, i) => atLayer(i, state.joint));
+  add(layer, "polyline", { points: places.join(" "), ...pen("#fff", 1) });
+  const edge = pen("#000", 0.8, { fill: "#fff" });
+  drawJoint(layer, places[state.layer], 2, edge);
+}
+
+/** A cross on a patch, and a line from there to the joint. */
 function drawPeak(layer, peak) {
-  const [x, y] = patchMiddle(peak), unit = data.size[0] / 256, r = 5 * unit;
-  const [u, v] = isCovered() ? afterCover(state.joint) : endOf(state.joint);
-  add(layer, "path", { d: `M${x} ${y}L${u} ${v}`, stroke: "#fff", "stroke-width": unit, "stroke-dasharray": `${2 * unit} ${2 * unit}` });
-  const cross = `M${x - r} ${y - r}L${x + r} ${y + r}M${x - r} ${y + r}L${x + r} ${y - r}`;
-  add(layer, "path", { d: cross, stroke: "#000", "stroke-width": 3.6 * unit, "stroke-linecap": "round" });
-  add(layer, "path", { d: cross, stroke: "#fff", "stroke-width": 1.8 * unit, "stroke-linecap": "round" });
+  const [x, y] = patchMiddle(peak),
+    r = 5 * unit();
+  const joint = isCovered() ? afterCover(state.joint) : endOf(state.joint);
+  const line = pen("#fff", 1, dashes(2, 2));
+  add(layer, "path", { d: lineTo([x, y], joint), ...line });
+  const d =
+    lineTo([x - r, y - r], [x + r, y + r]) +
+    lineTo([x - r, y + r], [x + r, y - r]);
+  add(layer, "path", { d, ...pen("#000", 3.6) });
+  add(layer, "path", { d, ...pen("#fff", 1.8) });
 }
 
 function drawStage() {
   const layer = byId("figures");
   layer.replaceChildren();
-  if (isCovered()) drawSkeleton(layer, endOf, true);
-  if (isCovered()) drawSkeleton(layer, afterCover, false);
-  else if (state.skeleton === "end") drawSkeleton(layer, endOf, false);
+  if (isCovered()) {
+    drawOutline(layer, endOf);
+    drawSkeleton(layer, afterCover);
+  } else if (state.skeleton === "end") drawSkeleton(layer, endOf);
   else if (state.skeleton === "layer") {
-    drawSkeleton(layer, (joint) => atLayer(state.layer, joint), false);
+    drawSkeleton(layer, (joint) => atLayer(state.layer, joint));
   }
   if (state.show === "heatmap") drawPath(layer);
   if (["attention", "change"].includes(state.show)) {
@@ -378,20 +465,27 @@ function drawOccluder() {
   const [x, y] = pointOf(data.places.centers, state.place);
   const side = data.places.side;
   for (const [key, value] of Object.entries({
-    x: x - side / 2, y: y - side / 2, width: side, height: side,
-  })) square.setAttribute(key, value);
+    x: x - side / 2,
+    y: y - side / 2,
+    width: side,
+    height: side,
+  }))
+    square.setAttribute(key, value);
 }
 
 function say() {
-  const { peak, onImage } = attentionShown(), joint = data.names[state.joint];
-  const where = isCovered() ? "last layer, mean of heads, covered"
+  const { peak, onImage } = attentionShown(),
+    joint = data.names[state.joint];
+  const where = isCovered()
+    ? "last layer, mean of heads, covered"
     : whereShown();
   const at = isCovered() ? afterCover(state.joint) : endOf(state.joint);
   const away = inPatches(patchMiddle(peak), at);
-  let text = `${joint}; ${where}. The attention's peak (cross) is`
-    + ` ${away.toFixed(1)} patches from the joint. ${percent(onImage, 0)} of`
-    + ` the attention goes to the image, ${percent(1 - onImage, 0)} to`
-    + " keypoints.";
+  let text =
+    `${joint}; ${where}. The attention's peak (cross) is` +
+    ` ${away.toFixed(1)} patches from the joint. ${percent(onImage, 0)} of` +
+    ` the attention goes to the image, ${percent(1 - onImage, 0)} to` +
+    " keypoints.";
   if (isCovered()) {
     const moved = distance(at, endOf(state.joint)) / data.boxSide;
     text += ` With the square it moves by ${percent(moved)} of the box.`;
@@ -405,74 +499,174 @@ function say() {
 function drawCharts() {
   const i = (layer) => attentionIndex(layer, state.view, state.joint);
   const end = endOf(state.joint);
-  chart("distance", data.layers.map((_, layer) => inPatches(
-    patchMiddle(data.attention.peaks.values[i(layer)]), end,
-  )), 0);
-  chart("share", data.layers.map(
-    (_, layer) => 100 * data.attention.onImage.values[i(layer)],
-  ), 100);
+  chart(
+    "distance",
+    data.layers.map((_, layer) =>
+      inPatches(patchMiddle(data.attention.peaks.values[i(layer)]), end),
+    ),
+    0,
+  );
+  chart(
+    "share",
+    data.layers.map(
+      (_, layer) => 100 * data.attention.onImage.values[i(layer)],
+    ),
+    100,
+  );
 }
 
 /** A line over the layers; a click on one goes there. */
 function chart(id, values, most) {
-  const svg = byId(id), width = 330, height = 130, left = 34, bottom = 22;
+  const svg = byId(id),
+    width = 330,
+    height = 130,
+    left = 34,
+    bottom = 22;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("aria-label", `${data.names[state.joint]}, by layer: `
-    + values.map((value) => value.toFixed(1)).join(", "));
+  svg.setAttribute(
+    "aria-label",
+    `${data.names[state.joint]}, by layer: ` +
+      values.map((value) => value.toFixed(1)).join(", "),
+  );
   svg.replaceChildren();
   const end = most || Math.max(1, Math.ceil(largest(values)));
   const step = (width - left - 8) / values.length;
   const x = (layer) => left + (layer + 0.5) * step;
-  const y = (value) => height - bottom - value / end * (height - bottom - 10);
+  const y = (value) => height - bottom - (value / end) * (height - bottom - 10);
   for (const value of [0, end / 2, end]) {
-    add(svg, "line", { class: "axis", x1: left, x2: width - 8, y1: y(value), y2: y(value) });
-    add(svg, "text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, String(value));
+    add(svg, "line", {
+      class: "axis",
+      x1: left,
+      x2: width - 8,
+      y1: y(value),
+      y2: y(value),
+    });
+    add(
+      svg,
+      "text",
+      { x: left - 5, y: y(value) + 4, "text-anchor": "end" },
+      String(value),
+    );
   }
   const every = Math.ceil(values.length / 12);
   data.layers.forEach((name, layer) => {
     if (layer % every === 0) {
-      add(svg, "text", { x: x(layer), y: height - 6, "text-anchor": "middle" }, name);
+      add(
+        svg,
+        "text",
+        { x: x(layer), y: height - 6, "text-anchor": "middle" },
+        name,
+      );
     }
   });
-  add(svg, "polyline", { points: values.map((v, i) => [x(i), y(v)]).join(" ") });
-  add(svg, "circle", { class: "now", cx: x(state.layer), cy: y(values[state.layer]), r: 5 });
+  add(svg, "polyline", {
+    points: values.map((v, i) => [x(i), y(v)]).join(" "),
+  });
+  add(svg, "circle", {
+    class: "now",
+    cx: x(state.layer),
+    cy: y(values[state.layer]),
+    r: 5,
+  });
   values.forEach((value, layer) => {
-    const area = add(svg, "rect", { x: x(layer) - step / 2, y: 0, width: step, height: height - bottom });
+    const area = add(svg, "rect", {
+      x: x(layer) - step / 2,
+      y: 0,
+      width: step,
+      height: height - bottom,
+    });
     add(area, "title", {}, `layer ${data.layers[layer]}: ${value.toFixed(1)}`);
     area.addEventListener("click", () => update({ layer }));
   });
 }
 
+/** Peak to joint in patches, or the share of the image, of the chosen joint. */
+function ofHead(view, layer) {
+  const i = attentionIndex(layer, view, state.joint);
+  if (state.ofHeads === "share") return data.attention.onImage.values[i];
+  const peak = patchMiddle(data.attention.peaks.values[i]);
+  return inPatches(peak, endOf(state.joint));
+}
+
+function headText(value) {
+  return state.ofHeads === "share"
+    ? (100 * value).toFixed(0)
+    : value.toFixed(value < 9.95 ? 1 : 0);
+}
+
+function makeHeads() {
+  byId("heads").classList.toggle("many", data.layers.length > 12);
+  const names = data.views.map((name) => (+name ? `head ${name}` : name));
+  matrices.heads = makeMatrix(
+    "heads",
+    names,
+    data.layers,
+    (view, layer) =>
+      `${data.names[state.joint]}; layer ${data.layers[layer]}, ${names[view]}: ` +
+      headText(ofHead(view, layer)) +
+      (state.ofHeads === "share"
+        ? " % of the attention to the image"
+        : " patches from the peak to the joint"),
+    (view, layer) => update(layer === undefined ? { view } : { view, layer }),
+  );
+}
+
+function drawHeads() {
+  byId("h-heads").textContent =
+    `${data.names[state.joint]}: all heads and layers`;
+  const all = data.views.flatMap((_, view) =>
+    data.layers.map((_, layer) => ofHead(view, layer)),
+  );
+  const end = state.ofHeads === "share" ? 1 : largest(all);
+  drawMatrix(matrices.heads, ofHead, end, headText);
+  markHead();
+}
+
+function markHead() {
+  markRow(matrices.heads, state.view);
+  markColumn(matrices.heads, state.layer);
+}
+
 // ---------------------------------------------------------------- constraints
 
-const matrices = {};
-
 function weightsShown() {
-  return joints().map((joint) => data.attention.keypoints(
-    attentionIndex(state.layer, state.view, joint),
-  ));
+  return joints().map((joint) =>
+    data.attention.keypoints(attentionIndex(state.layer, state.view, joint)),
+  );
 }
 
 function topOf(weights, joint, count) {
-  return joints().filter((other) => other !== joint)
-    .sort((a, b) => weights[b] - weights[a] || a - b).slice(0, count);
+  return joints()
+    .filter((other) => other !== joint)
+    .sort((a, b) => weights[b] - weights[a] || a - b)
+    .slice(0, count);
 }
 
 const kindOf = (a, b) => data.kindNames[data.kinds[a][b]] || "itself";
 
 function makeConstraints() {
-  matrices.constraints = makeMatrix("constraints", data.names, (a, b) =>
-    `${data.names[a]} → ${data.names[b]} (${kindOf(a, b)}): `
-    + `${percent(weightsShown()[a][b], 2)} of its attention`,
-  (joint) => update({ joint }));
+  matrices.constraints = makeMatrix(
+    "constraints",
+    data.names,
+    data.names,
+    (a, b) =>
+      `${data.names[a]} → ${data.names[b]} (${kindOf(a, b)}): ` +
+      `${percent(weightsShown()[a][b], 2)} of its attention`,
+    (joint) => update({ joint }),
+  );
 }
 
 function drawConstraints() {
   const weights = weightsShown();
-  const end = largest(weights.flatMap((row, a) =>
-    [...row].filter((_, b) => a !== b)));
-  drawMatrix(matrices.constraints, (a, b) => weights[a][b], end,
-    (value) => (value >= 0.005 ? (100 * value).toFixed(0) : ""));
+  const end = largest(
+    weights.flatMap((row, a) => [...row].filter((_, b) => a !== b)),
+  );
+  drawMatrix(
+    matrices.constraints,
+    (a, b) => weights[a][b],
+    end,
+    (value) => (value >= 0.005 ? (100 * value).toFixed(0) : ""),
+  );
   drawTop(weights);
   drawKinds(weights);
 }
@@ -480,16 +674,20 @@ function drawConstraints() {
 function drawTop(weights) {
   byId("h-top").textContent =
     `${data.names[state.joint]}: first of the other joints`;
-  const table = byId("top"), row = weights[state.joint];
+  const table = byId("top"),
+    row = weights[state.joint];
   table.replaceChildren();
   const first = topOf(row, state.joint, 5);
   for (const other of first) {
-    const line = add(table, "tr"), kind = kindOf(state.joint, other);
+    const line = add(table, "tr"),
+      kind = kindOf(state.joint, other);
     add(line, "th", { scope: "row" }, data.names[other]);
     add(add(line, "td"), "span", { class: `kind ${kind}` }, kind);
-    const bar = add(add(line, "td", { class: "wide" }), "div", { class: "bar" });
+    const bar = add(add(line, "td", { class: "wide" }), "div", {
+      class: "bar",
+    });
     add(bar, "i", { class: "warm" }).style.width =
-      `${100 * row[other] / (row[first[0]] || 1)}%`;
+      `${(100 * row[other]) / (row[first[0]] || 1)}%`;
     add(line, "td", { class: "number" }, percent(row[other]));
   }
 }
@@ -510,7 +708,12 @@ function drawKinds(weights) {
   }
   data.kindNames.forEach((kind, i) => {
     const row = add(table, "tr");
-    add(add(row, "th", { scope: "row" }), "span", { class: `kind ${kind}` }, kind);
+    add(
+      add(row, "th", { scope: "row" }),
+      "span",
+      { class: `kind ${kind}` },
+      kind,
+    );
     const share = counts[i] / (taken * keypoints() || 1);
     add(row, "td", {}, percent(share, 0));
     add(row, "td", {}, percent(data.chance[i], 0));
@@ -518,17 +721,29 @@ function drawKinds(weights) {
 }
 
 function makeSimilarity() {
-  matrices.similarity = makeMatrix("similarity", data.names, (a, b) => {
-    const i = a * keypoints() + b, { inner, cosine } = data.similarity;
-    return `${data.names[a]}, ${data.names[b]} (${kindOf(a, b)}): inner product`
-      + ` ${inner.values[i].toFixed(3)}, cosine ${cosine.values[i].toFixed(3)}`;
-  });
+  matrices.similarity = makeMatrix(
+    "similarity",
+    data.names,
+    data.names,
+    (a, b) => {
+      const i = a * keypoints() + b,
+        { inner, cosine } = data.similarity;
+      return (
+        `${data.names[a]}, ${data.names[b]} (${kindOf(a, b)}): inner product` +
+        ` ${inner.values[i].toFixed(3)}, cosine ${cosine.values[i].toFixed(3)}`
+      );
+    },
+  );
 }
 
 function drawSimilarity() {
   const { values } = data.similarity[state.likeness];
-  drawMatrix(matrices.similarity, (a, b) => values[a * keypoints() + b], 1,
-    short);
+  drawMatrix(
+    matrices.similarity,
+    (a, b) => values[a * keypoints() + b],
+    1,
+    short,
+  );
 }
 
 // ---------------------------------------------------------------- forms
@@ -542,23 +757,39 @@ function makeStrip() {
   }
 }
 
-/** The crop, gray and faint, with something on it. */
-function onPicture(canvas, width, overlay, box) {
-  const height = Math.round(width * data.size[0] / data.size[1]);
+let grayPicture;
+
+/** The crop, gray and faint, THUMB pixels wide. */
+function makeGray() {
+  grayPicture = document.createElement("canvas");
+  grayPicture.width = THUMB;
+  grayPicture.height = Math.round((THUMB * data.size[0]) / data.size[1]);
+  const context = grayPicture.getContext("2d");
+  context.filter = "grayscale(1) brightness(0.6)";
+  context.drawImage(
+    byId("picture"),
+    0,
+    0,
+    grayPicture.width,
+    grayPicture.height,
+  );
+}
+
+/** The crop with something on it. */
+function onPicture(canvas, overlay, box) {
+  const { width, height } = grayPicture;
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
-  context.filter = "grayscale(1) brightness(0.6)";
-  context.drawImage(byId("picture"), 0, 0, width, height);
-  context.filter = "none";
+  context.drawImage(grayPicture, 0, 0);
   context.imageSmoothingEnabled = Boolean(box);
   const [x, y, w, h] = box || [0, 0, 1, 1];
   context.drawImage(overlay, x * width, y * height, w * width, h * height);
   return context;
 }
 
-function dot(context, [x, y], width) {
-  const factor = width / data.size[1];
+function dot(context, [x, y]) {
+  const factor = THUMB / data.size[1];
   context.beginPath();
   context.arc((x + 0.5) * factor, (y + 0.5) * factor, 4, 0, 7);
   context.lineWidth = 2;
@@ -568,12 +799,14 @@ function dot(context, [x, y], width) {
 
 function drawStrip() {
   byId("h-strip").textContent = `${data.names[state.joint]}, layer by layer`;
-  const small = document.createElement("canvas"), [rows, columns] = data.heatSize;
+  const small = document.createElement("canvas"),
+    [rows, columns] = data.heatSize;
   [...byId("strip").children].forEach((button, layer) => {
-    const i = layer * keypoints() + state.joint, values = data.heatmaps(i);
+    const i = layer * keypoints() + state.joint,
+      values = data.heatmaps(i);
     paint(small, rows, columns, values, largest(values));
-    const context = onPicture(button.firstChild, 144, small, heatmapBox());
-    dot(context, atLayer(layer, state.joint), 144);
+    const context = onPicture(button.firstChild, small, heatmapBox());
+    dot(context, atLayer(layer, state.joint));
     button.title = `largest value ${data.scores.values[i].toFixed(2)}`;
   });
 }
@@ -583,12 +816,12 @@ function drawForms() {
   const i = state.layer * keypoints() + state.joint;
   const away = distance([x, y], endOf(state.joint)) / data.boxSide;
   byId("forms-text").textContent =
-    `${data.names[state.joint]} at layer ${data.layers[state.layer]}: at`
-    + ` (${x.toFixed(1)}, ${y.toFixed(1)}) of the crop, score`
-    + ` ${data.scores.values[i].toFixed(2)}, ${percent(away)} of the box from`
-    + " where it ends; it settles at layer"
-    + ` ${data.layers[data.settled[state.joint]]}.`
-    + " Each map has its own scale here; circles are the maxima.";
+    `${data.names[state.joint]} at layer ${data.layers[state.layer]}: at` +
+    ` (${x.toFixed(1)}, ${y.toFixed(1)}) of the crop, score` +
+    ` ${data.scores.values[i].toFixed(2)}, ${percent(away)} of the box from` +
+    " where it ends; it settles at layer" +
+    ` ${data.layers[data.settled[state.joint]]}.` +
+    " Each map has its own scale here; circles are the maxima.";
   [...byId("strip").children].forEach((button, layer) => {
     button.setAttribute("aria-pressed", layer === state.layer);
   });
@@ -601,19 +834,27 @@ function formed(joint, layer) {
 
 function makeForms() {
   byId("forms").classList.toggle("many", data.layers.length > 12);
-  matrices.forms = makeMatrix("forms", data.layers, (joint, layer) =>
-    `${data.names[joint]} at layer ${data.layers[layer]}: `
-    + `${percent(formed(joint, layer))} from where it ends; settles at layer`
-    + ` ${data.layers[data.settled[joint]]}`,
-  (joint, layer) => update(
-    layer === undefined ? { joint } : { joint, layer },
-  ));
+  matrices.forms = makeMatrix(
+    "forms",
+    data.names,
+    data.layers,
+    (joint, layer) =>
+      `${data.names[joint]} at layer ${data.layers[layer]}: ` +
+      `${percent(formed(joint, layer))} from where it ends; settles at layer` +
+      ` ${data.layers[data.settled[joint]]}`,
+    (joint, layer) =>
+      update(layer === undefined ? { joint } : { joint, layer }),
+  );
 }
 
 function drawAllForms() {
-  drawMatrix(matrices.forms, formed, FAR,
+  drawMatrix(
+    matrices.forms,
+    formed,
+    FAR,
     (value) => (100 * value).toFixed(0),
-    (joint, layer) => layer === data.settled[joint]);
+    (joint, layer) => layer === data.settled[joint],
+  );
 }
 
 // ---------------------------------------------------------------- covering
@@ -622,8 +863,11 @@ function nearestPlace([x, y]) {
   let best = 0;
   for (let i = 1; i < placeCount(); i += 1) {
     const { centers } = data.places;
-    if (distance(pointOf(centers, i), [x, y])
-      < distance(pointOf(centers, best), [x, y])) best = i;
+    if (
+      distance(pointOf(centers, i), [x, y]) <
+      distance(pointOf(centers, best), [x, y])
+    )
+      best = i;
   }
   return best;
 }
@@ -637,10 +881,11 @@ function toggleCover() {
 function moveCover(right, down) {
   if (!data.places) return;
   if (!isCovered()) return toggleCover();
-  const rows = data.places.rows, columns = placeCount() / rows;
+  const rows = data.places.rows,
+    columns = placeCount() / rows;
   const clip = (value, count) => Math.max(0, Math.min(count - 1, value));
   const row = clip(Math.floor(state.place / columns) + down, rows);
-  const column = clip(state.place % columns + right, columns);
+  const column = clip((state.place % columns) + right, columns);
   update({ place: row * columns + column });
 }
 
@@ -651,7 +896,8 @@ function coverWorst() {
 }
 
 function makeOutcome() {
-  const table = byId("outcome"), head = add(add(table, "thead"), "tr");
+  const table = byId("outcome"),
+    head = add(add(table, "thead"), "tr");
   for (const name of ["joint", "score", "before → after", "moved"]) {
     add(head, "th", { scope: "col" }, name);
   }
@@ -669,21 +915,25 @@ function makeOutcome() {
 
 function drawOutcome() {
   byId("covering").checked = isCovered();
-  byId("put").textContent = isCovered() ? "Take the square off"
+  byId("put").textContent = isCovered()
+    ? "Take the square off"
     : "Put the square on the picture";
   [...byId("outcome").tBodies[0].rows].forEach((row, joint) => {
     const before = scoreOf(joint);
-    const after = isCovered() ? data.places.scores.values[placeIndex(joint)]
+    const after = isCovered()
+      ? data.places.scores.values[placeIndex(joint)]
       : before;
     const moved = isCovered()
-      ? distance(afterCover(joint), endOf(joint)) / data.boxSide : 0;
+      ? distance(afterCover(joint), endOf(joint)) / data.boxSide
+      : 0;
     const [now, then] = row.querySelectorAll("i");
     const width = (score) => `${100 * Math.max(0, Math.min(1, score))}%`;
     now.style.width = width(after);
     now.classList.toggle("warm", before - after > 0.05);
     then.style.width = width(before);
     row.cells[2].textContent = isCovered()
-      ? `${before.toFixed(2)} → ${after.toFixed(2)}` : before.toFixed(2);
+      ? `${before.toFixed(2)} → ${after.toFixed(2)}`
+      : before.toFixed(2);
     row.cells[3].textContent = isCovered() ? percent(moved) : "";
     row.classList.toggle("chosen", joint === state.joint);
   });
@@ -704,18 +954,20 @@ function sensitivityEnd() {
 }
 
 function drawSensitivity() {
-  const small = document.createElement("canvas"), end = sensitivityEnd();
-  const rows = data.places.rows, columns = placeCount() / rows;
+  const small = document.createElement("canvas"),
+    end = sensitivityEnd();
+  const rows = data.places.rows,
+    columns = placeCount() / rows;
   [...byId("sensitivity").children].forEach((button, joint) => {
     paint(small, rows, columns, sensitivityMap(joint), end);
-    const context = onPicture(button.firstChild, 144, small);
-    dot(context, endOf(joint), 144);
+    const context = onPicture(button.firstChild, small);
+    dot(context, endOf(joint));
   });
   const brightest = state.measure === "lost" ? end.toFixed(2) : percent(end);
   byId("sensitivity-text").textContent =
-    "Colored: what a square in the middle of each cell does to the joint"
-    + ` (circle), on one scale for all; brightest is ${brightest}. A click`
-    + " shows it on the picture.";
+    "Colored: what a square in the middle of each cell does to the joint" +
+    ` (circle), on one scale for all; brightest is ${brightest}. A click` +
+    " shows it on the picture.";
 }
 
 function markSensitivity() {
@@ -730,32 +982,44 @@ function rise(covered, other) {
 }
 
 function makeRise() {
-  matrices.rise = makeMatrix("rise", data.names, (a, b) =>
-    `${data.names[a]} covered: its attention to ${data.names[b]}`
-    + ` (${kindOf(a, b)}) changes by ${signed(100 * rise(a, b), 2)} points`,
-  (joint) => update({ joint }));
+  matrices.rise = makeMatrix(
+    "rise",
+    data.names,
+    data.names,
+    (a, b) =>
+      `${data.names[a]} covered: its attention to ${data.names[b]}` +
+      ` (${kindOf(a, b)}) changes by ${signed(100 * rise(a, b), 2)} points`,
+    (joint) => update({ joint }),
+  );
 }
 
 function drawRise() {
   const all = joints().flatMap((a) => joints().map((b) => rise(a, b)));
   const end = largestSize(all);
   drawMatrix(matrices.rise, rise, end, (value) =>
-    (Math.abs(value) >= 0.005 ? signed(100 * value, 0) : ""));
+    Math.abs(value) >= 0.005 ? signed(100 * value, 0) : "",
+  );
   const joint = state.joint;
-  const others = joints().filter((other) => other !== joint)
+  const others = joints()
+    .filter((other) => other !== joint)
     .sort((a, b) => rise(joint, b) - rise(joint, a));
   const before = scoreOf(joint);
   const after = data.joints.scores.values[joint * keypoints() + joint];
   const at = pointOf(data.joints.points, joint * keypoints() + joint);
   byId("rise-text").textContent =
-    `${data.names[joint]} covered, layer ${data.layers[state.layer]}: more`
-    + " attention goes to "
-    + others.slice(0, 3).map((other) => `${data.names[other]} (`
-      + `${signed(100 * rise(joint, other), 1)}, ${kindOf(joint, other)})`)
-      .join(", ")
-    + `. It moves by ${percent(distance(at, endOf(joint)) / data.boxSide)} of`
-    + ` the box; its score goes from ${before.toFixed(2)} to`
-    + ` ${after.toFixed(2)}.`;
+    `${data.names[joint]} covered, layer ${data.layers[state.layer]}: more` +
+    " attention goes to " +
+    others
+      .slice(0, 3)
+      .map(
+        (other) =>
+          `${data.names[other]} (` +
+          `${signed(100 * rise(joint, other), 1)}, ${kindOf(joint, other)})`,
+      )
+      .join(", ") +
+    `. It moves by ${percent(distance(at, endOf(joint)) / data.boxSide)} of` +
+    ` the box; its score goes from ${before.toFixed(2)} to` +
+    ` ${after.toFixed(2)}.`;
 }
 
 // ---------------------------------------------------------------- controls
@@ -767,7 +1031,10 @@ function options(select, rows) {
 function makeControls() {
   byId("layer").max = lastLayer();
   byId("head").max = data.views.length - 1;
-  options(byId("joint"), data.names.map((name, i) => [i, name]));
+  options(
+    byId("joint"),
+    data.names.map((name, i) => [i, name]),
+  );
   options(byId("show"), [
     ["attention", "attention"],
     ...(data.places ? [["change", "its change"]] : []),
@@ -775,9 +1042,12 @@ function makeControls() {
     ...(data.places ? [["covered", "sensitivity"]] : []),
     ["none", "nothing"],
   ]);
-  const listen = (id, field, read) => byId(id)?.addEventListener(
-    "input", (event) => update({ [field]: read(event.target) }));
-  const value = (input) => input.value, number = (input) => +input.value;
+  const listen = (id, field, read) =>
+    byId(id)?.addEventListener("input", (event) =>
+      update({ [field]: read(event.target) }),
+    );
+  const value = (input) => input.value,
+    number = (input) => +input.value;
   listen("layer", "layer", number);
   listen("head", "view", number);
   listen("joint", "joint", number);
@@ -786,6 +1056,7 @@ function makeControls() {
   listen("skeleton", "skeleton", value);
   listen("measure", "measure", value);
   listen("likeness", "likeness", value);
+  listen("of-heads", "ofHeads", value);
   listen("smooth", "smooth", (input) => input.checked);
   byId("covering")?.addEventListener("input", toggleCover);
   byId("put")?.addEventListener("click", toggleCover);
@@ -794,51 +1065,81 @@ function makeControls() {
   byId("next").addEventListener("click", () => step("joint", 1));
   byId("play").addEventListener("click", play);
   byId("help-button").addEventListener("click", () => byId("help").showModal());
+  byId("help-close").addEventListener("click", () => byId("help").close());
 }
 
 function drawControls() {
   const values = {
-    layer: state.layer, head: state.view, joint: state.joint, show: state.show,
-    opacity: state.opacity, skeleton: state.skeleton,
+    layer: state.layer,
+    head: state.view,
+    joint: state.joint,
+    show: state.show,
+    opacity: state.opacity,
+    skeleton: state.skeleton,
   };
   for (const id in values) byId(id).value = values[id];
   byId("layer-name").textContent = data.layers[state.layer];
   byId("head-name").textContent = data.views[state.view];
-  byId("layer").setAttribute("aria-valuetext", `layer ${data.layers[state.layer]}`);
+  byId("layer").setAttribute(
+    "aria-valuetext",
+    `layer ${data.layers[state.layer]}`,
+  );
   byId("head").setAttribute("aria-valuetext", viewName(state.view));
 }
 
 /** Changes layer, view or joint by one; joints go round. */
 function step(field, by) {
   const counts = {
-    layer: data.layers.length, view: data.views.length, joint: keypoints(),
+    layer: data.layers.length,
+    view: data.views.length,
+    joint: keypoints(),
   };
-  const count = counts[field], next = state[field] + by;
-  update({ [field]: field === "joint" ? (next + count) % count
-    : Math.max(0, Math.min(count - 1, next)) });
+  const count = counts[field],
+    next = state[field] + by;
+  update({
+    [field]:
+      field === "joint"
+        ? (next + count) % count
+        : Math.max(0, Math.min(count - 1, next)),
+  });
 }
 
 let playing = 0;
 
-/** Goes through the layers, once. */
+/** Goes through the layers, once, or stops doing so. */
 function play() {
-  clearInterval(playing);
+  if (playing) return stop();
+  byId("play").textContent = "Stop";
   update({ layer: 0, place: -1, skeleton: "layer" });
-  playing = setInterval(() => {
-    if (state.layer === lastLayer()) {
-      clearInterval(playing);
-      update({ skeleton: "end" });
-    } else step("layer", 1);
-  }, Math.max(150, 4000 / data.layers.length));
+  playing = setInterval(
+    () => {
+      if (state.layer === lastLayer()) stop();
+      else step("layer", 1);
+    },
+    Math.max(150, 4000 / data.layers.length),
+  );
+}
+
+function stop() {
+  clearInterval(playing);
+  playing = 0;
+  byId("play").textContent = "Play";
+  update({ skeleton: "end" });
 }
 
 const KEYS = {
-  ArrowLeft: () => step("layer", -1), ArrowRight: () => step("layer", 1),
-  h: () => step("view", 1), H: () => step("view", -1),
-  j: () => step("joint", 1), k: () => step("joint", -1),
-  o: toggleCover, x: () => data.places && coverWorst(),
-  w: () => moveCover(0, -1), s: () => moveCover(0, 1),
-  a: () => moveCover(-1, 0), d: () => moveCover(1, 0),
+  ArrowLeft: () => step("layer", -1),
+  ArrowRight: () => step("layer", 1),
+  h: () => step("view", 1),
+  H: () => step("view", -1),
+  j: () => step("joint", 1),
+  k: () => step("joint", -1),
+  o: toggleCover,
+  x: () => data.places && coverWorst(),
+  w: () => moveCover(0, -1),
+  s: () => moveCover(0, 1),
+  a: () => moveCover(-1, 0),
+  d: () => moveCover(1, 0),
   v: () => {
     const all = [...byId("show").options].map((option) => option.value);
     update({ show: all[(all.indexOf(state.show) + 1) % all.length] });
@@ -847,11 +1148,14 @@ const KEYS = {
 };
 // Only where the picture has the focus: the page scrolls by them.
 const PICTURE_KEYS = {
-  ArrowUp: () => step("view", -1), ArrowDown: () => step("view", 1),
+  ArrowUp: () => step("view", -1),
+  ArrowDown: () => step("view", 1),
 };
 const SHIFT_KEYS = {
-  ArrowLeft: () => moveCover(-1, 0), ArrowRight: () => moveCover(1, 0),
-  ArrowUp: () => moveCover(0, -1), ArrowDown: () => moveCover(0, 1),
+  ArrowLeft: () => moveCover(-1, 0),
+  ArrowRight: () => moveCover(1, 0),
+  ArrowUp: () => moveCover(0, -1),
+  ArrowDown: () => moveCover(0, 1),
 };
 
 function onKey(event) {
@@ -862,8 +1166,10 @@ function onKey(event) {
   // Sliders and lists have arrows of their own; lists also letters.
   if (field && (isArrow || field.tagName === "SELECT")) return;
   const inPicture = event.target.closest("#view");
-  const action = event.shiftKey && isArrow ? SHIFT_KEYS[event.key]
-    : KEYS[event.key] || (inPicture && PICTURE_KEYS[event.key]);
+  const action =
+    event.shiftKey && isArrow
+      ? SHIFT_KEYS[event.key]
+      : KEYS[event.key] || (inPicture && PICTURE_KEYS[event.key]);
   if (!action) return;
   event.preventDefault();
   action();
@@ -874,15 +1180,15 @@ function cropPoint(event) {
   const box = byId("drawing").getBoundingClientRect();
   const [height, width] = data.size;
   return [
-    (event.clientX - box.left) / box.width * width - 0.5,
-    (event.clientY - box.top) / box.height * height - 0.5,
+    ((event.clientX - box.left) / box.width) * width - 0.5,
+    ((event.clientY - box.top) / box.height) * height - 0.5,
   ];
 }
 
 /** The joint within a finger's width of a place; -1: none. */
 function jointAt(point) {
   const place = isCovered() ? afterCover : endOf;
-  const reach = 18 * data.size[1] / byId("drawing").clientWidth;
+  const reach = (18 * data.size[1]) / byId("drawing").clientWidth;
   const found = joints()
     .map((joint) => [distance(place(joint), point), joint])
     .sort((a, b) => a[0] - b[0])[0];
@@ -891,7 +1197,8 @@ function jointAt(point) {
 
 function makePointer() {
   const svg = byId("drawing");
-  let isDragging = false, isDown = false;
+  let isDragging = false,
+    isDown = false;
   svg.addEventListener("pointerdown", (event) => {
     isDown = true;
     isDragging = event.target.id === "occluder";
@@ -910,18 +1217,24 @@ function makePointer() {
     if (joint >= 0) update({ joint });
     else if (isCovered()) update({ place: nearestPlace(cropPoint(event)) });
   });
-  svg.addEventListener("pointercancel", () => { isDown = isDragging = false; });
+  svg.addEventListener("pointercancel", () => {
+    isDown = isDragging = false;
+  });
 }
 
 function makeStage() {
-  const svg = byId("drawing"), [height, width] = data.size;
+  const svg = byId("drawing"),
+    [height, width] = data.size;
   // Pixel centers are at integers.
   svg.setAttribute("viewBox", `-0.5 -0.5 ${width} ${height}`);
-  add(svg, "g", { id: "figures" });
   add(svg, "rect", {
-    id: "occluder", fill: "rgba(124, 116, 104, 0.82)", stroke: "#fff",
-    "stroke-width": height / 160, "stroke-dasharray": `${height / 60}`,
+    id: "occluder",
+    fill: "rgba(124, 116, 104, 0.9)",
+    stroke: "#fff",
+    "stroke-width": height / 160,
+    "stroke-dasharray": `${height / 60}`,
   });
+  add(svg, "g", { id: "figures", "pointer-events": "none" });
 }
 
 // ---------------------------------------------------------------- address
@@ -933,8 +1246,10 @@ function saveAddress() {
   clearTimeout(saving);
   saving = setTimeout(() => {
     const fields = new URLSearchParams({
-      layer: data.layers[state.layer], head: data.views[state.view],
-      joint: data.names[state.joint], show: state.show,
+      layer: data.layers[state.layer],
+      head: data.views[state.view],
+      joint: data.names[state.joint],
+      show: state.show,
     });
     if (isCovered()) fields.set("cover", state.place);
     history.replaceState(null, "", `#${fields}`);
@@ -943,9 +1258,11 @@ function saveAddress() {
 
 /** The state that the address asks for, as far as this page has it. */
 function addressed() {
-  const fields = new URLSearchParams(location.hash.slice(1)), found = {};
+  const fields = new URLSearchParams(location.hash.slice(1)),
+    found = {};
   const lists = {
-    layer: ["layer", data.layers], head: ["view", data.views],
+    layer: ["layer", data.layers],
+    head: ["view", data.views],
     joint: ["joint", data.names],
   };
   for (const name in lists) {
@@ -966,9 +1283,27 @@ function addressed() {
 
 // What is drawn, and the fields of `state` that it depends on.
 const PARTS = [
-  [drawControls, ["layer", "view", "joint", "show", "opacity", "skeleton", "place"]],
-  [drawStage, ["layer", "view", "joint", "show", "opacity", "skeleton", "place", "smooth", "measure"]],
+  [
+    drawControls,
+    ["layer", "view", "joint", "show", "opacity", "skeleton", "place"],
+  ],
+  [
+    drawStage,
+    [
+      "layer",
+      "view",
+      "joint",
+      "show",
+      "opacity",
+      "skeleton",
+      "place",
+      "smooth",
+      "measure",
+    ],
+  ],
   [drawCharts, ["layer", "view", "joint"]],
+  [drawHeads, ["joint", "ofHeads"]],
+  [markHead, ["layer", "view"]],
   [drawConstraints, ["layer", "view", "joint"]],
   [drawSimilarity, ["joint", "likeness"]],
   [drawStrip, ["joint"]],
@@ -1000,8 +1335,17 @@ async function start() {
   if (data.places) PARTS.push(...PLACE_PARTS);
   if (data.joints) PARTS.push(...JOINT_PARTS);
   state.layer = lastLayer();
-  [makeStage, makeControls, makePointer, makeConstraints, makeSimilarity,
-    makeStrip, makeForms].forEach((make) => make());
+  [
+    makeGray,
+    makeStage,
+    makeControls,
+    makePointer,
+    makeHeads,
+    makeConstraints,
+    makeSimilarity,
+    makeStrip,
+    makeForms,
+  ].forEach((make) => make());
   if (data.places) [makeOutcome, makeSensitivity].forEach((make) => make());
   if (data.joints) makeRise();
   document.addEventListener("keydown", onKey);

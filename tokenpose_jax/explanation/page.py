@@ -63,8 +63,7 @@ def _data(explanation: Explanation) -> dict[str, Any]:
     limbs=skeleton.limbs,
     kinds=kinds.tolist(),
     kindNames=constraints.KINDS,
-    # Of one keypoint there are no pairs.
-    chance=constraints.chance(kinds).tolist() if len(kinds) > 1 else [0] * 3,
+    chance=constraints.chance(kinds).tolist(),
     layers=explanation.layers,
     views=names,
     size=model.input_hw,
