@@ -169,6 +169,8 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   evaluation.decoder = "dark"  # dark | udp | quarter | argmax (reference 5.1)
   evaluation.batch_size = 32
   evaluation.max_images = 0  # > 0: only the first ones; 0: all
+  # Times that the tokens go through the stacks, whatever model.cycles was.
+  evaluation.cycles = 1
   evaluation.checkpoint = "best"  # with --mode=evaluate: best | latest | STEP
   # Which weights: raw | ema, their moving average (train.ema). In a training:
   # those that decide which checkpoint is best, if it has them.

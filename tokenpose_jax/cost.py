@@ -6,6 +6,7 @@ tokenpose cost configs/demo.py
 """
 
 import argparse
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -50,7 +51,8 @@ class Cost:
 def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
   """The cost of each part, and of the whole under "total".
 
-  Nothing is computed: the parts are only traced.
+  Nothing is computed: the parts are only traced. Of several passes
+  (`model.cycles`) one counts, as in an evaluation.
 
   Args:
     model: the network.
@@ -62,7 +64,7 @@ def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
   # A loop over images would be counted once.
   config = dataclasses.replace(ModelConfig.of(model), attention="plain")
   module = network.abstract_module(config)
-  tokens = config.num_keypoints + math.prod(config.grid_hw)
+  patches = math.prod(config.grid_hw)
 
   def costs(part: nnx.Module, call: Call, *shape: int) -> Cost:
     return _cost(part, call, (batch_size, *shape), config.dtype)
@@ -78,20 +80,17 @@ def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
       *(*config.input_hw, 3),
     )
   parts["patch embedding"] = costs(
-    module.patch_embedding,
-    plain,
-    tokens - config.num_keypoints,
-    module.patch_embedding.in_features,
+    module.patch_embedding, plain, patches, module.patch_embedding.in_features
   )
   fixed = [module.keypoint_tokens, module.position_table]
   learned = sum(math.prod(v.shape) for v in fixed if isinstance(v, nnx.Param))
   parts["keypoint tokens, positions"] = Cost(learned, 0, 0, 0)
-  block = costs(
-    module.stacks[0][0], lambda part, x: part(x, None, ""), tokens, config.dim
-  )
-  count = config.stacks * config.depth
-  values = (count * value for value in dataclasses.astuple(block))
-  parts[f"{count} blocks"] = Cost(*values)
+  block = module.stacks[0][0]
+  for visual, count in collections.Counter(config.visual_counts).items():
+    tokens, times = config.num_keypoints + visual, config.stacks * count
+    one = costs(block, lambda part, x: part(x, None, ""), tokens, config.dim)
+    name = f"{times} blocks" + (f", {tokens} tokens" if config.keep < 1 else "")
+    parts[name] = Cost(*(times * value for value in dataclasses.astuple(one)))
   parts["head"] = costs(
     module.head, plain, config.num_keypoints, config.stacks * config.dim
   )

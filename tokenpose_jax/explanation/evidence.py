@@ -4,13 +4,14 @@ Everything here is of the network as it is, without the flip test.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from tokenpose_jax import network
 from tokenpose_jax.arrays import AnyArray
@@ -25,7 +26,8 @@ class Evidence(NamedTuple):
 
   Attributes:
     attention: (L, B, heads, K, N) each keypoint token's weights of all N
-      tokens, which sum to 1.
+      tokens, which sum to 1; 0 of those that a layer does not have
+      (`model.keep`).
     rollout: (L, B, K, N) the same through all layers up to this one
       (`rollout`); None where nobody asked.
     heatmaps: (L, B, K, h, w) what the head makes of a layer's tokens
@@ -105,7 +107,7 @@ def look(
     model, params, model_state, network.normalize(crops), capture=True
   )
   k = model.num_keypoints
-  weights = [captured[f"attention.{name}"] for name in _blocks(model)]
+  weights = [_of_all(model, captured, name) for name in _blocks(model)]
   tokens = tokens_to_head(model, captured)
   layers, batch = tokens.shape[:2]
   flat = tokens.reshape(layers * batch, *tokens.shape[2:])
@@ -140,7 +142,7 @@ def outcome(
   )
   k = model.num_keypoints
   means = [
-    captured[f"attention.{name}"][:, :, :k].mean(1) for name in _blocks(model)
+    _of_all(model, captured, name)[:, :, :k].mean(1) for name in _blocks(model)
   ]
   return Outcome(jnp.stack(means), *codec.decode(heatmaps, decoder))
 
@@ -177,7 +179,8 @@ def rollout(
   """Attention through several layers (Abnar and Zuidema, ACL 2020).
 
   The mean of the heads, and as much of the token itself for the residual
-  connection; the product over the layers up to each one.
+  connection; the product over the layers up to each one. Tokens that were left
+  out stay as they are.
 
   Args:
     weights: of each layer, (B, heads, N, N).
@@ -188,7 +191,9 @@ def rollout(
   own = jnp.eye(weights[0].shape[-1])[None]
   rows: list[Any] = []
   for layer in weights:
+    # The rows of tokens that were left out are 0: they stay what they are.
     step = (layer.mean(1) + own) / 2
+    step = step / step.sum(-1, keepdims=True)
     rows.append(step if not rows else step @ rows[-1])
   return jnp.stack(rows)
 
@@ -207,6 +212,21 @@ def settled(
   """
   away = np.linalg.norm(points - points[-1:], axis=-1) > within
   return np.where(away.any(0), len(points) - away[::-1].argmax(0), 0)
+
+
+def _of_all(
+  model: ModelConfig, captured: Captured, name: str
+) -> Float[Array, "b h n n"]:
+  """A block's weights of all tokens; to and from those left out 0."""
+  weights = captured[f"attention.{name}"]
+  kept = captured.get(f"kept.{name}")
+  if kept is None:
+    return weights
+  k, patches = model.num_keypoints, math.prod(model.grid_hw)
+  there = jax.nn.one_hot(kept, patches)  # (B, n, P)
+  keypoints = jnp.broadcast_to(jnp.eye(k)[None], (len(kept), k, k))
+  spread = jax.vmap(jax.scipy.linalg.block_diag)(keypoints, there)
+  return jnp.einsum("bnx,bhnm,bmy->bhxy", spread, weights, spread)
 
 
 def _blocks(model: ModelConfig) -> list[str]:

@@ -173,15 +173,14 @@ class TokenPose(nnx.Module):
       captured: is filled, or not.
     """
     per_stack = []
-    for s, stack in enumerate(self.stacks):
-      x = self._stack(s, stack, x, position, remat, captured)
+    for s in range(self.config.stacks):
+      x = self._stack(s, x, position, remat, captured)
       per_stack.append(x[:, : self.config.num_keypoints])
     return x, jnp.concatenate(per_stack, axis=-1)
 
   def _stack(
     self,
     s: int,
-    stack: nnx.List,
     x: Float[Array, "b n d"],
     position: Float[Array, "1 n d"] | None,
     remat: bool,
@@ -192,7 +191,7 @@ class TokenPose(nnx.Module):
     counts = (*self.config.visual_counts, math.inf)
     again = position if self.config.position == "sine-full" else None
     kept, whole = None, x
-    for i, block in enumerate(stack):
+    for i, block in enumerate(self.stacks[s]):
       # reference 2.4 "position re-add": before every block except the first of
       # each stack.
       if i and again is not None:
