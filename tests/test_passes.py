@@ -134,13 +134,25 @@ def _attention(model: ModelConfig, block: dict, x: np.ndarray) -> np.ndarray:
 
 def test_ties_and_order():
   received = jnp.array([[1.0, 3.0, 2.0, 3.0], [0.0, 0.0, 0.0, 0.0]])
-  np.testing.assert_array_equal(pruning.largest(received, 2), [[1, 3], [0, 1]])
+  stay = pruning.largest(received, 2)
+  np.testing.assert_array_equal(pruning.indices(stay), [[1, 3], [0, 1]])
+  np.testing.assert_array_equal(stay.sum(-1), 1)
   x = jnp.arange(12.0).reshape(1, 6, 2)
-  kept = jnp.array([[1, 3]])
-  some = pruning.taken(x, kept, 2)
+  some = pruning.taken(x, stay[:1])
   np.testing.assert_array_equal(some[0, :, 0], [0, 2, 6, 10])
-  back = pruning.put_back(x, kept, -some)
+  back = pruning.put_back(x, stay[:1], -some)
   np.testing.assert_array_equal(back[0, :, 0], [0, -2, 4, -6, 8, -10])
+  again = pruning.largest(jnp.array([[1.0, 2.0]]), 1)
+  both = pruning.joined(stay[:1], again)
+  np.testing.assert_array_equal(pruning.indices(both), [[3]])
+
+
+def test_the_largest_are_those_of_a_sort():
+  received = np.random.default_rng(0).integers(0, 40, (9, 64)).astype("f4")
+  for count in (1, 17, 63, 64):
+    order = np.argsort(-received, 1, kind="stable")[:, :count]
+    stay = pruning.largest(jnp.asarray(received), count)
+    np.testing.assert_array_equal(pruning.indices(stay), np.sort(order, 1))
 
 
 def test_a_second_pass_goes_on_from_the_first():

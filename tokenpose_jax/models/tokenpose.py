@@ -23,7 +23,8 @@ class Pass(NamedTuple):
   """What comes out of a pass.
 
   Attributes:
-    tokens: (B, N, dim), those that were left out with their last values.
+    tokens: (B, N, dim), those that were left out with their last values; of a
+      network with a single pass, without them.
     heatmaps: (B, K, h, w).
   """
 
@@ -163,7 +164,7 @@ class TokenPose(nnx.Module):
     position: Float[Array, "1 n d"] | None,
     remat: bool,
     captured: Captured | None,
-  ) -> tuple[Float[Array, "b n d"], Float[Array, "b k c"]]:
+  ) -> tuple[Float[Array, "b m d"], Float[Array, "b k c"]]:
     """Through all stacks: the tokens, and those for the head.
 
     Args:
@@ -185,7 +186,7 @@ class TokenPose(nnx.Module):
     position: Float[Array, "1 n d"] | None,
     remat: bool,
     captured: Captured | None,
-  ) -> Float[Array, "b n d"]:
+  ) -> Float[Array, "b m d"]:
     """Through a stack, of whose blocks the later ones may have fewer tokens."""
     k = self.config.num_keypoints
     counts = (*self.config.visual_counts, math.inf)
@@ -200,16 +201,18 @@ class TokenPose(nnx.Module):
       received = block.received(x, k) if prunes else None
       x = layers.run(block, x, remat=remat, captured=captured, name=f"{s}.{i}")
       if captured is not None and kept is not None:
-        captured[f"kept.{s}.{i}"] = kept
+        captured[f"kept.{s}.{i}"] = pruning.indices(kept)
       if received is not None:
         stay = pruning.largest(received[:, k:], int(counts[i + 1]))
         whole = x if kept is None else pruning.put_back(whole, kept, x)
-        kept = stay if kept is None else jnp.take_along_axis(kept, stay, 1)
-        x = pruning.taken(x, stay, k)
-        if again is not None:
-          all_of = jnp.broadcast_to(again, (len(x), *again.shape[1:]))
-          again = pruning.taken(all_of, stay, k)
-    return x if kept is None else pruning.put_back(whole, kept, x)
+        kept = stay if kept is None else pruning.joined(kept, stay)
+        x = pruning.taken(x, stay)
+        if position is not None and again is not None:
+          rows = jnp.broadcast_to(position, (x.shape[0], *position.shape[1:]))
+          again = pruning.taken(rows, kept)
+    # After the last one nobody asks for them.
+    last = self.config.cycles == 1 and s + 1 == self.config.stacks
+    return x if kept is None or last else pruning.put_back(whole, kept, x)
 
   def heatmaps(self, tokens: Float[Array, "b k d"]) -> Float[Array, "b k h w"]:
     """The heatmaps of keypoint tokens.
