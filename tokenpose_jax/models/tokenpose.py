@@ -120,7 +120,13 @@ class TokenPose(nnx.Module):
   ) -> "list[Pass]":
     """What comes out of each of `config.cycles` passes.
 
-    Arguments and errors are those of a call.
+    Args:
+      images: as for a call.
+      train: likewise.
+      captured: likewise.
+
+    Raises:
+      ValueError: likewise.
     """
     config = self.config
     if images.shape[1:3] != config.input_hw:
