@@ -128,7 +128,10 @@ class TokenPose(nnx.Module):
         # of each stack.
         if i > 0 and position is not None and config.position == "sine-full":
           x = x + position
-        x = layers.run(block, x, remat=remat, captured=inner, name=f"{s}.{i}")
+        if train and inner is None:
+          x = layers.run(block, x, remat=remat, captured=None, name="")
+        else:
+          x = block(x, captured=inner, name=f"{s}.{i}")
       per_stack.append(x[:, : config.num_keypoints])
     captured["head_in"] = tokens = jnp.concatenate(per_stack, axis=-1)
     heatmaps = self.head(tokens)
