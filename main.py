@@ -21,6 +21,7 @@ from tokenpose_jax import cli
 
 if __name__ == "__main__":
   cli.keep_freed_memory()
+  cli.share_loops()
 
 from absl import flags
 from ml_collections import config_flags

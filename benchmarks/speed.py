@@ -87,6 +87,7 @@ def worker(
   """
   cli.keep_freed_memory()  # As main.py and `tokenpose`.
   if case == "training":
+    cli.share_loops()  # As main.py.
     step = training_step(network, batch)
   elif runtime == "XLA":
     step = inference_step(network, batch)

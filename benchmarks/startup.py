@@ -20,7 +20,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import drawn, tables
+from benchmarks import drawn, environment, tables
+from tokenpose_jax import cli
 
 CONFIGS = ("demo", "tokenpose_t", "tokenpose_b")
 BATCH = 1
@@ -67,7 +68,7 @@ def _first_step(
         f"--workdir={workdir}",
         *(f"--config.{name}={value}" for name, value in flags.items()),
       ],
-      env=os.environ | {"JAX_COMPILATION_CACHE_DIR": ""},
+      env=environment.plain() | {"JAX_COMPILATION_CACHE_DIR": ""},
       capture_output=True,
       text=True,
       check=False,
@@ -80,6 +81,8 @@ def _first_step(
 def _child(began: float, flags: list[str]) -> None:
   """`main.py FLAGS` up to its first step; prints what `_first_step` returns."""
   sys.argv = ["main.py", *flags]
+  cli.keep_freed_memory()  # As main.py.
+  cli.share_loops()
   import main
   from input_pipeline import runs  # As `main.run` does.
 

@@ -1,5 +1,6 @@
 """The command tokenpose, and what all commands share."""
 
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -145,3 +146,23 @@ def test_freed_memory_is_kept_for_the_next_step_on_cpus(platforms):
     check=True,
   )
   assert (int(done.stdout) < 20) == (platforms == "cpu")
+
+
+SHARED = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion"
+
+
+@pytest.mark.parametrize(
+  ("platforms", "jaxlib", "given", "flags"),
+  [
+    ("cpu", "0.10.2", None, SHARED),
+    ("cpu", "0.10.2", "--xla_own", "--xla_own"),
+    ("cpu", "99.0.0", None, None),  # The option may be unknown there.
+    ("tpu", "0.10.2", None, None),
+  ],
+)
+def test_loops_are_shared_on_cpus(monkeypatch, platforms, jaxlib, given, flags):
+  monkeypatch.setattr(importlib.metadata, "version", lambda _: jaxlib)
+  monkeypatch.setenv("JAX_PLATFORMS", platforms)
+  monkeypatch.setenv("XLA_FLAGS", given or "")
+  cli.share_loops()
+  assert os.environ["XLA_FLAGS"] == (flags or "")

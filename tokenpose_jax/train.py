@@ -98,8 +98,8 @@ def train_step(
   scalars = {
     "loss": loss,
     "accuracy": heatmap_accuracy(heatmaps, targets, weights),
-    "grad_norm": optax.tree.norm(grads),
-    "update_norm": optax.tree.norm(updates),
+    "grad_norm": optim.norm(grads),
+    "update_norm": optim.norm(updates),
     "learning_rate": schedule(state.step),
     "unreadable": (1 - batch["mask"]).sum(),
     "labeled": (weights > 0).sum(),

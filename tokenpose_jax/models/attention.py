@@ -35,6 +35,9 @@ Arrays: TypeAlias = tuple[Array, ...]
 # Bytes of logits at a time on a CPU: from a fourth of it on the time differs by
 # less than a tenth.
 _CHUNK = 10_000_000
+# Bytes of logits up to which images are taken together: a turn of the loop
+# costs more than 21 tokens do.
+_SMALL = 1_000_000
 
 
 def attend(
@@ -255,11 +258,13 @@ def _by_platform(function: Callable[..., Arrays], *inputs: Array) -> Arrays:
   """A function of (B, ...) and `heads_at_once`, as is best where it runs."""
   n, _, heads, _ = inputs[0].shape[1:]
   fitting = max(1, _CHUNK // (4 * n * n))
+  images = _SMALL // (4 * n * n * heads)
   few = max(g for g in range(1, heads + 1) if not heads % g and g <= fitting)
 
   def by_image(*inputs: Array) -> Arrays:
     one = functools.partial(function, heads_at_once=few)
-    return jax.lax.map(lambda arrays: one(*arrays), inputs)
+    together = images if images > 1 else None
+    return jax.lax.map(lambda arrays: one(*arrays), inputs, batch_size=together)
 
   whole = functools.partial(function, heads_at_once=heads)
   return jax.lax.platform_dependent(*inputs, cpu=by_image, default=whole)

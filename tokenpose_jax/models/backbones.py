@@ -79,7 +79,10 @@ class Stem(nnx.Module):
     z = jax.nn.relu(z)
     remat = layers.Training.of(train).remat
     for i, block in enumerate(self.layer1):
-      z = layers.run(block, z, remat=remat, train=train)
+      if remat:
+        z = layers.run(block, z, remat=True, train=train)
+      else:  # XLA's fast preset is slow at few channels within a call.
+        z = block(z, train=train)
       captured[f"backbone.layer1.{i}"] = z
     return z
 
@@ -188,7 +191,7 @@ class ExchangeModule(nnx.Module):
     maps = []
     for x, blocks in zip(inputs, self.branches, strict=True):
       for block in blocks:
-        x = block(x, train=train)
+        x = layers.run(block, x, remat=False, train=train)
       maps.append(x)
     fused = []
     for like, row in zip(maps, self.fuse, strict=False):

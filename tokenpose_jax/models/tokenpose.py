@@ -155,11 +155,10 @@ class TokenPose(nnx.Module):
     if position is not None:
       x = x + position
     captured["embed"] = x
-    remat = layers.Training.of(train).remat
     passes: list[Pass] = []
     for _ in range(config.cycles):
       # What is captured is of the first pass, which evaluations have.
-      x, tokens = self._pass(x, position, remat, None if passes else inner)
+      x, tokens = self._pass(x, position, train, None if passes else inner)
       captured.setdefault("head_in", tokens)
       passes.append(Pass(x, self.heatmaps(tokens)))
     return passes
@@ -168,7 +167,7 @@ class TokenPose(nnx.Module):
     self,
     x: Float[Array, "b n d"],
     position: Float[Array, "1 n d"] | None,
-    remat: bool,
+    train: layers.Train,
     captured: Captured | None,
   ) -> tuple[Float[Array, "b m d"], Float[Array, "b k c"]]:
     """Through all stacks: the tokens, and those for the head.
@@ -176,12 +175,12 @@ class TokenPose(nnx.Module):
     Args:
       x: (B, N, dim) tokens.
       position: of all tokens.
-      remat: as in `Training`.
+      train: as for a call.
       captured: is filled, or not.
     """
     per_stack = []
     for s in range(self.config.stacks):
-      x = self._stack(s, x, position, remat, captured)
+      x = self._stack(s, x, position, train, captured)
       per_stack.append(x[:, : self.config.num_keypoints])
     return x, jnp.concatenate(per_stack, axis=-1)
 
@@ -190,7 +189,7 @@ class TokenPose(nnx.Module):
     s: int,
     x: Float[Array, "b n d"],
     position: Float[Array, "1 n d"] | None,
-    remat: bool,
+    train: layers.Train,
     captured: Captured | None,
   ) -> Float[Array, "b m d"]:
     """Through a stack, of whose blocks the later ones may have fewer tokens."""
@@ -205,7 +204,11 @@ class TokenPose(nnx.Module):
         x = x + again
       prunes = counts[i + 1] < counts[i]
       received = block.received(x, k) if prunes else None
-      x = layers.run(block, x, remat=remat, captured=captured, name=f"{s}.{i}")
+      if train and captured is None:
+        remat = layers.Training.of(train).remat
+        x = layers.run(block, x, remat=remat, captured=None, name="")
+      else:
+        x = block(x, captured=captured, name=f"{s}.{i}")
       if captured is not None and kept is not None:
         captured[f"kept.{s}.{i}"] = pruning.indices(kept)
       if received is not None:
