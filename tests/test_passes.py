@@ -36,7 +36,7 @@ def _weights(model: ModelConfig) -> tuple:
 
 
 _apply = jax.jit(tp.apply, static_argnums=0, static_argnames="capture")
-_train = jax.jit(network.apply_train, static_argnums=0)
+_train = jax.jit(network.train_passes, static_argnums=0)
 _of_batch = jax.jit(
   gradients.of_batch, static_argnums=0, static_argnames="token_loss"
 )

@@ -112,7 +112,9 @@ def _of_part(
   def loss_of(
     params: Tree,
   ) -> tuple[Float[Array, ""], tuple[Float[Array, "b k h w"], Tree]]:
-    passes, new = network.apply_train(model, params, model_state, images, train)
+    passes, new = network.train_passes(
+      model, params, model_state, images, train
+    )
     first, *others = passes
     loss = losses.mse(first.heatmaps, part.targets, part.weights, part.mask)
     for one, other in zip(passes, others, strict=False):

@@ -201,8 +201,31 @@ def apply_train(
   model_state: Tree,
   images: Float[AnyArray, "b h w 3"],
   train: Train = True,
-) -> tuple[list[Pass], Tree]:
+) -> tuple[Float[Array, "b k hh ww"], Tree]:
   """The network in training mode.
+
+  Args:
+    model: the network.
+    params: as for `apply`.
+    model_state: likewise.
+    images: likewise.
+    train: how it is trained.
+
+  Returns:
+    heatmaps (B, K, h, w) float32 and the new model_state.
+  """
+  passes, new = train_passes(model, params, model_state, images, train)
+  return passes[-1].heatmaps, new
+
+
+def train_passes(
+  model: Network,
+  params: Tree,
+  model_state: Tree,
+  images: Float[AnyArray, "b h w 3"],
+  train: Train = True,
+) -> tuple[list[Pass], Tree]:
+  """The network in training mode, all its passes (`model.cycles`).
 
   Args:
     model: the network.
