@@ -270,8 +270,16 @@ def test_weights_of_a_file_are_explained(tmp_path, saved):
     (np.zeros((4, 4, 3), np.uint8), "0,0,1,1", "box: expected four numbers"),
     (np.zeros((4, 4, 3), np.uint8), (0, 0, 0, 1), "0,0,0,1 has no area"),
     (np.zeros((4, 4, 3), np.uint8), (9, 0, 1, 1), "outside of the photo"),
+    (np.zeros((4, 4, 3), np.uint8), (0, 0, 1e300, 1), "a side of more than"),
   ],
 )
 def test_what_cannot_be_explained(saved, photo, box, wanted):
   with pytest.raises(tp.InputError, match=re.escape(wanted)):
     tp.explain(saved, photo, box)
+
+
+def test_no_crop_of_nothing(saved):
+  """A study crops people itself."""
+  photo, box = np.zeros((4, 4, 3), np.uint8), np.array([9.0, 0, 1, 1])
+  with pytest.raises(tp.InputError, match="outside of the photo"):
+    person.Explainer(saved).crop(photo, box)
