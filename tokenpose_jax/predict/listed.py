@@ -50,8 +50,9 @@ class ListedPhotos(Generic[Value]):
         if path.parts[-len(image.parts) :] == image.parts
       ]
     if len(found) != 1:
+      which = "may be any" if found else "is in the folder of none"
       raise InputError(
-        f"the file of {self._option} lists several images {path.name}, and"
-        f" {source.path} is {'any' if found else 'none'} of them by its folder"
+        f"the file of {self._option} lists several images {path.name};"
+        f" {source.path} {which} of them"
       )
     return found[0][1]
