@@ -172,6 +172,18 @@ def test_kinds_of_constraints():
   np.testing.assert_allclose(both, [2 / 8, 1 / 8, 5 / 8])
 
 
+@pytest.mark.parametrize(("count", "other"), [(1, 0), (2, 1), (3, 1)])
+def test_constraints_of_few_keypoints(count, other):
+  """Nobody is a constraint of itself, however few there are."""
+  names = [f"k{i}" for i in range(count)]
+  skeleton = skeletons.Skeleton.from_dict({"keypoints": names})
+  partners = constraints.top(np.eye(count), 2)
+  assert partners.shape == (count, min(2, count - 1))
+  assert (partners != np.arange(count)[:, None]).all()
+  shares = constraints.shares(partners, constraints.kinds(skeleton))
+  np.testing.assert_array_equal(shares, [0, 0, other])
+
+
 def test_tokens_alike():
   tokens = np.array([[3.0, 4.0], [6.0, 8.0], [-4.0, 3.0]])
   found = constraints.similarity(tokens)

@@ -101,6 +101,13 @@ def test_means_are_of_all_people(explainer):
   assert list(table.lines(found))
 
 
+def test_a_table_of_what_nobody_shows(explainer):
+  one = _people()[0]._replace(visible=np.zeros(17, bool))
+  lines = "\n".join(table.lines(study.study(explainer, [one])))
+  assert "nan" not in lines
+  assert "left_ankle      0       -      -" in lines
+
+
 def test_without_covers(explainer):
   one = _people()[0]._replace(visible=None)
   found = study.study(explainer, [one], probe=False)
