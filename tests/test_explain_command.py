@@ -68,13 +68,14 @@ def test_a_page_for_each_person(tmp_path, photos, weights, capsys):
   assert "broken.jpg" in said
 
 
-def test_figures_of_a_person(tmp_path, photos, weights):
+def test_figures_of_a_person(tmp_path, photos, weights, capsys):
   out = tmp_path / "out"
   explain(
     *(photos / "a.png", "--weights", weights, "--out", out),
     *("--no-probe", "--figures"),
   )
   assert len(list((out / "a.png/person1").glob("*.png"))) == 4
+  assert "each photo was taken as one person" in capsys.readouterr().out
 
 
 def test_a_study(tmp_path, photos, annotations, weights, capsys):

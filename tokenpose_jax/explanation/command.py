@@ -128,6 +128,11 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"stopped; {made}")
     return 130
   finally:
+    if people.are_whole_photos:
+      say(
+        "each photo was taken as one person: --box, --boxes, --detector or"
+        " --annotations say where people are"
+      )
     if passed:
       say(f"{len(passed)} other files passed over, as {passed[0]}")
     for line in people.left_out:
@@ -139,6 +144,7 @@ class _People:
   """The people of the photos, one after the other.
 
   Attributes:
+    are_whole_photos: nobody said where people are.
     left_out: a line for each photo that could not be read, and for each box
       that is none.
   """
@@ -156,6 +162,7 @@ class _People:
       self._annotated = Annotated(arguments.annotations, k)
     ids = boxes_lib.ImageIds(arguments.images)
     self._boxes = self._annotated or boxes_lib.chosen(arguments, ids)
+    self.are_whole_photos = isinstance(self._boxes, boxes_lib.Whole)
     self.left_out: list[str] = []
     for source in sources:  # Before hours of work, not after.
       if self._annotated:
