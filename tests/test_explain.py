@@ -1,6 +1,7 @@
 """What explanations say, against the weights and tokens themselves."""
 
 import dataclasses
+import pathlib
 import re
 
 import jax
@@ -267,7 +268,7 @@ def test_weights_of_a_file_are_explained(tmp_path, saved):
     tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"},
   )
   photo = np.ascontiguousarray(moving.frame(0))
-  found = tp.explain(path, photo, probe=False)
+  found = tp.explain(pathlib.Path(path), photo, probe=False)
   assert found.places is None
   assert found.evidence.attention.shape[1] == 8
   np.testing.assert_allclose(found.box, [0, 0, photo.shape[1], photo.shape[0]])

@@ -169,6 +169,19 @@ def test_boxes_that_are_none(tmp_path, photos, weights, capsys, study):
     ]
 
 
+@pytest.mark.parametrize("name", ["exported", "a.onnx", "a.tflite"])
+def test_exports_do_not_explain_themselves(tmp_path, photos, name):
+  weights = tmp_path / name
+  if name == "exported":
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "export.json").write_text("{}")
+  else:
+    weights.write_bytes(b"model")
+  with pytest.raises(tp.InputError, match=f"{name} is an export .*made from"):
+    explain(photos, "--weights", weights, "--out", tmp_path / "out")
+
+
 def test_a_study_without_anybody_says_why(tmp_path, photos, weights, capsys):
   with pytest.raises(tp.InputError, match="no people"):
     explain(

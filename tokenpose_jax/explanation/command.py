@@ -128,15 +128,15 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"stopped; {made}")
     return 130
   finally:
-    if people.are_whole_photos:
-      say(
-        "each photo was taken as one person: --box, --boxes, --detector or"
-        " --annotations say where people are"
-      )
     if passed:
       say(f"{len(passed)} other files passed over, as {passed[0]}")
     for line in people.left_out:
       say(line)
+  if people.are_whole_photos:
+    say(
+      "each photo was taken as one person: --box, --boxes, --detector or"
+      " --annotations say where people are"
+    )
   return int(bool(people.left_out))
 
 

@@ -1,6 +1,7 @@
 """One person, explained."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -245,7 +246,7 @@ class Explainer:
 
 
 def explain(
-  weights: str | Saved,
+  weights: str | os.PathLike | Saved,
   photo: Any,
   box: Any = None,
   *,
@@ -267,8 +268,9 @@ def explain(
   Raises:
     InputError: the weights cannot be read, or as `Explainer`.
   """
-  saved = saved_lib.read(weights) if isinstance(weights, str) else weights
-  return Explainer(saved)(photo, box, probe=probe, cover=cover)
+  if not isinstance(weights, Saved):
+    weights = saved_lib.read(os.fspath(weights))
+  return Explainer(weights)(photo, box, probe=probe, cover=cover)
 
 
 def box_side(
