@@ -111,7 +111,7 @@ def _wrong(
       f"it has {len(keypoints)} numbers as keypoints; {num_keypoints} keypoints"
       f" of the network need {3 * num_keypoints}"
     )
-  box = entry.get("bbox")
+  box: Any = entry.get("bbox")
   if not _numbers(box) or len(box) != 4:
     return "bbox is not x, y, width, height"
   return ""
