@@ -63,8 +63,8 @@ def test_the_ids_of_photos(tmp_path):
   path.write_text(json.dumps({"images": images}))
   ids = boxes_lib.ImageIds(str(path))
   assert ids(ONE) == 4
-  with pytest.raises(InputError, match="is not in the list of --images"):
-    ids(ONE._replace(name="other.jpg"))
+  with pytest.raises(InputError, match="is not in the file of --images"):
+    ids(ONE._replace(path="other.jpg"))
 
   def check(content):
     path.write_text(json.dumps({"images": content}))

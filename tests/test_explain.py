@@ -1,6 +1,7 @@
 """What explanations say, against the weights and tokens themselves."""
 
 import dataclasses
+import pathlib
 import re
 
 import jax
@@ -172,6 +173,18 @@ def test_kinds_of_constraints():
   np.testing.assert_allclose(both, [2 / 8, 1 / 8, 5 / 8])
 
 
+@pytest.mark.parametrize(("count", "other"), [(1, 0), (2, 1), (3, 1)])
+def test_constraints_of_few_keypoints(count, other):
+  """Nobody is a constraint of itself, however few there are."""
+  names = [f"k{i}" for i in range(count)]
+  skeleton = skeletons.Skeleton.from_dict({"keypoints": names})
+  partners = constraints.top(np.eye(count), 2)
+  assert partners.shape == (count, min(2, count - 1))
+  assert (partners != np.arange(count)[:, None]).all()
+  shares = constraints.shares(partners, constraints.kinds(skeleton))
+  np.testing.assert_array_equal(shares, [0, 0, other])
+
+
 def test_tokens_alike():
   tokens = np.array([[3.0, 4.0], [6.0, 8.0], [-4.0, 3.0]])
   found = constraints.similarity(tokens)
@@ -255,7 +268,7 @@ def test_weights_of_a_file_are_explained(tmp_path, saved):
     tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"},
   )
   photo = np.ascontiguousarray(moving.frame(0))
-  found = tp.explain(path, photo, probe=False)
+  found = tp.explain(pathlib.Path(path), photo, probe=False)
   assert found.places is None
   assert found.evidence.attention.shape[1] == 8
   np.testing.assert_allclose(found.box, [0, 0, photo.shape[1], photo.shape[0]])
@@ -270,8 +283,16 @@ def test_weights_of_a_file_are_explained(tmp_path, saved):
     (np.zeros((4, 4, 3), np.uint8), "0,0,1,1", "box: expected four numbers"),
     (np.zeros((4, 4, 3), np.uint8), (0, 0, 0, 1), "0,0,0,1 has no area"),
     (np.zeros((4, 4, 3), np.uint8), (9, 0, 1, 1), "outside of the photo"),
+    (np.zeros((4, 4, 3), np.uint8), (0, 0, 1e300, 1), "a side of more than"),
   ],
 )
 def test_what_cannot_be_explained(saved, photo, box, wanted):
   with pytest.raises(tp.InputError, match=re.escape(wanted)):
     tp.explain(saved, photo, box)
+
+
+def test_no_crop_of_nothing(saved):
+  """A study crops people itself."""
+  photo, box = np.zeros((4, 4, 3), np.uint8), np.array([9.0, 0, 1, 1])
+  with pytest.raises(tp.InputError, match="outside of the photo"):
+    person.Explainer(saved).crop(photo, box)

@@ -68,13 +68,14 @@ def test_a_page_for_each_person(tmp_path, photos, weights, capsys):
   assert "broken.jpg" in said
 
 
-def test_figures_of_a_person(tmp_path, photos, weights):
+def test_figures_of_a_person(tmp_path, photos, weights, capsys):
   out = tmp_path / "out"
   explain(
     *(photos / "a.png", "--weights", weights, "--out", out),
     *("--no-probe", "--figures"),
   )
   assert len(list((out / "a.png/person1").glob("*.png"))) == 4
+  assert "each photo was taken as one person" in capsys.readouterr().out
 
 
 def test_a_study(tmp_path, photos, annotations, weights, capsys):
@@ -109,7 +110,7 @@ def test_a_study(tmp_path, photos, annotations, weights, capsys):
     (["--people=0"], "--people=0: expected at least 1"),
     (["--box=1,2,3,4", "--annotations=a.json"], "exclude each other"),
     (["--annotations=a.json"], "a.json"),
-    (["--box=200,200,5,5"], "lies outside of the photo"),
+    (["--skeleton=none"], "unknown skeleton 'none'"),
     (["--weights=none.pth"], "none.pth"),
   ],
 )
@@ -140,3 +141,82 @@ def test_a_study_of_nobody(tmp_path, photos, annotations, weights):
       *(photos / "a.png", "--weights", weights, "--out", tmp_path / "out"),
       *("--study", "--annotations", annotations),
     )
+
+
+@pytest.mark.parametrize("study", [False, True])
+def test_boxes_that_are_none(tmp_path, photos, weights, capsys, study):
+  """Where a photo or a box is of no use, the others are."""
+  (photos / "broken.jpg").write_text("no photo")
+  out = tmp_path / "out"
+  code = explain(
+    *(photos, "--weights", weights, "--out", out, "--no-probe"),
+    *("--box=200,200,5,5", "--box=3,3,0,9", "--box=2,6,12,16", "--people=3"),
+    *(["--study"] if study else []),
+  )
+  assert code == 1
+  said = capsys.readouterr().out
+  assert (
+    f"left out: {photos / 'a.png'}, person 1: box: 200,200,5,5 lies" in said
+  )
+  assert f"left out: {photos / 'a.png'}, person 2: box: 3,3,0,9 has no" in said
+  assert f"not read: {photos / 'broken.jpg'}" in said
+  if study:
+    assert "3 people in 3 photos" in said
+  else:
+    made = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.html"))
+    assert made == [
+      f"{name}/person3.html" for name in ("a.png", "b.png", "more/a.png")
+    ]
+
+
+@pytest.mark.parametrize("name", ["exported", "a.onnx", "a.tflite"])
+def test_exports_do_not_explain_themselves(tmp_path, photos, name):
+  weights = tmp_path / name
+  if name == "exported":
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "export.json").write_text("{}")
+  else:
+    weights.write_bytes(b"model")
+  with pytest.raises(tp.InputError, match=f"{name} is an export .*made from"):
+    explain(photos, "--weights", weights, "--out", tmp_path / "out")
+
+
+def test_a_study_without_anybody_says_why(tmp_path, photos, weights, capsys):
+  with pytest.raises(tp.InputError, match="no people"):
+    explain(
+      *(photos / "a.png", "--weights", weights, "--out", tmp_path / "out"),
+      *("--study", "--box=200,200,5,5"),
+    )
+  assert "left out" in capsys.readouterr().out
+
+
+def test_photos_are_looked_up_before_any_work(
+  tmp_path, photos, annotations, weights
+):
+  out = tmp_path / "out"
+  cv2.imwrite(str(photos / "z.png"), moving.frame(0))
+  options = photos, "--weights", weights, "--out", out, "--no-probe"
+  with pytest.raises(
+    tp.InputError, match=r"z\.png is not in the file of --ann"
+  ):
+    explain(*options, "--annotations", annotations)
+  boxes = tmp_path / "boxes.json"
+  boxes.write_text(json.dumps([{"image_id": 0, "bbox": [2, 6, 12, 16]}]))
+  with pytest.raises(tp.InputError, match=r"z\.png is not in the file of --im"):
+    explain(*options, "--boxes", boxes, "--images", annotations)
+  assert not list(out.rglob("*.html"))
+
+
+@pytest.mark.parametrize(
+  ("more", "wanted"),
+  [([], "what was made until now is in"), (["--study"], "at its end")],
+)
+def test_stopping(tmp_path, photos, weights, capsys, monkeypatch, more, wanted):
+  def stopped(path):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(command.sources_lib, "read_photo", stopped)
+  code = explain(photos, "--weights", weights, "--out", tmp_path / "o", *more)
+  assert code == 130
+  assert wanted in capsys.readouterr().out

@@ -200,7 +200,7 @@ def test_names_of_strangers_are_harmless(made):
 def test_without_a_probe_the_page_says_how_to_get_one(made, missing, words):
   explanation = dataclasses.replace(made[0], **dict.fromkeys(missing))
   text = page.render(explanation, "photo")
-  assert f"made without covering {words}. In Python:" in text
+  assert f"made without covering {words}. <code>" in text
   assert ('id="covering"' in text) == ("places" not in missing)
   assert ('id="rise"' in text) == ("joints" not in missing)
   assert [numbers(text)[name] for name in missing] == [None] * len(missing)

@@ -1,12 +1,13 @@
 """What is said of the people of a data set, and how sure it is."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
 
 import tokenpose_jax as tp
-from tests import moving, tiny
+from tests import fixtures, moving, tiny
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import skeletons
 from tokenpose_jax.explanation import (
@@ -100,6 +101,13 @@ def test_means_are_of_all_people(explainer):
   assert list(table.lines(found))
 
 
+def test_a_table_of_what_nobody_shows(explainer):
+  one = _people()[0]._replace(visible=np.zeros(17, bool))
+  lines = "\n".join(table.lines(study.study(explainer, [one])))
+  assert "nan" not in lines
+  assert "left_ankle      0       -      -" in lines
+
+
 def test_without_covers(explainer):
   one = _people()[0]._replace(visible=None)
   found = study.study(explainer, [one], probe=False)
@@ -140,6 +148,9 @@ def test_replicates_take_photos_whole():
       two.add(str(n), {"x": (n, 1)})
   np.testing.assert_allclose(one.mean("x"), two.mean("x"))
   assert one.mean("x").low < 14.5 < one.mean("x").high
+
+
+PERSON = {"image_id": 1, "bbox": [1, 2, 3, 4], "keypoints": [9, 9, 2] * 17}
 
 
 def _annotations(path, **fields) -> str:
@@ -192,9 +203,37 @@ def test_annotated_people(tmp_path):
       },
       "entry 0 .*48 numbers as keypoints; 17 keypoints of the network need 51",
     ),
+    *(
+      ({"annotations": [PERSON | {name: value}]}, f"entry 0 of .*{wanted}")
+      for name, value, wanted in (
+        ("image_id", None, "has no image_id"),
+        ("image_id", [1], "has no image_id"),
+        ("image_id", 7, "image 7 is not listed"),
+        ("bbox", None, "bbox is not x, y, width, height"),
+        ("bbox", [1, 2, 3], "bbox is not"),
+        ("bbox", ["a", 2, 3, 4], "bbox is not"),
+        ("bbox", [float("nan"), 2, 3, 4], "bbox is not"),
+        ("keypoints", "nose", "keypoints are not numbers"),
+        ("keypoints", [1, 2, "seen"] * 17, "keypoints are not numbers"),
+        ("iscrowd", "no", "iscrowd is no, not 0 or 1"),
+      )
+    ),
   ],
 )
 def test_files_that_are_no_annotations(tmp_path, fields, wanted):
   path = _annotations(tmp_path / "a.json", **fields)
   with pytest.raises(tp.InputError, match=wanted):
     people.Annotated(path, 17)
+
+
+def test_fields_of_odd_annotations(tmp_path):
+  path = _annotations(tmp_path / "a.json", annotations=[PERSON])
+  content = json.loads(pathlib.Path(path).read_text())
+
+  def check(annotations):
+    pathlib.Path(path).write_text(
+      json.dumps(content | {"annotations": annotations})
+    )
+    people.Annotated(path, 17)
+
+  assert fixtures.fuzz([PERSON], PERSON, check)["refused"] > 20

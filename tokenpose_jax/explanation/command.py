@@ -31,7 +31,7 @@ from tokenpose_jax.explanation import (
   table,
 )
 from tokenpose_jax.explanation.people import Annotated
-from tokenpose_jax.explanation.person import Explainer
+from tokenpose_jax.explanation.person import Explainer, checked_box
 from tokenpose_jax.explanation.study import Person, study
 from tokenpose_jax.predict import boxes as boxes_lib
 from tokenpose_jax.predict import folders
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
   """Explains.
 
   Returns:
-    1 where something could not be read.
+    1 where a photo could not be read, or a box not be used.
 
   Raises:
     InputError: an argument cannot be used, or the output not be written.
@@ -120,20 +120,33 @@ def run(arguments: argparse.Namespace) -> int:
     else:
       _pages(arguments, explainer, people)
   except KeyboardInterrupt:
-    say(f"stopped; what was made until now is in {arguments.out}")
+    made = (
+      "a study is written at its end"
+      if arguments.study
+      else f"what was made until now is in {arguments.out}"
+    )
+    say(f"stopped; {made}")
     return 130
-  if passed:
-    say(f"{len(passed)} other files passed over, as {passed[0]}")
-  for path, why in people.broken:
-    say(f"not read: {path}: {one_line(why)}")
-  return int(bool(people.broken))
+  finally:
+    if passed:
+      say(f"{len(passed)} other files passed over, as {passed[0]}")
+    for line in people.left_out:
+      say(line)
+  if people.are_whole_photos:
+    say(
+      "each photo was taken as one person: --box, --boxes, --detector or"
+      " --annotations say where people are"
+    )
+  return int(bool(people.left_out))
 
 
 class _People:
   """The people of the photos, one after the other.
 
   Attributes:
-    broken: (path, reason) of photos that could not be read.
+    are_whole_photos: nobody said where people are.
+    left_out: a line for each photo that could not be read, and for each box
+      that is none.
   """
 
   def __init__(
@@ -149,7 +162,13 @@ class _People:
       self._annotated = Annotated(arguments.annotations, k)
     ids = boxes_lib.ImageIds(arguments.images)
     self._boxes = self._annotated or boxes_lib.chosen(arguments, ids)
-    self.broken: list[tuple[str, str]] = []
+    self.are_whole_photos = isinstance(self._boxes, boxes_lib.Whole)
+    self.left_out: list[str] = []
+    for source in sources:  # Before hours of work, not after.
+      if self._annotated:
+        self._annotated.visible(source)
+      elif arguments.boxes:
+        ids(source)
 
   def __iter__(self) -> Iterator[tuple[Source, int, Person]]:
     """(photo, number of the person in it from 1, the person)."""
@@ -158,13 +177,20 @@ class _People:
       try:
         photo = sources_lib.read_photo(source.path)
       except sources_lib.Broken as error:
-        self.broken.append((source.path, str(error)))
+        self.left_out.append(f"not read: {source.path}: {one_line(error)}")
         continue
       boxes = self._boxes(source, photo)[:, :4]
       seen = self._annotated.visible(source) if self._annotated else None
       for n, box in enumerate(boxes):
         if count == self._most:
           return
+        try:
+          checked_box(photo, box)
+        except InputError as error:
+          self.left_out.append(
+            f"left out: {source.path}, person {n + 1}: {error}"
+          )
+          continue
         count += 1
         visible = None if seen is None else seen[n]
         yield source, n + 1, Person(source.name, photo, box, visible)

@@ -69,14 +69,15 @@ def top(
 
   Args:
     attention: (..., K, K) from each keypoint token to each.
-    count: how many, at most K - 1.
+    count: how many, if there are as many others.
 
   Returns:
-    (..., K, count) indices, from the largest weight on.
+    (..., K, min(count, K - 1)) indices, from the largest weight on.
   """
-  own = np.eye(attention.shape[-1], dtype=bool)
+  k = attention.shape[-1]
+  own = np.eye(k, dtype=bool)
   others = np.where(own, -np.inf, attention)
-  return np.argsort(-others, axis=-1, kind="stable")[..., :count]
+  return np.argsort(-others, axis=-1, kind="stable")[..., : min(count, k - 1)]
 
 
 def shares(
@@ -89,11 +90,12 @@ def shares(
     of_pairs: (K, K) of `kinds`.
 
   Returns:
-    (..., 3) shares of `KINDS` among all K * count.
+    (..., 3) shares of `KINDS` among all K * count; 0 where that is none.
   """
   k = len(of_pairs)
   found = of_pairs[np.arange(k)[:, None], partners]
-  return np.stack([(found == n).mean((-2, -1)) for n in range(len(KINDS))], -1)
+  counts = [(found == n).sum((-2, -1)) for n in range(len(KINDS))]
+  return np.stack(counts, -1) / max(k * partners.shape[-1], 1)
 
 
 def chance(of_pairs: Int[np.ndarray, "k k"]) -> Float[np.ndarray, " s"]:

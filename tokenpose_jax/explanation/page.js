@@ -1204,6 +1204,14 @@ function makePointer() {
     isDragging = event.target.id === "occluder";
     if (isDragging) svg.setPointerCapture(event.pointerId);
   });
+  // Browsers scroll on drags up and down, whatever `touch-action` the square has.
+  svg.addEventListener(
+    "touchstart",
+    (event) => {
+      if (event.target.id === "occluder") event.preventDefault();
+    },
+    { passive: false },
+  );
   svg.addEventListener("pointermove", (event) => {
     if (!isDragging) return;
     const place = nearestPlace(cropPoint(event));

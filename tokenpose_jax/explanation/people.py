@@ -1,15 +1,21 @@
 """The people that an annotation file knows, by photo."""
 
-import pathlib
-from collections import defaultdict
+from collections.abc import Container, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from tokenpose_jax import json_files
-from tokenpose_jax.errors import InputError
+from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics import coco_plain
+from tokenpose_jax.predict.listed import ListedPhotos
 from tokenpose_jax.predict.sources import Source
+
+
+class _Person(NamedTuple):
+  box: list[float]
+  flags: list[float]  # of the keypoints: 0, 1 labeled, 2 seen
 
 
 class Annotated:
@@ -29,7 +35,8 @@ class Annotated:
       num_keypoints: K of the network.
 
     Raises:
-      InputError: it cannot be read, or its people have other keypoints.
+      InputError: it or an entry cannot be read, or its people have other
+        keypoints.
     """
     content = json_files.read(path, "--annotations")
     lists = ("images", "annotations")
@@ -45,24 +52,23 @@ class Annotated:
     if any(coco_plain.key(one.get("id")) is None for one in content["images"]):
       raise InputError(f"--annotations: {path} has an image without an id")
     plain, _ = coco_plain.plain(content, num_keypoints)
-    rows: dict[int, list[tuple[list[float], list[float]]]] = defaultdict(list)
+    rows: dict[int, list[_Person]] = {one["id"]: [] for one in plain["images"]}
     for n, entry in enumerate(plain["annotations"]):
-      box, keypoints = entry.get("bbox"), entry["keypoints"]
-      if entry["iscrowd"] or not coco_plain.labeled(entry):
-        continue
-      if len(keypoints) != 3 * num_keypoints:
+      wrong = _wrong(entry, rows, num_keypoints)
+      if wrong:
         raise InputError(
-          f"--annotations: entry {n} of {path} has {len(keypoints)} numbers as"
-          f" keypoints; {num_keypoints} keypoints of the network need"
-          f" {3 * num_keypoints}"
+          f"--annotations: entry {n} of {path}: {wrong}; correct it or take it"
+          " out"
         )
-      if isinstance(box, list) and len(box) == 4 and min(box[2:]) > 0:
-        rows[entry["image_id"]].append((box, keypoints[2::3]))
+      box, keypoints = entry["bbox"], entry["keypoints"]
+      labeled = coco_plain.labeled(entry) and not entry["iscrowd"]
+      if labeled and min(box[2:]) > 0:
+        rows[entry["image_id"]].append(_Person(box, keypoints[2::3]))
     self._num_keypoints = num_keypoints
-    self._rows = {
-      pathlib.PurePath(str(image.get("file_name"))).name: rows[image["id"]]
-      for image in plain["images"]
-    }
+    self._listed = ListedPhotos(
+      "--annotations",
+      ((one.get("file_name"), rows[one["id"]]) for one in plain["images"]),
+    )
 
   def __call__(
     self, source: Source, image: UInt8[np.ndarray, "h w 3"]
@@ -70,23 +76,49 @@ class Annotated:
     """Boxes x, y, w, h of the photo's people, and 1.
 
     Raises:
-      InputError: the file does not list the photo.
+      InputError: the file does not list the photo, or it may be several.
     """
     del image
-    boxes = [[*box, 1.0] for box, _ in self._of(source)]
+    boxes = [[*person.box, 1.0] for person in self._listed(source)]
     return np.array(boxes, np.float64).reshape(-1, 5)
 
   def visible(self, source: Source) -> Bool[np.ndarray, "n k"]:
     """Which keypoints of the photo's people are labeled as seen (2).
 
     Raises:
-      InputError: the file does not list the photo.
+      InputError: the file does not list the photo, or it may be several.
     """
-    flags = np.array([flags for _, flags in self._of(source)])
+    flags = np.array([person.flags for person in self._listed(source)])
     return flags.reshape(-1, self._num_keypoints) == 2
 
-  def _of(self, source: Source) -> list[tuple[list[float], list[float]]]:
-    name = pathlib.PurePath(source.name).name
-    if name not in self._rows:
-      raise InputError(f"{source.path} is not in the file of --annotations")
-    return self._rows[name]
+
+def _wrong(
+  entry: Mapping[str, Any], images: Container[int], num_keypoints: int
+) -> str:
+  """What is wrong with a plain annotation; "": nothing."""
+  if coco_plain.key(entry.get("image_id")) is None:
+    return "it has no image_id"
+  if entry["image_id"] not in images:
+    return f"its image {one_line(entry['image_id'], 40)} is not listed"
+  if entry["iscrowd"] not in (0, 1):
+    return f"iscrowd is {one_line(entry['iscrowd'], 40)}, not 0 or 1"
+  keypoints = entry["keypoints"]
+  if not _numbers(keypoints):
+    return "keypoints are not numbers: x, y, 0 to 2 for each"
+  # People of other keypoints are no reason to stop where none is labeled.
+  if coco_plain.labeled(entry) and len(keypoints) != 3 * num_keypoints:
+    return (
+      f"it has {len(keypoints)} numbers as keypoints; {num_keypoints} keypoints"
+      f" of the network need {3 * num_keypoints}"
+    )
+  box: Any = entry.get("bbox")
+  if not _numbers(box) or len(box) != 4:
+    return "bbox is not x, y, width, height"
+  return ""
+
+
+def _numbers(values: Any) -> bool:
+  return isinstance(values, list) and all(
+    isinstance(value, int | float) and coco_plain.number(value) is not None
+    for value in values
+  )

@@ -1,6 +1,7 @@
 """One person, explained."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from tokenpose_jax.predict.saved import Saved
 from tokenpose_jax.skeletons import Skeleton
 
 SETTLED = 0.02  # of the longer side of the box
+_LARGEST = 10**6  # pixels: a side of a box, with which geometry is still exact
 _SHOWN = 512  # pixels: pictures are at least as high
 _BATCH = (
   18  # crops at once: those of COCO's keypoints, or a sixth of the places
@@ -130,7 +132,11 @@ class Explainer:
 
     Returns:
       the crop, and the map (2, 3) from its pixels to the image's.
+
+    Raises:
+      InputError: as `checked_box`.
     """
+    box = checked_box(photo, box)
     crops, affine = crops_lib.crop_people(
       photo, box[None], self.saved.model.input_hw, self.padding
     )
@@ -215,10 +221,9 @@ class Explainer:
       cover: one of `occlusion.COVERS`.
 
     Raises:
-      InputError: the photo or the box is of another form, the box has no area
-        or lies outside, or the cover is not known.
+      InputError: as `checked_box`, or the cover is not known.
     """
-    box = _box(photo, box)
+    box = checked_box(photo, box)
     crop, crop_to_image = self.crop(photo, box)
     found = self.look(crop[None], roll=True).of(0)
     points = np.asarray(found.points)
@@ -241,7 +246,7 @@ class Explainer:
 
 
 def explain(
-  weights: str | Saved,
+  weights: str | os.PathLike | Saved,
   photo: Any,
   box: Any = None,
   *,
@@ -263,8 +268,9 @@ def explain(
   Raises:
     InputError: the weights cannot be read, or as `Explainer`.
   """
-  saved = saved_lib.read(weights) if isinstance(weights, str) else weights
-  return Explainer(saved)(photo, box, probe=probe, cover=cover)
+  if not isinstance(weights, Saved):
+    weights = saved_lib.read(os.fspath(weights))
+  return Explainer(weights)(photo, box, probe=probe, cover=cover)
 
 
 def box_side(
@@ -279,7 +285,20 @@ def box_side(
   return float(max(box[2:]) / abs(crop_to_image[0, 0]))
 
 
-def _box(photo: Any, box: Any) -> Float[np.ndarray, " 4"]:
+def checked_box(photo: Any, box: Any) -> Float[np.ndarray, " 4"]:
+  """The box of a person, if there is something to see in it.
+
+  Args:
+    photo: (H, W, 3) uint8 RGB.
+    box: x, y, w, h in image pixels; None: the whole photo.
+
+  Returns:
+    (4,) the same.
+
+  Raises:
+    InputError: the photo or the box is of another form, or the box has no area,
+      is of no size that a photo can have, or lies outside.
+  """
   if (
     not isinstance(photo, np.ndarray)
     or photo.dtype != np.uint8
@@ -296,10 +315,15 @@ def _box(photo: Any, box: Any) -> Float[np.ndarray, " 4"]:
   if given.shape != (4,) or not np.isfinite(given).all():
     raise InputError(f"box: expected four numbers x, y, w, h; got {box!r:.60}")
   x, y, w, h = given.tolist()
-  if not (w > 0 and h > 0 and -w < x < width and -h < y < height):
+  if not (0 < w < _LARGEST and 0 < h < _LARGEST):
     raise InputError(
-      f"box: {x:g},{y:g},{w:g},{h:g} has no area, or lies outside of the photo"
-      f" of {width} x {height}"
+      f"box: {x:g},{y:g},{w:g},{h:g} has no area, or a side of more than"
+      f" {_LARGEST:,} pixels"
+    )
+  if not (-w < x < width and -h < y < height):
+    raise InputError(
+      f"box: {x:g},{y:g},{w:g},{h:g} lies outside of the photo of"
+      f" {width} x {height}"
     )
   return given
 

@@ -7,6 +7,8 @@ import numpy as np
 from tokenpose_jax.explanation import constraints
 from tokenpose_jax.explanation.study import NEAR, TOP, Estimate, Study
 
+_NONE = "-"  # Nobody counts.
+
 
 def lines(study: Study) -> Iterator[str]:
   """What was found, for a terminal.
@@ -55,7 +57,7 @@ def _by_layer(study: Study) -> Iterator[str]:
 def _partners(study: Study) -> Iterator[str]:
   """The largest constraints by the mean over people and layers."""
   mean = study.among.value.mean(0)
-  order = constraints.top(mean, min(3, len(mean) - 1))
+  order = constraints.top(mean, 3)
   yield ""
   yield "Largest constraints, mean of all people and layers, % of attention"
   yield from _aligned(
@@ -76,7 +78,7 @@ def _covered(study: Study) -> Iterator[str]:
     " layers"
   )
   gain = covered.gain.value.mean(0)
-  order = constraints.top(gain, min(TOP, len(gain) - 1))
+  order = constraints.top(gain, TOP)
   rows: list[tuple[str, ...]] = [
     ("keypoint", "people", "moves", "loses", "gains")
   ]
@@ -86,9 +88,11 @@ def _covered(study: Study) -> Iterator[str]:
         name,
         f"{study.visible[i]:.0f}",
         _percent(covered.moved, i),
-        f"{covered.lost.value[i]:.3f}",
+        _known(covered.lost.value[i], ".3f"),
         ", ".join(
-          f"{study.keypoints[j]} {100 * gain[i, j]:+.2f}" for j in order[i]
+          f"{study.keypoints[j]} {100 * gain[i, j]:+.2f}"
+          for j in order[i]
+          if np.isfinite(gain[i, j])
         ),
       )
     )
@@ -111,17 +115,24 @@ def _covered(study: Study) -> Iterator[str]:
 
 
 def _percent(of: Estimate, *index: int) -> str:
-  value, low, high = (100 * part[index] for part in of)
-  return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+  return _interval(of, index, ".1f")
 
 
 def _points(of: Estimate, *index: int) -> str:
-  value, low, high = (100 * part[index] for part in of)
-  return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+  return _interval(of, index, "+.2f")
+
+
+def _interval(of: Estimate, index: tuple[int, ...], form: str) -> str:
+  value, low, high = (_known(100 * part[index], form) for part in of)
+  return value if value == _NONE else f"{value} [{low}, {high}]"
 
 
 def _number(share: float) -> str:
-  return f"{100 * share:.1f}"
+  return _known(100 * share, ".1f")
+
+
+def _known(value: float, form: str) -> str:
+  return f"{value:{form}}" if np.isfinite(value) else _NONE
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

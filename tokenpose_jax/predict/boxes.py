@@ -16,6 +16,7 @@ from tokenpose_jax import json_files
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.metrics import coco_plain
 from tokenpose_jax.predict.detector import COLORS, Detector, Yolox
+from tokenpose_jax.predict.listed import ListedPhotos
 from tokenpose_jax.predict.sources import Source
 
 Photo = UInt8[np.ndarray, "h w 3"]
@@ -281,34 +282,28 @@ class ImageIds:
     Raises:
       InputError: the file has no images.
     """
-    self._of_name: dict[str, int | str] = {}
+    self._listed: ListedPhotos[int | str] | None = None
     if not path:
       return
     content = json_files.read(path, "--images")
-    listed = content.get("images") if isinstance(content, dict) else None
+    images = content.get("images") if isinstance(content, dict) else None
     try:
-      for image in listed or ():
-        name = pathlib.PurePath(str(image["file_name"])).name
-        if coco_plain.key(image["id"]) is None:
-          raise KeyError("id")
-        self._of_name[name] = image["id"]
+      pairs = [(image["file_name"], image["id"]) for image in images or ()]
     except (AttributeError, KeyError, TypeError):
-      listed = None
-    if not listed:
+      pairs = []
+    if not pairs or any(coco_plain.key(own) is None for _, own in pairs):
       raise InputError(
         f"--images: {path} lists no images with an id and a file_name"
       )
+    self._listed = ListedPhotos("--images", pairs)
 
   def __call__(self, source: Source) -> int | str:
     """The id of a source.
 
     Raises:
-      InputError: the annotation file does not list it.
+      InputError: the annotation file does not list it, or it may be several.
     """
-    path = pathlib.PurePosixPath(source.name)
-    if not self._of_name:
-      stem = path.stem
-      return int(stem) if stem.isascii() and stem.isdigit() else source.name
-    if path.name not in self._of_name:
-      raise InputError(f"{source.path} is not in the list of --images")
-    return self._of_name[path.name]
+    if self._listed:
+      return self._listed(source)
+    stem = pathlib.PurePosixPath(source.name).stem
+    return int(stem) if stem.isascii() and stem.isdigit() else source.name

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from etils import epath
 from tokenpose_jax import (
   checkpoint,
   convert,
+  exported,
   json_files,
   network,
   orbax_trees,
@@ -31,6 +33,8 @@ from tokenpose_jax.version import __version__
 CONFIG, WEIGHTS, SKELETON = "config.json", "model.safetensors", "skeleton.json"
 ORBAX = "orbax"  # the weights in an export, in place of WEIGHTS
 FORMAT = 1
+
+_EXPORTED = {".onnx", ".stablehlo", ".tflite"}
 
 # Option of an `Estimator` -> field of `config.eval`.
 _OPTIONS = {
@@ -129,6 +133,8 @@ def _for_use(model: ModelConfig) -> ModelConfig:
 
 
 def _of_file(path: str, name: str) -> Saved:
+  if pathlib.PurePath(path).suffix in _EXPORTED:
+    raise _export(path)
   state_dict = convert.read_state_dict(path)
   model = detect(state_dict).model
   return Saved(
@@ -141,8 +147,17 @@ def _of_file(path: str, name: str) -> Saved:
 
 
 def _of_pretrained(folder: epath.Path) -> Saved:
-  only_orbax = (folder / ORBAX).exists() and not (folder / WEIGHTS).exists()
-  return of_folder(str(folder), ORBAX if only_orbax else WEIGHTS)
+  there = [name for name in (WEIGHTS, ORBAX) if (folder / name).exists()]
+  if not there and (folder / exported.META).exists():
+    raise _export(folder)
+  return of_folder(str(folder), there[0] if there else WEIGHTS)
+
+
+def _export(path: Any) -> InputError:
+  return InputError(
+    f"{path} is an export for other runtimes, without the weights as they were"
+    " trained; name what it was made from"
+  )
 
 
 def of_folder(folder: str, weights: str) -> Saved:
