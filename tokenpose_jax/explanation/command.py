@@ -38,7 +38,7 @@ from tokenpose_jax.predict import folders
 from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict import sources as sources_lib
 from tokenpose_jax.predict.sources import Source
-from tokenpose_jax.terminal import say
+from tokenpose_jax.terminal import printable, say
 from tokenpose_jax.version import __version__
 
 STUDY = "study.json"
@@ -202,18 +202,20 @@ def _pages(
   """A page for each person."""
   count = 0
   for source, number, person in people:
-    explanation = explainer(
-      person.photo,
-      person.box,
-      probe=not arguments.no_probe,
-      cover=arguments.cover,
-    )
+    title = f"{source.name}, person {number}"
+    with progress.bar(None, printable(title), "covers") as bar:
+      explanation = explainer(
+        person.photo,
+        person.box,
+        probe=not arguments.no_probe,
+        cover=arguments.cover,
+        progress=bar.update,
+      )
     folder = os.path.join(arguments.out, source.name)
     path = os.path.join(folder, f"person{number}")
     made = [f"{path}.html"]
     with _writing(folder):
       os.makedirs(folder, exist_ok=True)
-      title = f"{source.name}, person {number}"
       atomic.write(epath.Path(made[0]), page.render(explanation, title))
       if arguments.figures:
         made += figures.write(explanation, path)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,14 @@ _SHOWN = 512  # pixels: pictures are at least as high
 _BATCH = (
   18  # crops at once: those of COCO's keypoints, or a sixth of the places
 )
+
+
+Progress = Callable[[int], Any]
+"""Is told how many more crops with something covered have been looked at."""
+
+
+def _silent(count: int) -> None:
+  del count
 
 
 class Probe(NamedTuple):
@@ -183,6 +191,7 @@ class Explainer:
     crop: UInt8[np.ndarray, "h w 3"],
     centers: Float[np.ndarray, "p 2"],
     cover: str = "gray",
+    progress: Progress = _silent,
   ) -> Probe:
     """Covers a square at each of some places.
 
@@ -190,13 +199,17 @@ class Explainer:
       crop: (H, W, 3) RGB.
       centers: (P, 2) of the squares, crop pixels.
       cover: one of `occlusion.COVERS`.
+      progress: is told how many crops were looked at.
 
     Raises:
       InputError: the cover is not known.
     """
     side = occlusion.size_of(crop)
     copies = occlusion.covered(crop, centers, side, cover)
-    parts = [found for _, found in self.outcomes(copies)]
+    parts = []
+    for which, found in self.outcomes(copies):
+      parts.append(found)
+      progress(len(copies[which]))
     attention, points, scores = (
       np.concatenate([part[i] for part in parts], axis=int(i == 0))
       for i in range(3)
@@ -210,6 +223,7 @@ class Explainer:
     *,
     probe: bool = True,
     cover: str = "gray",
+    progress: Progress = _silent,
   ) -> Explanation:
     """Explains a person.
 
@@ -219,6 +233,7 @@ class Explainer:
       probe: cover parts of the crop, which takes a hundred times as long as
         the rest.
       cover: one of `occlusion.COVERS`.
+      progress: is told how many crops with covers were looked at.
 
     Raises:
       InputError: as `checked_box`, or the cover is not known.
@@ -240,8 +255,8 @@ class Explainer:
       found,
       evidence.settled(points, np.asarray(within)),
       self.similarity,
-      None if every is None else self.probe(crop, every, cover),
-      self.probe(crop, points[-1], cover) if probe else None,
+      None if every is None else self.probe(crop, every, cover, progress),
+      self.probe(crop, points[-1], cover, progress) if probe else None,
     )
 
 
