@@ -42,6 +42,21 @@ def test_without_a_probe_and_with_names_of_strangers(explanation, tmp_path):
   assert [pathlib.Path(path).stem for path in paths] == [*NAMES]
 
 
+def test_patches_that_are_left(explanation, tmp_path):
+  pytest.importorskip("matplotlib")
+  patches = explanation.evidence.attention.shape[-1] - 17
+  kept = np.ones((2, patches), bool)
+  kept[1, : patches // 2] = False
+  found = explanation.evidence._replace(kept=kept)
+  shown = dataclasses.replace(explanation, places=None, evidence=found)
+  paths = figures.write(shown, str(tmp_path))
+  assert pathlib.Path(paths[-1]).stem == "patches"
+  picture = cv2.imread(paths[-1])
+  left, right = np.array_split(picture, 2, axis=1)
+  # Of the second layer the upper half is gone.
+  assert right[: len(right) // 2].mean() < 0.8 * left[: len(left) // 2].mean()
+
+
 def test_without_matplotlib(explanation, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
   with pytest.raises(InputError, match="pip install matplotlib"):

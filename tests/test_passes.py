@@ -220,8 +220,11 @@ def test_evidence_has_all_tokens():
   assert found.attention.shape == (4, 2, 2, 17, 17 + 16)
   np.testing.assert_allclose(found.attention.sum(-1), 1, atol=1e-5)
   np.testing.assert_allclose(found.rollout.sum(-1), 1, atol=1e-5)
-  there = (found.attention > 0).any((2, 3))[..., 17:].sum(-1)
-  np.testing.assert_array_equal(there, np.array([[16], [8], [8], [4]]) * [1, 1])
+  there = (found.attention > 0).any((2, 3))[..., 17:]
+  np.testing.assert_array_equal(found.kept, there)
+  np.testing.assert_array_equal(
+    there.sum(-1), np.array([[16], [8], [8], [4]]) * [1, 1]
+  )
 
 
 @pytest.mark.parametrize(

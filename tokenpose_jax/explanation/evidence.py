@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from tokenpose_jax import network
 from tokenpose_jax.arrays import AnyArray
@@ -34,6 +34,7 @@ class Evidence(NamedTuple):
       (`tokens_to_head`); the last ones are the network's.
     points: (L, B, K, 2) their maxima as x, y in crop pixels.
     scores: (L, B, K) the values of the maxima.
+    kept: (L, B, P) which patches a layer has (`model.keep`); None: all.
   """
 
   attention: Float[AnyArray, "l *b h k n"]
@@ -41,6 +42,7 @@ class Evidence(NamedTuple):
   heatmaps: Float[AnyArray, "l *b k hh ww"]
   points: Float[AnyArray, "l *b k 2"]
   scores: Float[AnyArray, "l *b k"]
+  kept: Bool[AnyArray, "l *b p"] | None = None
 
   def of(self, person: int) -> "Evidence":
     """That of one crop, without the axis B."""
@@ -123,6 +125,7 @@ def look(
     split(heatmaps),
     split(points),
     split(scores),
+    _kept(model, captured, batch) if model.keep < 1 else None,
   )
 
 
@@ -212,6 +215,22 @@ def settled(
   """
   away = np.linalg.norm(points - points[-1:], axis=-1) > within
   return np.where(away.any(0), len(points) - away[::-1].argmax(0), 0)
+
+
+def _kept(
+  model: ModelConfig, captured: Captured, batch: int
+) -> Bool[Array, "l b p"]:
+  """Which patches each layer has."""
+  patches = math.prod(model.grid_hw)
+  rows = []
+  for name in _blocks(model):
+    kept = captured.get(f"kept.{name}")
+    rows.append(
+      jnp.ones((batch, patches), bool)
+      if kept is None
+      else jax.nn.one_hot(kept, patches, dtype=bool).any(1)
+    )
+  return jnp.stack(rows)
 
 
 def _of_all(

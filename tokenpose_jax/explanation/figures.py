@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tokenpose_jax import atomic
 from tokenpose_jax.explanation import drawing
@@ -33,7 +33,8 @@ def write(explanation: Explanation, folder: str) -> list[str]:
   3 of the paper); constraint_cues.png: from keypoints to keypoints by layer
   (Figure 5); token_similarity.png: of the learned tokens (Figure 4);
   heatmaps.png: by layer; sensitivity.png: what covering a place does, where
-  there is a probe.
+  there is a probe; patches.png: which patches are left, where some are left out
+  on the way (`model.keep`).
 
   Args:
     explanation: what they show.
@@ -53,6 +54,10 @@ def write(explanation: Explanation, folder: str) -> list[str]:
   }
   if explanation.places is not None:
     drawn["sensitivity"] = _sensitivity(explanation, explanation.places)
+  if explanation.evidence.kept is not None:
+    drawn["patches"] = _patches(
+      explanation, np.asarray(explanation.evidence.kept)
+    )
   place = epath.Path(folder)
   place.mkdir(parents=True, exist_ok=True)
   paths = []
@@ -215,6 +220,33 @@ def _sensitivity(explanation: Explanation, probe: Probe) -> Any:
       image, ax=list(axes.flat[: len(names)]), shrink=0.6, pad=0.02
     )
     bar.ax.tick_params(labelsize=6)
+  return figure
+
+
+def _patches(explanation: Explanation, kept: Bool[np.ndarray, "l p"]) -> Any:
+  """A picture for each number of patches, those that are gone black."""
+  changes = (kept[1:] != kept[:-1]).any(1)
+  layers = [0, *(np.flatnonzero(changes) + 1).tolist()]
+  height, width = explanation.model.input_hw
+  size = _TILE * len(layers) + 0.4, _TILE * height / width + 0.7
+  figure = drawing.figure(*size)
+  figure.suptitle("Patches that are left, from a layer on", fontsize=8)
+  shown = explanation.picture.astype(np.float64) / 255
+  for axis, layer in zip(
+    figure.subplots(1, len(layers), squeeze=False)[0], layers, strict=True
+  ):
+    there = kept[layer].reshape(explanation.model.grid_hw).astype(np.uint8)
+    large = cv2.resize(
+      there, shown.shape[1::-1], interpolation=cv2.INTER_NEAREST
+    )
+    axis.imshow(
+      shown * (0.12 + 0.88 * large[..., None]),
+      extent=_crop_extent(explanation),
+    )
+    axis.set(xticks=[], yticks=[])
+    count = int(there.sum())
+    name = explanation.layers[layer]
+    axis.set_title(f"layer {name}: {count}", pad=2, **_SMALL)
   return figure
 
 
