@@ -21,8 +21,10 @@ def explanation():
   return explained.explanation(tiny.model())
 
 
-def test_all_of_them(explanation, tmp_path):
+def test_all_of_them(explanation, tmp_path, monkeypatch):
   pytest.importorskip("matplotlib")
+  # Other tests may have imported it.
+  monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
   paths = figures.write(explanation, str(tmp_path / "new/figures"))
   assert [pathlib.Path(path).stem for path in paths] == [*NAMES, "sensitivity"]
   for path in paths:
