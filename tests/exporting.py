@@ -24,6 +24,14 @@ def weights_file(path, fields, change=lambda weights: weights) -> str:
   return str(path)
 
 
+def tiny_file(folder) -> str:
+  """Weights of a tiny network whose heads the file alone tells."""
+  fields = {"heads": 8, "attention_scale": "width"}
+  return weights_file(
+    folder / "tiny.safetensors", tiny.model().to_dict() | fields
+  )
+
+
 def command(module, *arguments):
   """What a sub-command's module returns for these arguments."""
   parser = argparse.ArgumentParser()

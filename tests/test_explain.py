@@ -7,42 +7,14 @@ import re
 import jax
 import numpy as np
 import pytest
-from scipy import special
 
 import tokenpose_jax as tp
-from tests import exporting, fixtures, moving, tiny
+from tests import by_hand, exporting, fixtures, moving, tiny
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import convert, network, skeletons
 from tokenpose_jax.explanation import constraints, evidence, occlusion, person
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.predict.saved import Saved
-
-
-def _norm(part: dict, x: np.ndarray) -> np.ndarray:
-  x = x - x.mean(-1, keepdims=True)
-  x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
-  return x * np.float64(part["scale"]) + np.float64(part["bias"])
-
-
-def _linear(part: dict, x: np.ndarray) -> np.ndarray:
-  return x @ np.float64(part["kernel"]) + np.float64(part.get("bias", 0))
-
-
-def _attention(model: ModelConfig, block: dict, x: np.ndarray) -> np.ndarray:
-  """(B, heads, N, N) of a block's input (B, N, d), in float64."""
-  b, n, d = x.shape
-  qkv = _linear(block["attention"]["to_qkv"], _norm(block["norm1"], x))
-  q, k, _ = np.moveaxis(qkv.reshape(b, n, 3, model.heads, -1), (2, 3), (0, 2))
-  width = d if model.attention_scale == "width" else d // model.heads
-  return special.softmax(q @ np.swapaxes(k, -1, -2) / width**0.5, axis=-1)
-
-
-def _head(params: dict, x: np.ndarray) -> np.ndarray:
-  head = params["head"]
-  x = _linear(head["linear1"], _norm(head["norm1"], x))
-  if "linear2" not in head:
-    return x
-  return _linear(head["linear2"], _norm(head["norm2"], x))
 
 
 def _inputs(model: ModelConfig, code, captured) -> list[np.ndarray]:
@@ -102,14 +74,14 @@ def test_evidence_is_what_weights_and_tokens_say(stem):
   for n, (block, x) in enumerate(
     zip(blocks, _inputs(model, np.asarray(table), captured), strict=True)
   ):
-    weights = _attention(model, block, x)
+    weights = by_hand.attention(model, block, x)
     np.testing.assert_allclose(found.attention[n], weights[:, :, :k], atol=1e-5)
     rolled = (weights[0].mean(0) + np.eye(tokens)) / 2 @ rolled
     np.testing.assert_allclose(found.rollout[n, 0], rolled[:k], atol=1e-5)
     s, i = divmod(n, depth)
     own = np.float64(captured[f"block.{s}.{i}"][:, :k])
     joined = np.concatenate([*ended, *[own] * (model.stacks - s)], -1)
-    wanted = _head(params, joined)
+    wanted = by_hand.head(params, joined)
     limit = 1e-5 * max(1, np.abs(wanted).max())
     ours = found.heatmaps[n].reshape(wanted.shape)
     np.testing.assert_allclose(ours, wanted, atol=limit)
@@ -263,10 +235,7 @@ def test_a_person_is_explained(saved):
 
 
 def test_weights_of_a_file_are_explained(tmp_path, saved):
-  path = exporting.weights_file(
-    tmp_path / "tiny.safetensors",
-    tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"},
-  )
+  path = exporting.tiny_file(tmp_path)
   photo = np.ascontiguousarray(moving.frame(0))
   found = tp.explain(pathlib.Path(path), photo, probe=False)
   assert found.places is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tokenpose_jax as tp
-from tests import exporting, moving, tiny
+from tests import exporting, moving
 from tokenpose_jax.explanation import command
 
 explain = functools.partial(exporting.command, command)
@@ -16,10 +16,7 @@ explain = functools.partial(exporting.command, command)
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-  return exporting.weights_file(
-    tmp_path_factory.mktemp("weights") / "tiny.safetensors",
-    tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"},
-  )
+  return exporting.tiny_file(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture

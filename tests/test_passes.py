@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import special
 
 import tokenpose_jax as tp
-from tests import tiny
+from tests import by_hand, tiny
 from tokenpose_jax import checkpoint, cost, gradients, losses, network
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.explanation import evidence
@@ -112,24 +111,11 @@ def test_tokens_that_keypoints_look_at_stay(position, stacks):
       x = np.float64(last)
       if i and code is not None:
         x[:, k:] += code[there]
-      wanted = _attention(model, params["stacks"][str(s)][str(i)], x)
+      wanted = by_hand.attention(model, params["stacks"][str(s)][str(i)], x)
       found = captured[f"attention.{s}.{i}"]
       np.testing.assert_allclose(found, wanted, atol=1e-5)
       last = captured[f"block.{s}.{i}"]
       assert last.shape[1] == k + counts[i]
-
-
-def _attention(model: ModelConfig, block: dict, x: np.ndarray) -> np.ndarray:
-  b, n, d = x.shape
-  x = x - x.mean(-1, keepdims=True)
-  x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
-  x = x * block["norm1"]["scale"] + block["norm1"]["bias"]
-  qkv = (x @ block["attention"]["to_qkv"]["kernel"]).reshape(
-    b, n, 3, model.heads, -1
-  )
-  q, k, _ = np.moveaxis(qkv, (2, 3), (0, 2))
-  width = d if model.attention_scale == "width" else d // model.heads
-  return special.softmax(q @ np.swapaxes(k, -1, -2) / width**0.5, axis=-1)
 
 
 def test_ties_and_order():

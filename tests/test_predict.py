@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 import tokenpose_jax as tp
-from tests import encoded, exporting, moving, odd_files, tiny
+from tests import encoded, exporting, moving, odd_files
 from tokenpose_jax.predict import command
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-  return exporting.weights_file(
-    tmp_path_factory.mktemp("weights") / "tiny.safetensors",
-    tiny.model().to_dict() | {"heads": 8, "attention_scale": "width"},
-  )
+  return exporting.tiny_file(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
