@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from etils import epath
 
-from tokenpose_jax import eval_report, weight_kinds
+from tokenpose_jax import eval_report
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.predict import load as load_lib
 from tokenpose_jax.predict import saved as saved_lib
@@ -34,11 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "source", help="a work directory, or a file of TokenPose weights"
   )
   parser.add_argument("folder", help="a new folder")
-  parser.add_argument("--step", default="best", help="best, latest or a step")
-  weight_kinds.add_argument(parser)
-  parser.add_argument(
-    "--skeleton", default="", help="of a file: a name or a JSON file"
-  )
+  saved_lib.add_arguments(parser)
   parser.add_argument(
     "--license", default="", help="of the weights, as apache-2.0, for the card"
   )

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from tokenpose_jax import atomic, compiled, progress, weight_kinds
+from tokenpose_jax import atomic, compiled, progress
 from tokenpose_jax.errors import InputError, one_line
 from tokenpose_jax.explanation import (
   drawing,
@@ -55,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="a work directory, a published folder or a file of weights",
   )
   add("--out", required=True, help="a new or empty folder")
-  add("--step", default="best", help="of a work directory; default: best")
-  weight_kinds.add_argument(parser)
-  add("--skeleton", default="", help="of a file: a name or a JSON file")
+  saved_lib.add_arguments(parser)
   boxes_lib.add_arguments(parser)
   add(
     "--annotations",

@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
-from tokenpose_jax import compiled, exported, weight_kinds
+from tokenpose_jax import compiled, exported
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.export import formats as formats_lib
@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default="onnx",
     help=f"of {','.join(formats_lib.WRITE)}; several by commas; default: onnx",
   )
-  add("--step", default="best", help="of a work directory; default: best")
-  weight_kinds.add_argument(parser)
-  add("--skeleton", default="", help="of a file: a name or a JSON file")
+  saved_lib.add_arguments(parser)
   add("--flip-test", action="store_true", help="inside, at twice the cost")
   add("--decoder", default="", choices=("", *DECODERS), help="default: saved")
   add("--batch", type=int, default=1, help="of litert; default: 1")

@@ -14,13 +14,14 @@ keypoints) and csv. All of it is written as it comes.
 import argparse
 from typing import Any
 
-from tokenpose_jax import compiled, progress, weight_kinds
+from tokenpose_jax import compiled, progress
 from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.predict import boxes as boxes_lib
 from tokenpose_jax.predict import folders
 from tokenpose_jax.predict import load as load_lib
 from tokenpose_jax.predict import run as run_lib
+from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict import sources as sources_lib
 from tokenpose_jax.predict import writers as writers_lib
 from tokenpose_jax.terminal import say
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="a work directory, a published folder or a file of weights",
   )
   add("--out", required=True, help="a new or empty folder")
-  add("--step", default="best", help="of a work directory; default: best")
-  weight_kinds.add_argument(parser)
-  add("--skeleton", default="", help="of a file: a name or a JSON file")
+  saved_lib.add_arguments(parser)
   boxes_lib.add_arguments(parser)
   group = parser.add_argument_group("how they are predicted")
   group.add_argument(

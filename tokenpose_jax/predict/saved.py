@@ -1,5 +1,6 @@
 """What was saved of a network, whatever it was saved as."""
 
+import argparse
 import dataclasses
 import inspect
 import json
@@ -73,6 +74,17 @@ class Saved:
   options: Mapping[str, Any]
   step: int | None = None
   kind: str = "raw"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the arguments of `read`, but for the path, as step, kind, skeleton."""
+  parser.add_argument(
+    "--step", default="best", help="of a work directory; default: best"
+  )
+  weight_kinds.add_argument(parser)
+  parser.add_argument(
+    "--skeleton", default="", help="of a file: a name or a JSON file"
+  )
 
 
 def read(
