@@ -12,11 +12,11 @@ from typing import Any
 
 import jinja2
 
+from tokenpose_jax import pages
 from tokenpose_jax.eval_report import provenance
 from tokenpose_jax.eval_report.record import Record
 from tokenpose_jax.metrics import error_kinds
 from tokenpose_jax.metrics.benchmark import Column
-from tokenpose_jax.terminal import printable
 
 _COLORS = dict(
   zip(
@@ -78,14 +78,6 @@ def percent(value: float) -> str:
   return f"{100 * value:.1f}" if value >= 0 else "–"
 
 
-def _seen(value: Any) -> Any:
-  """What the page shows of a value: marks of direction are spelled."""
-  is_markup = hasattr(value, "__html__")  # of the page's own macros
-  if isinstance(value, str) and not is_markup:
-    return printable(value, "\n")
-  return value
-
-
 def _facts(
   made: Sequence[Mapping[str, Any]],
 ) -> list[tuple[str, list[str], bool]]:
@@ -114,14 +106,7 @@ def _text(name: str, value: Any) -> str:
 
 @functools.cache
 def _template() -> jinja2.Template:
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("tokenpose_jax.eval_report", "."),
-    autoescape=True,
-    finalize=_seen,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
+  environment = pages.environment("tokenpose_jax.eval_report")
   environment.filters["number"] = number
   environment.filters["percent"] = percent
   return environment.get_template("page.html")

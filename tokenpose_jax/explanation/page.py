@@ -17,7 +17,7 @@ import markupsafe
 import numpy as np
 from jaxtyping import Float
 
-from tokenpose_jax import visualize
+from tokenpose_jax import pages, visualize
 from tokenpose_jax.explanation import constraints
 from tokenpose_jax.explanation.person import SETTLED, Explanation, Probe
 from tokenpose_jax.terminal import printable
@@ -36,7 +36,7 @@ def render(explanation: Explanation, title: str) -> str:
   script = resources.files(__package__).joinpath("page.js").read_text("utf-8")
   digest = hashlib.sha256(script.encode()).digest()
   return _template().render(
-    title=title,
+    title=printable(title),
     explanation=explanation,
     picture=_jpeg(explanation),
     data=_data(explanation),
@@ -162,20 +162,7 @@ def _packed(values: Any, kind: str) -> dict[str, Any]:
   return dict(shape=array.shape, kind=kind[-2:], data=data)
 
 
-def _seen(value: Any) -> Any:
-  """What the page shows of a value: marks of direction are spelled."""
-  is_markup = hasattr(value, "__html__")  # the script, the data
-  return printable(value) if isinstance(value, str) and not is_markup else value
-
-
 @functools.cache
 def _template() -> jinja2.Template:
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("tokenpose_jax.explanation", "."),
-    autoescape=True,
-    finalize=_seen,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
+  environment = pages.environment("tokenpose_jax.explanation")
   return environment.get_template("page.html")
