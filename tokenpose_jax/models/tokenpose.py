@@ -196,6 +196,8 @@ class TokenPose(nnx.Module):
     k = self.config.num_keypoints
     counts = (*self.config.visual_counts, math.inf)
     again = position if self.config.position == "sine-full" else None
+    # Another stack or pass takes those that were left out, too.
+    more = self.config.cycles > 1 or s + 1 < self.config.stacks
     kept, whole = None, x
     for i, block in enumerate(self.stacks[s]):
       # reference 2.4 "position re-add": before every block except the first of
@@ -213,15 +215,14 @@ class TokenPose(nnx.Module):
         captured[f"kept.{s}.{i}"] = pruning.indices(kept)
       if received is not None:
         stay = pruning.largest(received[:, k:], int(counts[i + 1]))
-        whole = x if kept is None else pruning.put_back(whole, kept, x)
+        if more:
+          whole = x if kept is None else pruning.put_back(whole, kept, x)
         kept = stay if kept is None else pruning.joined(kept, stay)
         x = pruning.taken(x, stay)
         if position is not None and again is not None:
           rows = jnp.broadcast_to(position, (x.shape[0], *position.shape[1:]))
           again = pruning.taken(rows, kept)
-    # After the last one nobody asks for them.
-    last = self.config.cycles == 1 and s + 1 == self.config.stacks
-    return x if kept is None or last else pruning.put_back(whole, kept, x)
+    return pruning.put_back(whole, kept, x) if more and kept is not None else x
 
   def heatmaps(self, tokens: Float[Array, "b k d"]) -> Float[Array, "b k h w"]:
     """The heatmaps of keypoint tokens.
