@@ -169,6 +169,22 @@ def transform(
   return x * affine[..., 0] + y * affine[..., 1] + affine[..., 2]
 
 
+def cell_centers(
+  size_hw: Sequence[int], cells_hw: Sequence[int]
+) -> Float[np.ndarray, "cells 2"]:
+  """The middles of the cells that an image is cut into, x, y, row-major.
+
+  Args:
+    size_hw: of the image, pixels.
+    cells_hw: rows and columns of cells.
+  """
+  y, x = (
+    (np.arange(cells) + 0.5) * size / cells - 0.5
+    for size, cells in zip(size_hw, cells_hw, strict=True)
+  )
+  return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+
 def source_window(
   affine: Float[np.ndarray, "*n 2 3"],
   output_hw: Sequence[int],

@@ -1,10 +1,13 @@
 """What the figures are made of: Matplotlib without its global state."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
+from etils import epath
 from jaxtyping import Float
 
+from tokenpose_jax import atomic
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.skeletons import Skeleton
@@ -44,7 +47,7 @@ def figure(width: float, height: float) -> Any:
   return Figure((width, height), dpi=DPI, layout="constrained")
 
 
-def png(drawn: Any) -> bytes:
+def _png(drawn: Any) -> bytes:
   """A figure as a file."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -52,6 +55,27 @@ def png(drawn: Any) -> bytes:
   # `savefig` would draw everything twice.
   FigureCanvasAgg(drawn).print_png(file)
   return file.getvalue()
+
+
+def write(drawn: Mapping[str, Any], folder: str) -> list[str]:
+  """Writes figures as PNG.
+
+  Args:
+    drawn: by name.
+    folder: made where it is not there.
+
+  Returns:
+    the paths of what was written.
+
+  Raises:
+    OSError: a file cannot be written.
+  """
+  place = epath.Path(folder)
+  place.mkdir(parents=True, exist_ok=True)
+  paths = [place / f"{name}.png" for name in drawn]
+  for path, one in zip(paths, drawn.values(), strict=True):
+    atomic.write(path, _png(one))
+  return list(map(str, paths))
 
 
 def matrix(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from tokenpose_jax import network
+from tokenpose_jax import geometry, network
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.codec import Codec
 from tokenpose_jax.models.config import ModelConfig
@@ -75,10 +75,7 @@ def layer_names(model: ModelConfig) -> tuple[str, ...]:
 
 def patch_centers(model: ModelConfig) -> Float[np.ndarray, "p 2"]:
   """(P, 2) the middles of the patches as x, y in crop pixels, row-major."""
-  (height, width), (rows, columns) = model.input_hw, model.grid_hw
-  y = (np.arange(rows) + 0.5) * height / rows - 0.5
-  x = (np.arange(columns) + 0.5) * width / columns - 0.5
-  return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+  return geometry.cell_centers(model.input_hw, model.grid_hw)
 
 
 @functools.partial(

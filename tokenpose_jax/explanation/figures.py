@@ -11,10 +11,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from etils import epath
 from jaxtyping import Bool, Float
 
-from tokenpose_jax import atomic
 from tokenpose_jax.explanation import drawing
 from tokenpose_jax.explanation.person import Explanation, Probe
 from tokenpose_jax.skeletons import Skeleton
@@ -58,14 +56,7 @@ def write(explanation: Explanation, folder: str) -> list[str]:
     drawn["patches"] = _patches(
       explanation, np.asarray(explanation.evidence.kept)
     )
-  place = epath.Path(folder)
-  place.mkdir(parents=True, exist_ok=True)
-  paths = []
-  for name, figure in drawn.items():
-    path = place / f"{name}.png"
-    atomic.write(path, drawing.png(figure))
-    paths.append(str(path))
-  return paths
+  return drawing.write(drawn, folder)
 
 
 def rows(skeleton: Skeleton, most: int = _ROWS) -> list[int]:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from tokenpose_jax import geometry
 from tokenpose_jax.errors import check_choice
 from tokenpose_jax.network import IMAGE_MEAN
 
@@ -32,10 +33,7 @@ def places(
     rows: of the places.
     columns: of the places.
   """
-  height, width = crop.shape[:2]
-  y = (np.arange(rows) + 0.5) * height / rows - 0.5
-  x = (np.arange(columns) + 0.5) * width / columns - 0.5
-  return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+  return geometry.cell_centers(crop.shape[:2], (rows, columns))
 
 
 def covered(

@@ -16,16 +16,16 @@ from tokenpose_jax.explanation import constraints, evidence, occlusion
 from tokenpose_jax.explanation.evidence import Evidence, Outcome
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.predict import saved as saved_lib
+from tokenpose_jax.predict.estimator import checked_photo
 from tokenpose_jax.predict.saved import Saved
 from tokenpose_jax.skeletons import Skeleton
 
 SETTLED = 0.02  # of the longer side of the box
 _LARGEST = 10**6  # pixels: a side of a box, with which geometry is still exact
 _SHOWN = 512  # pixels: pictures are at least as high
-_BATCH = (
-  18  # crops at once: those of COCO's keypoints, or a sixth of the places
-)
-
+# Crops at once: those of COCO's keypoints, or a sixth of the places. What a
+# padded batch costs is little where it is compiled once.
+_BATCH = 18
 
 Progress = Callable[[int], Any]
 """Is told how many more crops with something covered have been looked at."""
@@ -114,7 +114,6 @@ class Explainer:
       saved: the network.
     """
     self.saved = saved
-    # What a padded batch costs is little where it is compiled once.
     self._weights = jax.device_put(saved.weights)
     self._options = dict(
       model=saved.model,
@@ -163,28 +162,20 @@ class Explainer:
       evidence.look(*self._weights, crops, roll=roll, **self._options)
     )
 
-  def outcomes(
-    self, crops: UInt8[np.ndarray, "p h w 3"]
-  ) -> Iterator[tuple[slice, Outcome]]:
+  def outcomes(self, crops: UInt8[np.ndarray, "p h w 3"]) -> Iterator[Outcome]:
     """`evidence.outcome` of any number of crops, some at a time.
 
     Args:
       crops: (P, H, W, 3) RGB.
-
-    Yields:
-      which of the crops, and their outcome.
     """
     for start in range(0, len(crops), _BATCH):
       part = crops[start : start + _BATCH]
-      fill = [(0, _BATCH - len(part))] + [(0, 0)] * 3
+      n = len(part)
+      fill = [(0, _BATCH - n)] + [(0, 0)] * 3
       found = jax.device_get(
         evidence.outcome(*self._weights, np.pad(part, fill), **self._options)
       )
-      n = len(part)
-      yield (
-        slice(start, start + n),
-        Outcome(found.attention[:, :n], found.points[:n], found.scores[:n]),
-      )
+      yield Outcome(found.attention[:, :n], found.points[:n], found.scores[:n])
 
   def probe(
     self,
@@ -207,9 +198,9 @@ class Explainer:
     side = occlusion.size_of(crop)
     copies = occlusion.covered(crop, centers, side, cover)
     parts = []
-    for which, found in self.outcomes(copies):
+    for found in self.outcomes(copies):
       parts.append(found)
-      progress(len(copies[which]))
+      progress(len(found.scores))
     attention, points, scores = (
       np.concatenate([part[i] for part in parts], axis=int(i == 0))
       for i in range(3)
@@ -314,14 +305,7 @@ def checked_box(photo: Any, box: Any) -> Float[np.ndarray, " 4"]:
     InputError: the photo or the box is of another form, or the box has no area,
       is of no size that a photo can have, or lies outside.
   """
-  if (
-    not isinstance(photo, np.ndarray)
-    or photo.dtype != np.uint8
-    or photo.ndim != 3
-    or photo.shape[2] != 3
-    or not photo.size
-  ):
-    raise InputError("photo: expected an array (H, W, 3) of uint8, RGB")
+  checked_photo(photo, "photo")
   height, width = photo.shape[:2]
   try:
     given = np.asarray([0, 0, width, height] if box is None else box, float)
@@ -355,8 +339,7 @@ def _picture(
   shrink = np.array(
     [[1 / factor, 0, 0.5 / factor - 0.5], [0, 1 / factor, 0.5 / factor - 0.5]]
   )
-  affine = crop_to_image[:, :2] @ shrink
-  affine[:, 2] += crop_to_image[:, 2]
+  affine = geometry.compose(crop_to_image, shrink)
   out = np.zeros((factor * height, factor * width, 3), np.uint8)
-  crops_lib.warp(photo, (0, 0), geometry.invert(affine[None])[0], out)
+  crops_lib.warp(photo, (0, 0), geometry.invert(affine), out)
   return out

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, UInt8
 
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.explanation import constraints, evidence
-from tokenpose_jax.explanation.evidence import Evidence
 from tokenpose_jax.explanation.person import SETTLED, Explainer, box_side
 
 NEAR = 1.5  # patches
@@ -274,19 +273,27 @@ class _Measure:
       "settled": (ended, 1),
     }
     if self._cover:
-      values |= self._covered(crop, found, visible, side)
+      scores = np.asarray(found.scores)[-1]
+      values |= self._covered(
+        crop, attention, points[-1], scores, visible, side
+      )
     return values
 
   def _covered(
-    self, crop: np.ndarray, found: Evidence, visible: np.ndarray, side: float
+    self,
+    crop: UInt8[np.ndarray, "h w 3"],
+    attention: Float[np.ndarray, "l k n"],
+    points: Float[np.ndarray, "k 2"],
+    scores: Float[np.ndarray, " k"],
+    visible: Float[np.ndarray, " k"],
+    side: float,
   ) -> dict[str, Any]:
     """Of a person with each of the keypoints covered."""
     k = len(visible)
-    points = np.asarray(found.points)[-1]
     probe = self._explainer.probe(crop, points, self._cover)
     own = np.arange(k)
     # (L, K covered, K tokens, N): what was not there with nothing covered.
-    more = probe.attention - np.asarray(found.attention).mean(1)[:, None]
+    more = probe.attention - attention[:, None]
     among = more[..., :k]
     by_kind = np.stack(
       [
@@ -296,7 +303,7 @@ class _Measure:
       axis=-1,
     )
     moved = np.linalg.norm(probe.points - points[None], axis=-1)[own, own]
-    lost = np.asarray(found.scores)[-1] - probe.scores[own, own]
+    lost = scores - probe.scores[own, own]
     far = np.abs(points[:, None] - points[None]).max(-1) >= probe.side
     elsewhere = far * visible
     count, others = visible.sum(), elsewhere.sum()

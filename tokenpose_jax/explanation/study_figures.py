@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
-from tokenpose_jax import atomic
 from tokenpose_jax.explanation import constraints, drawing
 from tokenpose_jax.explanation.study import NEAR, TOP, Covered, Estimate, Study
 from tokenpose_jax.skeletons import Skeleton
@@ -41,12 +39,7 @@ def write(study: Study, skeleton: Skeleton, folder: str) -> list[str]:
   }
   if study.covered is not None:
     drawn["study_covered"] = _covered(study, study.covered, skeleton)
-  paths = []
-  for name, figure in drawn.items():
-    path = epath.Path(folder) / f"{name}.png"
-    atomic.write(path, drawing.png(figure))
-    paths.append(str(path))
-  return paths
+  return drawing.write(drawn, folder)
 
 
 def _layers(study: Study) -> Any:

@@ -190,7 +190,7 @@ class Estimator:
     if isinstance(photos, np.ndarray) and photos.ndim == 3:
       (poses,) = self([photos], None if boxes is None else [boxes])
       return poses
-    checked = [_photo(photo, n) for n, photo in enumerate(photos)]
+    checked = [checked_photo(p, f"photo {n}") for n, p in enumerate(photos)]
     given = [None] * len(checked) if boxes is None else list(boxes)
     if len(given) != len(checked):
       raise InputError(
@@ -292,7 +292,16 @@ class Estimator:
     return inference.Keypoints(*(part[:count] for part in found))
 
 
-def _photo(photo: Any, number: int) -> Photo:
+def checked_photo(photo: Any, name: str) -> Photo:
+  """The photo, if it is one.
+
+  Args:
+    photo: anything.
+    name: of it, for errors.
+
+  Raises:
+    InputError: it is no (H, W, 3) uint8.
+  """
   if (
     not isinstance(photo, np.ndarray)
     or photo.dtype != np.uint8
@@ -304,7 +313,7 @@ def _photo(photo: Any, number: int) -> Photo:
     if isinstance(photo, np.ndarray):
       what = f"an array {photo.shape} of {photo.dtype}"
     raise InputError(
-      f"photo {number}: expected an array (H, W, 3) of uint8, RGB; got {what}"
+      f"{name}: expected an array (H, W, 3) of uint8, RGB; got {what}"
     )
   return photo
 
