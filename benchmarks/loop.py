@@ -118,7 +118,7 @@ def reports() -> Iterator[list[str]]:
   )
   scores = np.random.default_rng(0).random((BOXES, 17))
   predictions = Predictions(
-    boxes, found["keypoints"], scores, np.ones(BOXES, bool)
+    boxes, found["keypoints"], scores, scores, np.ones(BOXES, bool)
   )
   measured, seconds = timed(lambda: benchmark.measure(predictions))
   yield ["OKS-NMS and AP", f"{seconds:.2f}"]

@@ -149,11 +149,11 @@ def inference_step(network: str, batch: int) -> Callable[[], Any]:
   codec = Codec(model.input_hw, model.heatmap_hw, sigma=2.0)
   settings = inference.Settings(model, codec)
   weights = network_lib.init(model, 0)
-  run = jax.jit(functools.partial(inference.heatmaps, settings))
+  run = jax.jit(functools.partial(inference.find, settings))
   crops = random_crops(batch, model.input_hw)
 
   def step() -> None:
-    run(*weights, crops).block_until_ready()
+    run(*weights, crops).heatmaps.block_until_ready()
 
   return step
 

@@ -132,6 +132,13 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # With model.cycles above 1: weight of how far tokens are apart from pass to
   # pass, in the loss.
   train.token_loss = 5e-6
+  # With model.keep below 1: epochs until all prunings of model.prune_before are
+  # made, the last block's first; the first stretch has none. 0: all at once.
+  # Each stretch has a program of its own.
+  train.keep_epochs = 0.0
+  # With model.doubt: weight of what its heads get wrong. They learn at the same
+  # rate with any; it matters only beside optim.clip_norm.
+  train.doubt_loss = 1e-3
   # Decay of a moving average of the weights, as 0.9998; 0: none. In the first
   # steps it is at most (1 + step) / (10 + step). Batch norm's statistics are
   # averaged as well. Both kinds of weights are evaluated and saved.

@@ -22,11 +22,13 @@ class Crops:
     affine: (n, 2, 3) float64, image pixels to crop pixels, mirroring included.
     keypoints: (n, K, 2) float32 crop pixels, 0 where not labeled.
     visible: (n, K) float32, 1 where labeled.
+    order: (n, K) which keypoint of the person each one is.
   """
 
   affine: Float[np.ndarray, "n 2 3"]
   keypoints: Float[np.ndarray, "n k 2"]
   visible: Float[np.ndarray, "n k"]
+  order: Int[np.ndarray, "n k"]
 
 
 def augmented_crops(
@@ -91,9 +93,9 @@ def augmented_crops(
   points = np.where(visible[..., None] > 0, points, 0.0).astype(np.float32)
   labeled = visible.astype(np.float32)
   mirror = skeleton.flip_permutation
-  for values in (points, labeled):
-    values[flip] = values[flip][:, mirror]
-  return Crops(affine, points, labeled)
+  order = np.where(flip[:, None], mirror, np.arange(len(mirror)))
+  own = np.arange(len(order))[:, None]
+  return Crops(affine, points[own, order], labeled[own, order], order)
 
 
 def reach(

@@ -20,6 +20,7 @@ from input_pipeline.person_crops import open_person_crops
 from tokenpose_jax import geometry
 from tokenpose_jax.crops import aligned_zeros
 from tokenpose_jax.data import EvalBatch, EvalData, TrainBatch, TrainData
+from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics.benchmark import Boxes
 from tokenpose_jax.skeletons import Skeleton
 
@@ -176,16 +177,31 @@ def train_batches(
     reader: of their crops.
     slots: the slots of the global batch that this process loads, ascending.
     first_step: where to begin; nothing before it is read.
+
+  Raises:
+    InputError: `model.doubt`, and it is not known what is right.
   """
   input_hw = tuple(config.model.input_hw)
+  reach = split.dataset.reach(people, split.skeleton)
+  if config.model.doubt and np.isnan(reach).any():
+    raise InputError(
+      f"{config.data.dir}: model.doubt needs the sizes of heads, and"
+      f" {int(np.isnan(reach).any(1).sum())} of {len(people)} people have none;"
+      " put MPII's release .mat there"
+    )
 
   def examples(positions: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
     chosen, crops = training_crops(config, split, people, positions)
+    row = chosen[:, None]
+    turned = crops.affine[:, :, :2]
+    enlarged = np.sqrt(np.abs(np.linalg.det(turned)))[:, None]
     pixels, good = reader.read(chosen, crops.affine, input_hw)
     return {
       "image": pixels,
       "keypoints": crops.keypoints,
       "visible": crops.visible,
+      "hidden": people.hidden[row, crops.order],
+      "reach": (reach[row, crops.order] * enlarged).astype(np.float32),
       "mask": good.astype(np.float32),
     }
 

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import coco_categories
 from input_pipeline.builders import CocoKeypoints as CocoImages
-from input_pipeline.coco_people import annotated_people, judged
+from input_pipeline.coco_people import annotated_people, judged, reach
 from input_pipeline.coco_rules import check_outline, check_people
 from input_pipeline.detector_boxes import detected_people, detection_facts
 from input_pipeline.files import read_bytes, require_folder
@@ -36,6 +36,7 @@ __all__ = [
   "detected_people",
   "detection_facts",
   "image_folder",
+  "reach",
   "read",
   "read_outline",
   "read_unchecked",

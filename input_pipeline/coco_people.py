@@ -10,9 +10,11 @@ from jaxtyping import Float, Int
 
 from input_pipeline import box_forms
 from input_pipeline.people import Annotations, People
-from tokenpose_jax import geometry
+from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics import error_kinds
 from tokenpose_jax.metrics.coco_plain import key, labeled
+from tokenpose_jax.skeletons import Skeleton
 
 # Why a person is left out.
 CROWD = "crowd"
@@ -41,7 +43,7 @@ def annotated_people(
   by_image: dict[int, list[dict]] = {}
   for entry in annotations.content["annotations"]:
     by_image.setdefault(entry["image_id"], []).append(entry)
-  boxes, keypoints, rows, categories = [], [], [], []
+  boxes, keypoints, rows, categories, areas = [], [], [], [], []
   left_out: Counter[str] = Counter()
   for row, image in enumerate(images):
     for entry in by_image.get(image["id"], ()):
@@ -52,6 +54,7 @@ def annotated_people(
       keypoints.append(np.asarray(entry["keypoints"], float).reshape(-1, 3))
       rows.append(row)
       categories.append(entry["category_id"])
+      areas.append(entry["area"])
   counted = census(annotations.content, len(rows), left_out)
   if not rows:
     raise InputError(
@@ -71,7 +74,8 @@ def annotated_people(
     boxes=np.array(boxes, np.float64),
     score=np.ones(len(rows)),
     keypoints=points[..., :2],
-    visible=np.minimum(points[..., 2], 1).astype(np.float32),
+    labels=points[..., 2],
+    person_area=np.array(areas, np.float64),
     input_hw=input_hw,
     padding=padding,
   )
@@ -122,7 +126,8 @@ def people_of(
   boxes: Float[np.ndarray, "n 4"],
   score: Float[np.ndarray, " n"],
   keypoints: Float[np.ndarray, "n k 2"],
-  visible: Float[np.ndarray, "n k"],
+  labels: Float[np.ndarray, "n k"],
+  person_area: Float[np.ndarray, " n"],
   input_hw: tuple[int, int],
   padding: float,
 ) -> People:
@@ -135,7 +140,8 @@ def people_of(
     boxes: (n, 4) x, y, w, h in pixels.
     score: (n,) of the boxes.
     keypoints: (n, k, 2) image pixels.
-    visible: (n, k) 1 where labeled.
+    labels: (n, k) 0: not labeled, 1: hidden, 2: visible.
+    person_area: (n,) square pixels; NaN where unknown.
     input_hw: crop size, pixels.
     padding: crop size over box size.
   """
@@ -148,10 +154,24 @@ def people_of(
     center=center,
     scale=scale,
     keypoints=keypoints,
-    visible=visible,
+    visible=np.minimum(labels, 1).astype(np.float32),
+    hidden=(labels == 1).astype(np.float32),
+    person_area=person_area,
     score=score,
     head_box=np.full((len(image), 4), np.nan),
   )
+
+
+def reach(people: People, skeleton: Skeleton) -> Float[np.ndarray, "n k"]:
+  """Distances at which a keypoint's similarity is 0.5, image pixels.
+
+  Args:
+    people: of a split.
+    skeleton: of them; without sigmas: the default ones.
+  """
+  sigmas = np.array(skeletons.with_sigmas(skeleton).sigmas)
+  right = np.sqrt(2 * np.log(1 / error_kinds.RIGHT)) * 2 * sigmas
+  return np.sqrt(people.person_area)[:, None] * right
 
 
 def census(

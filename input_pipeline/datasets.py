@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from input_pipeline import coco, files, image_files, mpii, outside
@@ -74,6 +74,14 @@ class Dataset(Protocol):
     min_box_score: float,
   ) -> People:
     """The boxes of a detector-box file."""
+
+  def reach(
+    self, people: People, skeleton: Skeleton
+  ) -> Float[np.ndarray, "n k"]:
+    """(N, K) distance up to which a place is right, image pixels.
+
+    NaN where that is not known.
+    """
 
   def detection_facts(
     self, path: str, annotations: Annotations, image_ids: list[int] | None

@@ -68,7 +68,8 @@ def detected_people(
     boxes=np.array([e["bbox"] for e in kept], np.float64),
     score=np.array([e["score"] for e in kept], np.float64),
     keypoints=np.zeros((len(kept), k, 2)),
-    visible=np.zeros((len(kept), k), np.float32),
+    labels=np.zeros((len(kept), k)),
+    person_area=np.full(len(kept), np.nan),
     input_hw=input_hw,
     padding=padding,
   )

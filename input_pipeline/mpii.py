@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from input_pipeline import mpii_files
@@ -13,6 +14,8 @@ from input_pipeline.mpii_files import JOINTS
 from input_pipeline.people import Annotations, People
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.metrics import error_kinds
+from tokenpose_jax.metrics import mpii as mpii_metric
 from tokenpose_jax.metrics.coco_plain import Plain, plain
 from tokenpose_jax.metrics.mpii_pckh import MpiiPckh
 from tokenpose_jax.skeletons import Skeleton
@@ -120,11 +123,27 @@ def annotated_people(
     scale=np.stack([scale, scale], 1),
     keypoints=np.ascontiguousarray(points[..., :2]),
     visible=points[..., 2].astype(np.float32),
+    hidden=np.zeros(points.shape[:2], np.float32),  # The files do not say.
+    person_area=np.full(len(entries), np.nan),
     score=np.ones(len(entries)),
     head_box=np.array(
       [e["head_box"] or [np.nan] * 4 for e in entries], np.float64
     ),
   )
+
+
+def reach(people: People, skeleton: Skeleton) -> Float[np.ndarray, "n k"]:
+  """Half a head length, image pixels; NaN where the head is not known.
+
+  Args:
+    people: of a split.
+    skeleton: MPII's.
+  """
+  heads = np.linalg.norm(
+    people.head_box[:, 2:] - people.head_box[:, :2], axis=1
+  )
+  right = error_kinds.HEAD_RIGHT * mpii_metric.HEAD_SHARE * heads
+  return np.repeat(right[:, None], skeleton.num_keypoints, axis=1)
 
 
 def detected_people(

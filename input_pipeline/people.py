@@ -36,6 +36,8 @@ class People:
     scale: (N, 2) size (w, h) of the padded box, in 200 pixels.
     keypoints: (N, K, 2) float64 image pixels. Zeros for detector boxes.
     visible: (N, K) float32, 1 where labeled. Zeros for detector boxes.
+    hidden: (N, K) float32, 1 where labeled as hidden, 0 where not known.
+    person_area: (N,) float64 square pixels, as annotated; NaN where unknown.
     score: (N,) float64, 1 for annotated boxes.
     head_box: (N, 4) float64 x1, y1, x2, y2 image pixels, NaN where unknown.
   """
@@ -47,6 +49,8 @@ class People:
   scale: Float[np.ndarray, "n 2"]
   keypoints: Float[np.ndarray, "n k 2"]
   visible: Float[np.ndarray, "n k"]
+  hidden: Float[np.ndarray, "n k"]
+  person_area: Float[np.ndarray, " n"]
   score: Float[np.ndarray, " n"]
   head_box: Float[np.ndarray, "n 4"]
 

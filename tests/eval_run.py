@@ -93,6 +93,8 @@ class Case:
       "image": found,
       "crop": (found - self.corner[index][:, None]) / 2,
       "scores": self.scores[index],
+      "peaks": self.scores[index],
+      "doubt": None,
       "index": index,
       "mask": np.asarray(batch["mask"]),
     }

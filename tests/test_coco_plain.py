@@ -196,6 +196,7 @@ def measure(annotations, people):
       ),
       keypoints=people.keypoints.astype(np.float32),
       scores=np.ones(people.visible.shape, np.float32),
+      peaks=np.ones(people.visible.shape, np.float32),
       valid=np.ones(len(people), bool),
     )
   )

@@ -139,7 +139,9 @@ def test_tables_of_a_small_evaluation(two):
       result(crowd, 0.7),  # of a crowd: of somebody
     ],
   )
-  tables, scores, right = error_kinds.coco_errors(matched, SKELETON)
+  tables, detection, labeled, _, right, _ = error_kinds.coco_errors(
+    matched, SKELETON
+  )
   assert tables["people"] == {
     "labelled": 2,
     "found": 1,
@@ -159,8 +161,8 @@ def test_tables_of_a_small_evaluation(two):
   wrist = tables["keypoints"][RIGHT]
   assert (wrist["similarity"], wrist["PCK@0.05"]) == (0.5, 0.5)
   assert tables["errors"]["by_keypoint"]["left_wrist"]["inversion"] == 1
-  np.testing.assert_allclose(scores, 0.9)
-  assert right.sum() == 15
+  assert matched.detections[detection[0]]["score"] == 0.9
+  assert right[labeled].sum() == 15
 
 
 def test_no_detections_and_no_people_make_tables_too(two):
@@ -169,13 +171,14 @@ def test_no_detections_and_no_people_make_tables_too(two):
     "categories": [{"id": 1, "name": "person"}],
     "annotations": [annotation(two[0], 1)],
   }
-  tables, scores, _ = error_kinds.coco_errors(coco.match(empty, []), SKELETON)
+  errors = error_kinds.coco_errors(coco.match(empty, []), SKELETON)
+  tables = errors.tables
   assert tables["people"]["found"] == 0
   assert tables["keypoints"][0]["similarity"] == 0
-  assert len(scores) == 0
+  assert len(errors.labeled) == 0
   empty["annotations"] = []
   matched = coco.match(empty, [result(two[0], 0.9)])
-  tables, _, _ = error_kinds.coco_errors(matched, SKELETON)
+  tables = error_kinds.coco_errors(matched, SKELETON).tables
   assert tables["people"]["detections_of_nobody"] == 1
   assert tables["keypoints"][0]["similarity"] == -1
 
@@ -193,14 +196,14 @@ def test_mpii_kinds_by_head_lengths():
   found[1] += [0, 29]
   found[2] += [0, 31]
   found[names.index("left_wrist")] = points[names.index("right_wrist")]
-  tables, scores, right = error_kinds.mpii_errors(
-    found[None], np.full((1, 16), 0.5), truth, skeletons.MPII_16
+  tables, _, labeled, _, right, _ = error_kinds.mpii_errors(
+    found[None], truth, skeletons.MPII_16
   )
   by = tables["errors"]["by_keypoint"]
   assert by["right_ankle"]["good"] == by["right_knee"]["jitter"] == 1
   assert by["right_hip"]["miss"] == by["left_wrist"]["inversion"] == 1
   assert right.sum() == 14
-  assert len(scores) == 16
+  assert labeled.all()
   assert tables["keypoints"][1]["PCKh@0.5"] == 1
   assert tables["keypoints"][1]["PCKh@0.1"] == 0
 

@@ -10,7 +10,7 @@ import pytest
 import tokenpose_jax as tp
 from tests import fixtures, tiny
 from tokenpose_jax import checkpoint, convert, crops, inference, saving
-from tokenpose_jax.predict.load import heatmaps_of
+from tokenpose_jax.predict.load import finder
 from tokenpose_jax.skeletons import COCO_17
 
 PHOTOS = [
@@ -35,7 +35,7 @@ def network():
 def estimator(network):
   model, weights = network
   codec = tp.Codec(model.input_hw, model.heatmap_hw)
-  return tp.Estimator(heatmaps_of(model, weights), codec, COCO_17)
+  return tp.Estimator(finder(model, weights, codec), codec, COCO_17)
 
 
 def evaluated(network, photo, boxes):
@@ -182,7 +182,7 @@ def test_a_work_directory_knows_how_it_is_used(tmp_path, network):
   model, _ = network
   codec = tp.Codec(model.input_hw, model.heatmap_hw)
   made = tp.Estimator(
-    heatmaps_of(model, (state.params, state.model_state)),
+    finder(model, (state.params, state.model_state), codec),
     codec,
     COCO_17,
     flip_test=False,
@@ -212,7 +212,7 @@ def test_either_weights_of_a_work_directory(tmp_path, network):
   codec = tp.Codec(model.input_hw, model.heatmap_hw)
   for kind, weights in (("raw", raw), ("ema", other)):
     one = tp.Estimator(
-      heatmaps_of(model, weights), codec, COCO_17, flip_test=False
+      finder(model, weights, codec), codec, COCO_17, flip_test=False
     )
     wanted = one(PHOTOS[0], BOXES[0]).scores
     np.testing.assert_allclose(found[kind], wanted, rtol=1e-4)

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 import tokenpose_jax as tp
-from tests import by_hand, tiny
-from tokenpose_jax import checkpoint, cost, gradients, losses, network
+from tests import by_hand, noise_runs, tiny
+from tokenpose_jax import (
+  checkpoint,
+  cost,
+  gradients,
+  losses,
+  network,
+  train,
+)
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.explanation import evidence
 from tokenpose_jax.models import pruning
@@ -193,6 +200,33 @@ def test_all_of_it_at_once_compiles_once():
     found = step(*weights, _batch(model, seed))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found.gradient))
   assert step._cache_size() == 1
+
+
+def test_prunings_begin_one_after_the_other(monkeypatch, tmp_path):
+  """The last block's first; a program for each stretch, also after a stop."""
+  counts = []
+  jitted = train.jit_train_step
+
+  def counting(*arguments):
+    counts.append(arguments[-1])
+    return jitted(*arguments)
+
+  monkeypatch.setattr(train, "jit_train_step", counting)
+  fields = {
+    "model__depth": 4,
+    "model__keep": 0.5,
+    "model__prune_before": (1, 3),
+    "train__keep_epochs": 2.0,  # 10 steps
+  }
+  for steps in (7, 12):
+    settings = tiny.config(**fields, train__steps=steps)
+    noise_runs.run(settings, tmp_path, people=80)
+  assert counts == [0, 1, 1, 2]
+  model = ModelConfig.of(settings.model)
+  assert [model.with_prunings(n).visual_counts for n in range(3)] == [
+    *((16,) * 4, (16, 16, 16, 8), (16, 8, 8, 4)),
+  ]
+  assert train.prunings_at(tiny.config(train__keep_epochs=9.0), 1.0) == 3
 
 
 def test_evidence_has_all_tokens():

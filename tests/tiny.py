@@ -65,6 +65,8 @@ def batch(settings: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
     "keypoints": (rng.random((b, k, 2)) * [w, h]).astype(np.float32),
     "visible": (rng.random((b, k)) < 0.8).astype(np.float32),
     "mask": np.ones(b, np.float32),
+    "hidden": (rng.random((b, k)) < 0.2).astype(np.float32),
+    "reach": rng.uniform(2, 20, (b, k)).astype(np.float32),
   }
 
 

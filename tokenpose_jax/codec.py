@@ -85,6 +85,19 @@ class Codec:
     x, y = points[..., 0], points[..., 1]
     return jnp.stack([x / rx, (y - map_y) / ry + crop_y], -1)
 
+  def inside(self, points: Float[AnyArray, "*n 2"]) -> Float[AnyArray, "*n"]:
+    """1 for crop pixels (..., 2) that lie within the crop, else 0."""
+    size = jnp.array(self.input_hw[::-1])
+    return (
+      ((points >= -0.5) & (points < size - 0.5)).all(-1).astype(jnp.float32)
+    )
+
+  @property
+  def pixel(self) -> float:
+    """Crop pixels in a heatmap pixel, across."""
+    (across, _), _ = self._ratios()
+    return 1 / across
+
   def _ratios(self) -> tuple[tuple[float, float], tuple[float, float]]:
     """Heatmap over crop in x and y; the middle rows of crop and heatmap."""
     ry, rx = (

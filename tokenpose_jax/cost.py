@@ -94,6 +94,10 @@ def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
   parts["head"] = costs(
     module.head, plain, config.num_keypoints, config.stacks * config.dim
   )
+  if module.doubt is not None:
+    parts["doubt"] = costs(
+      module.doubt, plain, config.num_keypoints, config.stacks * config.dim
+    )
   columns = zip(*map(dataclasses.astuple, parts.values()), strict=True)
   return {**parts, "total": Cost(*map(sum, columns))}
 

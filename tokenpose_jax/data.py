@@ -21,12 +21,17 @@ class TrainBatch(TypedDict):
     image: (b, H, W, 3) RGB crops.
     keypoints: (b, K, 2) x, y in crop pixels.
     visible: (b, K) 1 where labeled, else 0.
+    hidden: (b, K) 1 where labeled as hidden, else 0.
+    reach: (b, K) distance from the truth up to which a place is right, crop
+      pixels: keypoint similarity 0.5, or half a head length (MPII).
     mask: (b,) 0 where the image could not be read, which keeps its slot.
   """
 
   image: UInt8[np.ndarray, "b h w 3"]
   keypoints: Float[np.ndarray, "b k 2"]
   visible: Float[np.ndarray, "b k"]
+  hidden: Float[np.ndarray, "b k"]
+  reach: Float[np.ndarray, "b k"]
   mask: Float[np.ndarray, " b"]
 
 

@@ -24,6 +24,7 @@ from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.data import EvalBatch, EvalData
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.metrics.benchmark import Predictions
+from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.network import Tree
 from tokenpose_jax.skeletons import Skeleton
 
@@ -79,6 +80,7 @@ def predict(
   mesh: Mesh,
   *,
   num_keypoints: int,
+  doubt: bool = False,
   gallery: eval_report.Gallery | None = None,
 ) -> Predictions:
   """Runs the network over all boxes.
@@ -89,14 +91,21 @@ def predict(
     data: the boxes.
     mesh: given to `create_eval_step`.
     num_keypoints: K.
+    doubt: the network has the heads of `model.doubt`.
     gallery: is shown every prediction.
   """
   total = len(data.boxes)
+
+  def zeros(*last: int) -> np.ndarray:
+    return np.zeros((total, num_keypoints, *last), np.float32)
+
   predictions = Predictions(
     boxes=data.boxes,
-    keypoints=np.zeros((total, num_keypoints, 2), np.float32),
-    scores=np.zeros((total, num_keypoints), np.float32),
+    keypoints=zeros(2),
+    scores=zeros(),
     valid=np.zeros(total, bool),
+    peaks=zeros(),
+    doubt=Doubt(*(zeros() for _ in Doubt._fields)) if doubt else None,
   )
   bar = progress.bar(total, "evaluating", "people")
 
@@ -104,8 +113,15 @@ def predict(
     out = jax.device_get(found)
     good = out["mask"] > 0
     index = out["index"][good]
-    predictions.keypoints[index] = out["image"][good]
-    predictions.scores[index] = out["scores"][good]
+    for place, name in (
+      (predictions.keypoints, "image"),
+      (predictions.scores, "scores"),
+      (predictions.peaks, "peaks"),
+    ):
+      place[index] = out[name][good]
+    if predictions.doubt is not None:
+      for place, values in zip(predictions.doubt, out["doubt"], strict=True):
+        place[index] = values[good]
     predictions.valid[index] = True
     if gallery is not None:
       _show(gallery, batch, out)
@@ -186,6 +202,7 @@ def begin(
     data,
     mesh,
     num_keypoints=skeleton.num_keypoints,
+    doubt=config.model.doubt,
     gallery=gallery,
   )
   benchmark = data.benchmark

@@ -32,6 +32,9 @@ META, SUMS, INPUTS, PARITY = (
   "parity.json",
 )
 OUTPUTS = ("keypoints", "scores", "heatmaps")
+# Of networks with `model.doubt`, besides (models/doubt.py); errors are in crop
+# pixels.
+DOUBT = ("presence", "visibility", "right", "error")
 FILES = {
   "onnx": "model.onnx",
   "stablehlo": "model.stablehlo",
@@ -57,14 +60,14 @@ SURE = 0.2  # a keypoint that scores less has no place to be compared
 
 Model = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Crops (B, H, W, 3) uint8 to keypoints (B, K, 2) in crop pixels, scores
-(B, K) and heatmaps (B, K, h, w)."""
+(B, K) and heatmaps (B, K, h, w); with `DOUBT`, these (B, K)."""
 
 
 class Difference(NamedTuple):
   """How far a model is from what was exported.
 
   Attributes:
-    heatmaps: largest, absolute.
+    heatmaps: largest, absolute; where it is larger, of what doubt says.
     pixels: largest of the keypoints whose score is above `SURE`.
     milliseconds: for the test inputs, one crop.
   """
@@ -234,6 +237,7 @@ def compare(model: Model, folder: str) -> Difference:
     file_kinds.check(path)
     with np.load(path, allow_pickle=False) as file:
       saved = {name: file[name] for name in ("crops", *OUTPUTS)}
+      saved |= {name: file[name] for name in DOUBT if name in file}
   except (OSError, ValueError, KeyError, EOFError) as error:
     raise InputError(f"cannot read {path}: {one_line(error, 160)}") from None
   crops = saved["crops"]
@@ -246,10 +250,17 @@ def compare(model: Model, folder: str) -> Difference:
       seconds.append(time.perf_counter() - start)
   except Exception as error:  # Of as many kinds as there are runtimes.
     raise InputError(f"the model fails: {one_line(error, 200)}") from None
+  if missing := [name for name in saved if name not in ("crops", *found)]:
+    raise InputError(f"the model has no output {', '.join(missing)}")
+  said = [
+    (np.abs(found[n] - saved[n]) / np.maximum(saved[n], 1)).max()
+    for n in DOUBT
+    if n in saved
+  ]
   sure = saved["scores"] > SURE
   away = np.abs(found["keypoints"] - saved["keypoints"]).max(-1)
   return Difference(
-    float(np.abs(found["heatmaps"] - saved["heatmaps"]).max()),
+    float(max(np.abs(found["heatmaps"] - saved["heatmaps"]).max(), *said)),
     float(away[sure].max()) if sure.any() else 0.0,
     1000 * min(seconds) / len(crops),
   )
@@ -305,10 +316,10 @@ def onnx_session(path: str, threads: int = 0) -> Any:
 def _onnx(path: str, threads: int) -> Model:
   session = onnx_session(path, threads)
 
+  names = [output.name for output in session.get_outputs()]
+
   def model(crops: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(
-      zip(OUTPUTS, session.run(list(OUTPUTS), {"crops": crops}), strict=True)
-    )
+    return dict(zip(names, session.run(names, {"crops": crops}), strict=True))
 
   return model
 
@@ -327,8 +338,8 @@ def _litert(path: str, threads: int) -> Model:
       part = crops[start : start + size]
       fill = [(0, size - len(part))] + [(0, 0)] * 3
       out = runner(crops=np.pad(part, fill))
-      parts.append({n: out[n][: len(part)] for n in OUTPUTS})
-    return {n: np.concatenate([p[n] for p in parts]) for n in OUTPUTS}
+      parts.append({n: values[: len(part)] for n, values in out.items()})
+    return {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
 
   return model
 
@@ -345,7 +356,7 @@ def _savedmodel(path: str, threads: int) -> Model:
   def model(crops: np.ndarray) -> dict[str, np.ndarray]:
     with _without_xla_flags():
       out = function(crops=tf.constant(crops))
-    return {name: out[name].numpy() for name in OUTPUTS}
+    return {name: values.numpy() for name, values in out.items()}
 
   return model
 
@@ -371,7 +382,10 @@ def _stablehlo(path: str, threads: int) -> Model:
   function = jax.jit(exported.call)
 
   def model(crops: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(zip(OUTPUTS, map(np.asarray, function(crops)), strict=True))
+    # Its three outputs, or also those of doubt.
+    return dict(
+      zip(OUTPUTS + DOUBT, map(np.asarray, function(crops)), strict=False)
+    )
 
   return model
 

@@ -1,17 +1,33 @@
 """The loss of a batch and its gradient, in one go or part by part."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from tokenpose_jax import losses, network
+from tokenpose_jax import codec, losses, network
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Train
 from tokenpose_jax.network import Tree
+
+
+class Truth(NamedTuple):
+  """What is known of keypoints, for the heads of `model.doubt`.
+
+  Attributes:
+    points: (B, K, 2) x, y in heatmap pixels.
+    present: (B, K) 1 where labeled and in the crop.
+    hidden: (B, K) 1 where labeled as hidden.
+    reach: (B, K) distance up to which a place is right, heatmap pixels.
+  """
+
+  points: AnyArray
+  present: AnyArray
+  hidden: AnyArray
+  reach: AnyArray
 
 
 class Batch(NamedTuple):
@@ -22,25 +38,29 @@ class Batch(NamedTuple):
     targets: (B, K, h, w) heatmaps.
     weights: (B, K) of each.
     mask: (B,) 1 for people that count, 0 for the others.
+    truth: for the heads of `model.doubt`, where the network has them.
   """
 
   image: AnyArray
   targets: AnyArray
   weights: AnyArray
   mask: AnyArray
+  truth: Truth | None = None
 
 
 class Found(NamedTuple):
   """What a batch gives.
 
   Attributes:
-    loss: () mean over the people that count.
-    gradient: of the loss, like the parameters.
+    loss: () mean over the people that count, without that of doubt.
+    doubt: () `losses.doubt`; None without such heads.
+    gradient: of the whole loss, like the parameters.
     heatmaps: (B, K, h, w) predicted, by the first pass.
     model_state: the network's, after the batch.
   """
 
   loss: Float[Array, ""]
+  doubt: Float[Array, ""] | None
   gradient: Tree
   heatmaps: Float[Array, "b k h w"]
   model_state: Tree
@@ -54,6 +74,7 @@ def of_batch(
   microbatches: int = 1,
   train: Train = True,
   token_loss: float = 0.0,
+  doubt_loss: float = 0.0,
 ) -> Found:
   """The loss of a batch and its gradient.
 
@@ -73,45 +94,48 @@ def of_batch(
     microbatches: M parts; B must be a multiple of M times the devices.
     train: how the network is trained.
     token_loss: weight of `losses.between_passes`.
+    doubt_loss: weight of `losses.doubt`, of the first pass.
   """
-  of_part = functools.partial(_of_part, model, train, token_loss)
+  of_part = functools.partial(_of_part, model, train, token_loss, doubt_loss)
   if microbatches == 1:
     return of_part(params, model_state, batch)
   count = jnp.maximum(batch.mask.sum(), 1)
 
-  def add(
-    before: tuple[Array, Tree, Tree], part: Batch
-  ) -> tuple[tuple[Array, Tree, Tree], Array]:
+  def add(before: tuple[Any, ...], part: Batch) -> tuple[Any, Array]:
     *sums, state = before
     found = of_part(params, state, part)
     # The loss of a part is the mean over its own people that count.
     share = part.mask.sum() / count
-    loss, gradient = jax.tree.map(
+    sums = jax.tree.map(
       lambda total, new: total + share * new,
-      tuple(sums),
-      (found.loss, found.gradient),
+      sums,
+      [found.loss, found.doubt, found.gradient],
     )
-    return (loss, gradient, found.model_state), found.heatmaps
+    return (*sums, found.model_state), found.heatmaps
 
-  start = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params), model_state)
+  start = (
+    jnp.zeros(()),
+    jnp.zeros(()) if model.doubt else None,
+    jax.tree.map(jnp.zeros_like, params),
+    model_state,
+  )
   parts = jax.tree.map(lambda array: _split(array, microbatches), batch)
-  (loss, gradient, new), heatmaps = jax.lax.scan(add, start, parts)
-  return Found(loss, gradient, _join(heatmaps), new)
+  (*sums, new), heatmaps = jax.lax.scan(add, start, parts)
+  return Found(*sums, _join(heatmaps), new)
 
 
 def _of_part(
   model: ModelConfig,
   train: Train,
   token_loss: float,
+  doubt_loss: float,
   params: Tree,
   model_state: Tree,
   part: Batch,
 ) -> Found:
   images = network.normalize(part.image)
 
-  def loss_of(
-    params: Tree,
-  ) -> tuple[Float[Array, ""], tuple[Float[Array, "b k h w"], Tree]]:
+  def loss_of(params: Tree) -> tuple[Float[Array, ""], Any]:
     passes, new = network.train_passes(
       model, params, model_state, images, train
     )
@@ -122,11 +146,31 @@ def _of_part(
       loss += token_loss * losses.between_passes(
         one.tokens, other.tokens, model.num_keypoints, part.mask
       )
-    return loss, (first.heatmaps, new)
+    if first.doubt is None:
+      return loss, (loss, None, first.heatmaps, new)
+    doubt = _doubt(first, part)
+    return loss + doubt_loss * doubt, (loss, doubt, first.heatmaps, new)
 
   gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-  (loss, (heatmaps, new)), gradient = gradient_of(params)
-  return Found(loss, gradient, heatmaps, new)
+  (_, (loss, doubt, heatmaps, new)), gradient = gradient_of(params)
+  return Found(loss, doubt, gradient, heatmaps, new)
+
+
+def _doubt(found: network.Pass, part: Batch) -> Float[Array, ""]:
+  """The loss of what is said of the places that were found."""
+  truth = part.truth
+  if truth is None:
+    raise ValueError("model.doubt needs Batch.truth")
+  # Quarter pixels are near enough, and quickly found.
+  points, _ = codec.decode(jax.lax.stop_gradient(found.heatmaps), "quarter")
+  return losses.doubt(
+    found.doubt,
+    truth.present,
+    truth.hidden,
+    jnp.linalg.norm(points - truth.points, axis=-1),
+    truth.reach,
+    part.mask,
+  )
 
 
 def _split(

@@ -5,6 +5,7 @@ Evaluation, prediction and exports share it; jitting and sharding are theirs.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,9 @@ from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.codec import DECODERS, Codec, flip
 from tokenpose_jax.config import codec_of
 from tokenpose_jax.errors import check_choice
+from tokenpose_jax.models import doubt as doubt_lib
 from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.network import Tree
 from tokenpose_jax.skeletons import Skeleton
 
@@ -72,12 +75,28 @@ class Keypoints(NamedTuple):
   Attributes:
     image: (B, K, 2) x, y in image pixels.
     crop: (B, K, 2) x, y in crop pixels.
-    scores: (B, K) heatmap maxima.
+    scores: (B, K) heatmap maxima; with `model.doubt`, `Doubt.scores`.
+    peaks: (B, K) heatmap maxima.
+    doubt: its errors are in image pixels; None without `model.doubt`.
   """
 
   image: Float[AnyArray, "b k 2"]
   crop: Float[AnyArray, "b k 2"]
   scores: Float[AnyArray, "b k"]
+  peaks: Float[AnyArray, "b k"]
+  doubt: Doubt | None
+
+
+class Found(NamedTuple):
+  """What a network makes of crops.
+
+  Attributes:
+    heatmaps: (B, K, h, w).
+    doubt: its errors are in crop pixels; None without `model.doubt`.
+  """
+
+  heatmaps: Float[AnyArray, "b k hh ww"]
+  doubt: Doubt | None = None
 
 
 def keypoints(
@@ -96,17 +115,17 @@ def keypoints(
     crops: (B, H, W, 3) uint8 RGB.
     crop_to_image: (B, 2, 3) crop pixels to image pixels.
   """
-  found = heatmaps(settings, params, model_state, crops)
-  return from_heatmaps(settings.codec, settings.decoder, found, crop_to_image)
+  found = find(settings, params, model_state, crops)
+  return keypoints_of(settings.codec, settings.decoder, found, crop_to_image)
 
 
-def heatmaps(
+def find(
   settings: Settings,
   params: Tree,
   model_state: Tree,
   crops: UInt8[AnyArray, "b h w 3"],
-) -> Float[AnyArray, "b k hh ww"]:
-  """Heatmaps of the people in crops, with the flip test.
+) -> Found:
+  """Heatmaps, and doubt, of the people in crops, with the flip test.
 
   Args:
     settings: the network and how it is used.
@@ -115,22 +134,56 @@ def heatmaps(
     crops: (B, H, W, 3) uint8 RGB.
   """
   images = network.normalize(crops)
-  run = functools.partial(network.apply, settings.model, params, model_state)
-  found = run(images)
+  run = functools.partial(
+    network.last_pass, settings.model, params, model_state
+  )
+  found = of_pass(settings.codec, run(images))
   if settings.flip_permutation:
-    flipped = flip(
-      run(images[:, :, ::-1]),
-      settings.flip_permutation,
-      shift=settings.flip_shift,
+    mirrored = of_pass(settings.codec, run(images[:, :, ::-1]))
+    found = averaged(
+      found, mirrored, settings.flip_permutation, shift=settings.flip_shift
     )
-    found = (found + flipped) / 2
   return found
 
 
-def from_heatmaps(
+def of_pass(codec: Codec, made: network.Pass) -> Found:
+  """What a pass of the network says, in crop pixels.
+
+  Args:
+    codec: where heatmaps lie on crops.
+    made: by the network.
+  """
+  if made.doubt is None:
+    return Found(made.heatmaps)
+  return Found(made.heatmaps, doubt_lib.of_logits(made.doubt, codec.pixel))
+
+
+def averaged(
+  found: Found,
+  mirrored: Found,
+  permutation: Sequence[int],
+  *,
+  shift: bool = False,
+) -> Found:
+  """With what was made of the mirrored image: the flip test.
+
+  Args:
+    found: of the image.
+    mirrored: of the mirrored image.
+    permutation: (K,) the keypoint that each becomes in a mirror.
+    shift: as for `codec.flip`.
+  """
+  flipped = flip(mirrored.heatmaps, permutation, shift=shift)
+  doubt = None
+  if found.doubt is not None and mirrored.doubt is not None:
+    doubt = doubt_lib.averaged(found.doubt, mirrored.doubt, permutation)
+  return Found((found.heatmaps + flipped) / 2, doubt)
+
+
+def keypoints_of(
   codec: Codec,
   decoder: str,
-  heatmaps: Float[AnyArray, "b k h w"],
+  found: Found,
   crop_to_image: Float[AnyArray, "b 2 3"],
 ) -> Keypoints:
   """Keypoints where heatmaps have their maxima.
@@ -138,10 +191,10 @@ def from_heatmaps(
   Args:
     codec: where heatmaps lie on crops.
     decoder: one of `codec.DECODERS`.
-    heatmaps: (B, K, h, w).
+    found: in the crops.
     crop_to_image: (B, 2, 3) crop pixels to image pixels.
   """
-  crop, scores = codec.decode(heatmaps, decoder)
+  crop, peaks = codec.decode(found.heatmaps, decoder)
   image = (
     jnp.einsum(
       "bkj,bij->bki",
@@ -151,4 +204,9 @@ def from_heatmaps(
     )
     + crop_to_image[:, None, :, 2]
   )
-  return Keypoints(image, crop, scores)
+  doubt = found.doubt
+  if doubt is None:
+    return Keypoints(image, crop, peaks, peaks, None)
+  size = jnp.sqrt(jnp.abs(jnp.linalg.det(crop_to_image[:, :, :2])))[:, None]
+  doubt = doubt._replace(error=doubt.error * size)
+  return Keypoints(image, crop, doubt.scores, peaks, doubt)

@@ -1,7 +1,8 @@
-"""Losses on heatmaps."""
+"""Losses on heatmaps, and on what is said of them."""
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from tokenpose_jax.arrays import AnyArray
@@ -72,6 +73,41 @@ def between_passes(
   squares = jnp.square(one - other)
   parts = squares[:, :keypoints], squares[:, keypoints:]
   return sum((_mean(part.mean((1, 2)), mask) for part in parts), jnp.zeros(()))
+
+
+def doubt(
+  logits: Float[AnyArray, "b k 4"],
+  present: Float[AnyArray, "b k"],
+  hidden: Float[AnyArray, "b k"],
+  distance: Float[AnyArray, "b k"],
+  reach: Float[AnyArray, "b k"],
+  mask: Float[AnyArray, " b"] | None = None,
+) -> Float[Array, ""]:
+  """How wrong the heads of `model.doubt` are.
+
+  Cross-entropies of the three probabilities, and error / e + log e, which is
+  least where e is the mean of the errors. Presence counts for every keypoint,
+  the others for those that are present. The mean over people and keypoints.
+
+  Args:
+    logits: (B, K, 4), as for `models.doubt.of_logits`.
+    present: (B, K) 1 where labeled and in the crop.
+    hidden: (B, K) 1 where labeled as hidden.
+    distance: (B, K) of the place found from the true one, heatmap pixels.
+    reach: (B, K) distance up to which it is right, heatmap pixels.
+    mask: (B,) as for `mse`.
+  """
+  right = (distance <= reach).astype(jnp.float32)
+  cross_entropy = optax.sigmoid_binary_cross_entropy
+  presence, visibility, quality, error = jnp.moveaxis(logits, -1, 0)
+  if_present = (
+    cross_entropy(visibility, 1 - hidden)
+    + cross_entropy(quality, right)
+    + distance * jnp.exp(-error)
+    + error
+  )
+  per_keypoint = cross_entropy(presence, present) + present * if_present
+  return _mean(per_keypoint.mean(-1), mask)
 
 
 def _per_joint(

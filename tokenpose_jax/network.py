@@ -178,6 +178,23 @@ def apply(
   return (heatmaps, captured) if capture else heatmaps
 
 
+def last_pass(
+  model: Network,
+  params: Tree,
+  model_state: Tree,
+  images: Float[AnyArray, "b h w 3"],
+) -> Pass:
+  """The network in evaluation mode: all that its last pass has to say.
+
+  Args:
+    model: the network.
+    params: as for `apply`.
+    model_state: likewise.
+    images: likewise.
+  """
+  return _merge(model, params, model_state).passes(images)[-1]
+
+
 def heatmaps_of(
   model: Network,
   params: Tree,

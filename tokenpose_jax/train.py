@@ -54,6 +54,7 @@ def train_step(
   decay: float = 0.0,
   train: Train = True,
   token_loss: float = 0.0,
+  doubt_loss: float = 0.0,
 ) -> tuple[TrainState, StepMetrics]:
   """One update, as a pure function.
 
@@ -68,20 +69,31 @@ def train_step(
     decay: of the moving average, where the state has one.
     train: how the network is trained.
     token_loss: weight of the tokens' distance from pass to pass.
+    doubt_loss: weight of what the heads of `model.doubt` get wrong.
 
   Returns:
     the state after the update, and the metrics of the step.
   """
   targets, weights = target.encode(batch["keypoints"], batch["visible"])
   weights = weights * batch["mask"][:, None]
-  loss, grads, heatmaps, model_state = gradients.of_batch(
+  truth = None
+  if model.doubt:
+    present = batch["visible"] * target.inside(batch["keypoints"])
+    truth = gradients.Truth(
+      target.to_heatmap(batch["keypoints"]),
+      present,
+      batch["hidden"],
+      batch["reach"] / target.pixel,
+    )
+  loss, doubt, grads, heatmaps, model_state = gradients.of_batch(
     model,
     state.params,
     state.model_state,
-    gradients.Batch(batch["image"], targets, weights, batch["mask"]),
+    gradients.Batch(batch["image"], targets, weights, batch["mask"], truth),
     microbatches,
     train,
     token_loss,
+    doubt_loss,
   )
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -104,6 +116,8 @@ def train_step(
     "unreadable": (1 - batch["mask"]).sum(),
     "labeled": (weights > 0).sum(),
   }
+  if doubt is not None:
+    scalars["doubt"] = doubt
   # Of all, then a few: so no heatmap has to leave its device.
   points, scores = target.decode(heatmaps, "argmax")
   return new, StepMetrics(scalars, points[:PICTURED], scores[:PICTURED])
@@ -114,6 +128,7 @@ def jit_train_step(
   optimizer: optax.GradientTransformation,
   schedule: optax.Schedule,
   mesh: Mesh,
+  prunings: int | None = None,
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
   """The compiled `train_step`: (state, batch) -> (state, metrics).
 
@@ -124,7 +139,11 @@ def jit_train_step(
     optimizer: an optax chain.
     schedule: its learning rate.
     mesh: as returned by `sharding.create_mesh`.
+    prunings: how many of `model.prune_before` are made; None: all.
   """
+  model = ModelConfig.of(config.model)
+  if prunings is not None:
+    model = model.with_prunings(prunings)
   everywhere, by_batch = sharding.replicated(mesh), sharding.by_batch(mesh)
   train = Training(
     replicas=mesh.size if config.train.batch_norm == "replica" else 1,
@@ -132,7 +151,7 @@ def jit_train_step(
   )
   step = functools.partial(
     sharding.knowing(mesh, train_step),
-    ModelConfig.of(config.model),
+    model,
     config_lib.codec_of(config),
     optimizer,
     schedule,
@@ -140,6 +159,7 @@ def jit_train_step(
     decay=config.train.ema,
     train=train,
     token_loss=config.train.token_loss,
+    doubt_loss=config.train.doubt_loss,
   )
   return jax.jit(
     _skipping(step) if config.train.on_nonfinite == "skip" else step,
@@ -147,6 +167,20 @@ def jit_train_step(
     in_shardings=(everywhere, by_batch),
     out_shardings=everywhere,
   )
+
+
+def prunings_at(config: ConfigDict, epoch: float) -> int:
+  """How many prunings of `model.prune_before` a step makes.
+
+  Args:
+    config: resolved.
+    epoch: of the step.
+  """
+  count = len(config.model.prune_before)
+  until = config.train.keep_epochs
+  if config.model.keep == 1 or epoch >= until:
+    return count
+  return int(epoch / until * count)
 
 
 def _skipping(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -230,7 +264,8 @@ def train_and_evaluate(
     )
 
     # --- The loop -------------------------------------------------------------
-    step_fn = jit_train_step(config, optimizer, schedule, mesh)
+    prunings = prunings_at(config, first / steps_per_epoch)
+    step_fn = jit_train_step(config, optimizer, schedule, mesh, prunings)
     progress = Progress(
       config, writer, skeleton, first, total, train_data.image_ids
     )
@@ -275,8 +310,13 @@ def train_and_evaluate(
         placed = sharding.put_batch(mesh, batch)
       done = step + 1
       trace.before(done)
+      compiles = step == first
+      if prunings != prunings_at(config, step / steps_per_epoch):
+        prunings, compiles = prunings_at(config, step / steps_per_epoch), True
+        logging.info("from step %d on: prunings in a stack: %d", done, prunings)
+        step_fn = jit_train_step(config, optimizer, schedule, mesh, prunings)
       with (
-        progress.spent("compilation" if step == first else "steps"),
+        progress.spent("compilation" if compiles else "steps"),
         jax.transfer_guard("disallow"),
       ):
         state, metrics = step_fn(state, placed)

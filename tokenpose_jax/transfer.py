@@ -133,6 +133,7 @@ def transfer_weights(
   row = {name: i for i, name in enumerate(source_skeleton.keypoints)}
   rows = [[row[n] for n in token.names] for token in matched.values()]
   params, model_state = map(_flat, source)
+  _fit_doubt(params, _flat(target[0]))
   # A fixed position table has no rows of keypoints, and is not a parameter.
   for path in names.PER_KEYPOINT & params.keys():
     value = np.asarray(params[path])
@@ -154,6 +155,16 @@ def transfer_weights(
       "keypoint tokens from %s:\n%s", source_skeleton.name, "\n".join(table)
     )
   return _like(target[0], params), _like(target[1], model_state)
+
+
+def _fit_doubt(params: dict[str, Any], target: Mapping[str, Any]) -> None:
+  """The heads of `model.doubt` start fresh, or are left out."""
+  of_doubt = [path for path in {*params, *target} if path.startswith("doubt/")]
+  for path in of_doubt:
+    if path not in target:
+      del params[path]
+    elif path not in params:
+      params[path] = target[path]
 
 
 def _flat(tree: Tree) -> dict[str, Any]:
@@ -235,7 +246,9 @@ def _read(
   if not epath.Path(path).is_dir():
     state_dict = convert.read_state_dict(path)
     count = _keypoints_of(state_dict, skeleton.num_keypoints)
-    source = dataclasses.replace(model, num_keypoints=count)
+    entries, _ = names.canonical(state_dict)
+    doubt = any(name.endswith(".doubt.weight") for name in entries)
+    source = dataclasses.replace(model, num_keypoints=count, doubt=doubt)
     return (
       convert.import_torch(source, state_dict),
       _of_count(path, count, skeleton),
@@ -245,12 +258,12 @@ def _read(
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
   # Shapes are not enough: the number of heads, for example, leaves no trace in
-  # them. Keypoints and patches may differ, and weights are float32 whatever
-  # computes.
+  # them. Keypoints, patches and heads of doubt may differ, and weights are
+  # float32 whatever computes.
   source = ModelConfig.of(saved["config"]["model"])
   changed = checkpoint.network_differences(source, model)
-  for field in ("model.num_keypoints", "model.dtype", "model.patch_hw"):
-    changed.pop(field, None)
+  for field in ("num_keypoints", "dtype", "patch_hw", "doubt"):
+    changed.pop(f"model.{field}", None)
   if changed:
     raise InputError(
       f"{path} is from a different network:"

@@ -112,6 +112,7 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
     mlp_ratio=hidden // dim,
     position=position,
     head_dim=shape[f"{prefix}mlp_head.1.weight"][0] if two_layers else 0,
+    doubt=f"{prefix}doubt.weight" in shape,
   )
   return Detection(model, layout, tuple(assumed))
 

@@ -39,6 +39,7 @@ RULES = (
   (r"head/linear1", r"{t}mlp_head.1"),
   (r"head/norm2", r"{t}mlp_head.2"),
   (r"head/linear2", r"{t}mlp_head.3"),
+  (r"doubt", r"{t}doubt"),  # a name of our own
 )  # fmt: skip
 
 # Convolution and norm inside a residual block <...>, and inside a pair [...].

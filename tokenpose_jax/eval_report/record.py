@@ -33,8 +33,9 @@ class Record:
     keypoints: a row per keypoint.
     errors: how many keypoints are of each kind of error.
     people: how many were labeled and found.
-    calibration: of the keypoint scores.
+    calibration: of the heatmaps' maxima.
     made: the facts of provenance.py by name.
+    doubt: calibration of what `model.doubt` says; empty without.
     categories: the metrics of each category; empty where there is one alone.
     pictures: captions of the best and the worst predictions.
   """
@@ -48,6 +49,7 @@ class Record:
   people: dict[str, int]
   calibration: dict[str, Any]
   made: dict[str, Any]
+  doubt: dict[str, Any] = dataclasses.field(default_factory=dict)
   categories: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   pictures: dict[str, list[dict[str, Any]]] = dataclasses.field(
     default_factory=dict

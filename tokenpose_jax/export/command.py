@@ -26,7 +26,11 @@ from tokenpose_jax.codec import DECODERS
 from tokenpose_jax.errors import InputError, check_choice, one_line
 from tokenpose_jax.export import formats as formats_lib
 from tokenpose_jax.export import readme
-from tokenpose_jax.export.function import function_of, reference
+from tokenpose_jax.export.function import (
+  function_of,
+  outputs_of,
+  reference,
+)
 from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.terminal import say
 from tokenpose_jax.version import __version__
@@ -98,6 +102,7 @@ def _write(
   saved, folder = job.saved, job.folder
   saved_lib.write_description(saved, epath.Path(folder))
   made = {name: formats_lib.WRITE[name](job) for name in names}
+  rest = {"keypoints": (2,), "heatmaps": saved.model.heatmap_hw}
   meta: dict[str, Any] = {
     "format": exported.FORMAT,
     "software": __version__,
@@ -107,13 +112,8 @@ def _write(
     "step": saved.step,
     "inputs": {"crops": ["batch", *saved.model.input_hw, 3]},
     "outputs": {
-      "keypoints": ["batch", saved.model.num_keypoints, 2],
-      "scores": ["batch", saved.model.num_keypoints],
-      "heatmaps": [
-        "batch",
-        saved.model.num_keypoints,
-        *saved.model.heatmap_hw,
-      ],
+      name: ["batch", saved.model.num_keypoints, *rest.get(name, ())]
+      for name in outputs_of(saved.model)
     },
     "preprocessing": readme.preprocessing(saved),
   }
@@ -125,7 +125,7 @@ def _write(
   np.savez_compressed(
     os.path.join(folder, exported.INPUTS),
     crops=crops,
-    **dict(zip(exported.OUTPUTS, found, strict=True)),
+    **dict(zip(outputs_of(saved.model), found, strict=True)),
   )
   parity = {}
   for name in names:

@@ -16,8 +16,8 @@ from jax import export
 
 from tokenpose_jax import exported
 from tokenpose_jax.errors import InputError
-from tokenpose_jax.export.function import Function
-from tokenpose_jax.exported import FILES, OUTPUTS
+from tokenpose_jax.export.function import Function, outputs_of
+from tokenpose_jax.exported import FILES
 from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict.saved import Saved
 
@@ -47,6 +47,11 @@ class Job(NamedTuple):
     """Where the file of a format is."""
     return os.path.join(self.folder, FILES[name])
 
+  @property
+  def outputs(self) -> list[str]:
+    """The names of what the function returns, in order."""
+    return list(outputs_of(self.saved.model))
+
   def shape(self, batch: Any) -> jax.ShapeDtypeStruct:
     """Of the crops."""
     return jax.ShapeDtypeStruct(
@@ -66,7 +71,7 @@ def onnx(job: Job) -> dict[str, Any]:
       model_name="tokenpose",
       opset=OPSET,
       input_names=["crops"],
-      output_names=list(OUTPUTS),
+      output_names=job.outputs,
       normalization_mode="prefer_native",
     )
   if job.fp16:
@@ -137,7 +142,7 @@ def savedmodel(job: Job) -> dict[str, Any]:
   tf = _import("tensorflow")
   jax2tf = _import("jax.experimental.jax2tf")
   convert = jax2tf.convert(
-    lambda crops: dict(zip(OUTPUTS, job.function(crops), strict=True)),
+    lambda crops: dict(zip(job.outputs, job.function(crops), strict=True)),
     polymorphic_shapes=["(b, ...)"],
     with_gradient=False,
     native_serialization_platforms=PLATFORMS,
@@ -173,7 +178,7 @@ def litert(job: Job) -> dict[str, Any]:
   with context:
     module = ir.Module.parse(made.mlir_module())
     api.set_signature(
-      module.operation, "serving_default", ["crops"], list(OUTPUTS)
+      module.operation, "serving_default", ["crops"], job.outputs
     )
     api.run_convert_to_tfl_passes(
       module, passes.PassManager(), api.ConvertToTFLConfig()

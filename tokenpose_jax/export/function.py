@@ -11,19 +11,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from tokenpose_jax import inference, network, subpixel
+from tokenpose_jax import exported, inference, network, subpixel
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.codec import flip
 from tokenpose_jax.models import packing
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import BATCH_NORM_EPS, ConvNorm, Train
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict.saved import Saved
 
-Function = Callable[
-  [UInt8[AnyArray, "b h w 3"]],
-  tuple[Float[Array, "b k 2"], Float[Array, "b k"], Float[Array, "b k hh ww"]],
-]
+Function = Callable[[UInt8[AnyArray, "b h w 3"]], tuple[Array, ...]]
+"""Crops (B, H, W, 3) uint8 RGB to keypoints (B, K, 2) in crop pixels, scores
+(B, K) and heatmaps (B, K, h, w); with `model.doubt` also what it says, (B, K)
+each, errors in crop pixels."""
 
 
 class Shift(nnx.Module):
@@ -48,7 +47,7 @@ def folded(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
     weights: (params, model_state).
 
   Returns:
-    an NNX module: images (B, H, W, 3) normalized to heatmaps, `train=False`.
+    an NNX module, for `train=False`.
   """
   model = dataclasses.replace(model, attention="plain")
   graph, _, _ = network.split_module(network.abstract_module(model))
@@ -78,9 +77,6 @@ def function_of(
     flip_test: averages with the mirrored crop.
     decoder: one of `codec.DECODERS`; "": the saved one, or dark.
 
-  Returns:
-    crops (B, H, W, 3) uint8 RGB to keypoints (B, K, 2) in crop pixels, scores
-    (B, K) and heatmaps (B, K, h, w).
   """
   module = folded(saved.model, saved.weights)
   mirror = tuple(saved.skeleton.flip_permutation.tolist())
@@ -90,15 +86,33 @@ def function_of(
   @packing.apart()
   def function(crops: UInt8[AnyArray, "b h w 3"]) -> Any:
     images = network.normalize(crops)
-    heatmaps = module(images, train=False)
+    found = inference.of_pass(saved.codec, module.passes(images)[-1])
     if flip_test:
-      mirrored = module(images[:, :, ::-1], train=False)
-      heatmaps = (heatmaps + flip(mirrored, mirror, shift=shifted)) / 2
+      mirrored = module.passes(images[:, :, ::-1])[-1]
+      found = inference.averaged(
+        found,
+        inference.of_pass(saved.codec, mirrored),
+        mirror,
+        shift=shifted,
+      )
     with subpixel.without_loops():
-      keypoints, scores = saved.codec.decode(heatmaps, decoder)
-    return keypoints, scores, heatmaps
+      return _decoded(saved, found, decoder)
 
   return function
+
+
+def outputs_of(model: ModelConfig) -> tuple[str, ...]:
+  """The names of what the function of a network returns, in order."""
+  return exported.OUTPUTS + (exported.DOUBT if model.doubt else ())
+
+
+def _decoded(
+  saved: Saved, found: inference.Found, decoder: str
+) -> tuple[Array, ...]:
+  keypoints, scores = saved.codec.decode(found.heatmaps, decoder)
+  if found.doubt is None:
+    return keypoints, scores, found.heatmaps
+  return keypoints, found.doubt.scores, found.heatmaps, *found.doubt
 
 
 def reference(
@@ -117,7 +131,7 @@ def reference(
     decoder: as for `function_of`.
 
   Returns:
-    keypoints, scores and heatmaps as of the function, NumPy.
+    as of the function, NumPy.
   """
   settings = inference.Settings(
     saved.model,
@@ -126,7 +140,7 @@ def reference(
     bool(saved.options.get("flip_shift", False)),
     decoder or saved.options.get("decoder", "dark"),
   )
-  run = jax.jit(functools.partial(inference.heatmaps, settings))
-  heatmaps = run(*saved.weights, crops)
-  decode = functools.partial(saved.codec.decode, decoder=settings.decoder)
-  return jax.device_get((*jax.jit(decode)(heatmaps), heatmaps))
+  run = jax.jit(functools.partial(inference.find, settings))
+  found = run(*saved.weights, crops)
+  decoded = functools.partial(_decoded, saved, decoder=settings.decoder)
+  return jax.device_get(jax.jit(decoded)(found))

@@ -97,6 +97,16 @@ def text(saved: Saved, meta: dict[str, Any], parity: dict[str, Any]) -> str:
     "| format | file | heatmaps within | keypoints within, px | ms a crop |",
     "| --- | --- | --- | --- | --- |",
   ]
+  if saved.model.doubt:
+    place = lines.index("## Formats")
+    lines[place:place] = [
+      "`scores` are `presence` x `right`, each (batch, K): the probability that"
+      " a keypoint lies in the crop and would be labeled there, and that the"
+      " place found is right if so. `visibility`: that it is not hidden, if"
+      " present. `error`: its expected distance from the true place, in pixels"
+      " of the crop.",
+      "",
+    ]
   for name, difference in parity.items():
     lines.append(
       f"| {name} | {FILES[name]} | {difference['heatmaps']:.1e} |"

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from tokenpose_jax import exported
-from tokenpose_jax.export.function import function_of
+from tokenpose_jax.export.function import function_of, outputs_of
 from tokenpose_jax.predict import saved as saved_lib
 
 
@@ -26,6 +26,6 @@ def model_of(folder: str, name: str) -> exported.Model:
 
   def model(crops: np.ndarray) -> dict[str, np.ndarray]:
     found = jax.device_get(function(crops))
-    return dict(zip(exported.OUTPUTS, found, strict=True))
+    return dict(zip(outputs_of(saved.model), found, strict=True))
 
   return model

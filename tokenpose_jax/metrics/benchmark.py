@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from tokenpose_jax.models.doubt import Doubt
+
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
@@ -40,14 +42,18 @@ class Predictions:
   Attributes:
     boxes: the N boxes.
     keypoints: (N, K, 2) x, y in image pixels.
-    scores: (N, K) heatmap maxima.
+    scores: (N, K) how sure they are: `peaks`, or `Doubt.scores`.
+    peaks: (N, K) heatmap maxima.
     valid: (N,) False where the image could not be read.
+    doubt: of the keypoints, image pixels; None without `model.doubt`.
   """
 
   boxes: Boxes
   keypoints: Float[np.ndarray, "n k 2"]
   scores: Float[np.ndarray, "n k"]
+  peaks: Float[np.ndarray, "n k"]
   valid: Bool[np.ndarray, " n"]
+  doubt: Doubt | None = None
 
 
 class Column(NamedTuple):
@@ -123,7 +129,7 @@ class Benchmark(Protocol):
       replicates: of the bootstrap intervals; 0: none.
 
     Returns:
-      intervals (by metric), keypoints, errors, people and calibration
+      intervals (by metric), keypoints, errors, people, calibration and doubt
       (error_kinds.py); categories, where there are several.
     """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import hotcoco
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tokenpose_jax import skeletons
 from tokenpose_jax.errors import InputError
@@ -209,9 +209,54 @@ def detections_to_results(
   Raises:
     ValueError: the shapes do not fit together, or a number is not finite.
   """
+  results, _ = results_and_places(
+    image_ids,
+    keypoints,
+    keypoint_scores,
+    box_scores,
+    areas,
+    sigmas,
+    min_keypoint_score=min_keypoint_score,
+    nms_threshold=nms_threshold,
+    soft=soft,
+    category_ids=category_ids,
+  )
+  return results
+
+
+def results_and_places(
+  image_ids: Numbers,
+  keypoints: Numbers,
+  keypoint_scores: Numbers,
+  box_scores: Numbers,
+  areas: Numbers,
+  sigmas: Numbers,
+  *,
+  min_keypoint_score: float,
+  nms_threshold: float | None,
+  soft: bool,
+  category_ids: Numbers,
+) -> tuple[list[dict[str, Any]], Int[np.ndarray, " d"]]:
+  """`detections_to_results`, and which of the N each result is.
+
+  Args:
+    image_ids: as for `detections_to_results`, like the others.
+    keypoints: likewise.
+    keypoint_scores: likewise.
+    box_scores: likewise.
+    areas: likewise.
+    sigmas: likewise.
+    min_keypoint_score: likewise.
+    nms_threshold: likewise.
+    soft: likewise.
+    category_ids: likewise.
+
+  Raises:
+    ValueError: likewise.
+  """
   ids = np.asarray(image_ids)
   if len(ids) == 0:
-    return []
+    return [], np.zeros(0, int)
   points = np.asarray(keypoints, np.float64)
   point_scores = np.asarray(keypoint_scores, np.float64)
   area = np.asarray(areas, np.float64)
@@ -249,10 +294,11 @@ def detections_to_results(
     order = order[suppress(rivals, *fields)[order]]
   columns = (ids[order], categories[order], flat[order], scores[order])
   names = ("image_id", "category_id", "keypoints", "score")
-  return [
+  results = [
     dict(zip(names, row, strict=True))
     for row in zip(*(c.tolist() for c in columns), strict=True)
   ]
+  return results, order
 
 
 def format_table(figures: Mapping[str, float], title: str = "") -> str:

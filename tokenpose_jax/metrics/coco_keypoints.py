@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from tokenpose_jax import geometry, skeletons
 from tokenpose_jax.metrics import bootstrap, coco, error_kinds, oks
@@ -18,6 +18,7 @@ from tokenpose_jax.metrics.benchmark import (
   Predictions,
 )
 from tokenpose_jax.metrics.coco_plain import ORIGINAL_ID, Plain
+from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.skeletons import Skeleton
 
 # A person matches a box if their centers are closer than this fraction of the
@@ -32,6 +33,13 @@ class _Person(NamedTuple):
   keypoints: Float[np.ndarray, "k 2"]
   labeled: Bool[np.ndarray, " k"]
   area: float
+
+
+class _Evidence(NamedTuple):
+  """Who was matched with whom, and the box of each detection."""
+
+  matched: coco.Matched
+  boxes: Int[np.ndarray, " d"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +80,7 @@ class CocoKeypoints:
     """The ten COCO metrics; boxes of unreadable images have no result."""
     valid = predictions.valid
     boxes = predictions.boxes
-    results = coco.detections_to_results(
+    results, places = coco.results_and_places(
       boxes.image_id[valid],
       predictions.keypoints[valid],
       predictions.scores[valid],
@@ -90,20 +98,31 @@ class CocoKeypoints:
       sigmas=self._sigmas,
       image_ids=self.image_ids,
     )
-    return Measured(matched.figures, self._with_own_ids(results), matched)
+    evidence = _Evidence(matched, np.flatnonzero(valid)[places])
+    results = self._with_own_ids(results)
+    if predictions.doubt is not None:
+      results = [
+        {**result, "doubt": _told(predictions.doubt, place)}
+        for result, place in zip(results, evidence.boxes, strict=True)
+      ]
+    return Measured(matched.figures, results, evidence)
 
   def details(
     self, measured: Measured, predictions: Predictions, replicates: int
   ) -> dict[str, Any]:
     """Errors by kind, calibration, intervals, figures by category."""
-    del predictions  # What counts is who was matched with whom.
-    matched = measured.evidence
+    matched, boxes = measured.evidence
     errors = error_kinds.coco_errors(matched, self.skeleton)
     intervals = (
       bootstrap.coco_intervals(matched, replicates) if replicates else {}
     )
+    doubt = predictions.doubt
+    if doubt is not None:
+      doubt = Doubt(*(values[boxes] for values in doubt))
     return {
-      **error_kinds.details(errors, intervals, replicates),
+      **error_kinds.details(
+        errors, intervals, replicates, predictions.peaks[boxes], doubt
+      ),
       "categories": self._categories(matched),
     }
 
@@ -198,3 +217,11 @@ class CocoKeypoints:
       person = _Person(center, points[:, :2], labeled, float(entry["area"]))
       people.setdefault(entry["image_id"], []).append(person)
     return people
+
+
+def _told(doubt: Doubt, place: int) -> dict[str, list[float]]:
+  """What is said of a person's keypoints, for results files."""
+  return {
+    name: np.round(values[place].astype(float), 4).tolist()
+    for name, values in doubt._asdict().items()
+  }

@@ -14,10 +14,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tokenpose_jax.metrics import coco, mpii
+from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.skeletons import Skeleton
 
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, RIGHT = 0.85, 0.5  # keypoint similarities
+VISIBLE = 2  # as COCO labels it
 # Minimum OKS for a detection to count as that person, as in that paper.
 FOUND = 0.1
 PCK_BOUNDS = (0.05, 0.1, 0.2)  # of the longer side of a person's box
@@ -31,19 +33,27 @@ class Errors(NamedTuple):
 
   Attributes:
     tables: of the report, JSON types: keypoints, errors, people.
-    scores: (L,) of the labeled keypoints of the people found.
-    right: (L,) whether each of these is right.
+    detection: (F,) which detection each of the F people found is.
+    labeled: (F, K) which keypoints of theirs are annotated.
+    visible: (F, K) which of these as visible; None where nobody says.
+    right: (F, K) whether they are right, of use where labeled.
+    distance: (F, K) from the annotated place, image pixels, likewise.
   """
 
   tables: dict[str, Any]
-  scores: Float[np.ndarray, " l"]
-  right: Bool[np.ndarray, " l"]
+  detection: Int[np.ndarray, " f"]
+  labeled: Bool[np.ndarray, "f k"]
+  visible: Bool[np.ndarray, "f k"] | None
+  right: Bool[np.ndarray, "f k"]
+  distance: Float[np.ndarray, "f k"]
 
 
 def details(
   errors: Errors,
   intervals: dict[str, tuple[float, float]],
   replicates: int,
+  peaks: Float[np.ndarray, "n k"],
+  doubt: Doubt | None = None,
 ) -> dict[str, Any]:
   """What the report says besides the metrics, JSON types.
 
@@ -51,13 +61,37 @@ def details(
     errors: as returned by `coco_errors` or `mpii_errors`.
     intervals: of the metrics by name.
     replicates: that they are made of.
+    peaks: (N, K) heatmap maxima of the detections.
+    doubt: of the detections, image pixels.
   """
-  return {
+  found, labeled = errors.detection, errors.labeled
+  right = errors.right[labeled]
+  tables = {
     "intervals": intervals,
     "replicates": replicates,
     **errors.tables,
-    "calibration": calibration(errors.scores, errors.right),
+    "calibration": calibration(peaks[found][labeled], right),
   }
+  if doubt is None:
+    return tables
+  told = Doubt(*(values[found] for values in doubt))
+  tables["doubt"] = {
+    "right": calibration(told.right[labeled], right),
+    "presence": calibration(told.presence, labeled)
+    | {"auroc": auroc(told.presence[labeled], told.presence[~labeled])},
+    "score": calibration(told.scores, labeled & errors.right),
+    "error": {
+      "expected": _mean(told.error[labeled]),
+      "found": _mean(errors.distance[labeled]),
+    },
+  }
+  if errors.visible is not None:
+    seen = errors.visible[labeled]
+    visibility = told.visibility[labeled]
+    tables["doubt"]["visibility"] = calibration(visibility, seen) | {
+      "auroc": auroc(visibility[seen], visibility[~seen])
+    }
+  return tables
 
 
 def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
@@ -90,9 +124,7 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
       detection[row[p]] = d
   is_found = detection >= 0
   place = np.zeros((len(people), k, 2))
-  score = np.zeros((len(people), k))
   place[is_found] = found[detection[is_found], :, :2]
-  score[is_found] = found[detection[is_found], :, 2]
   labeled = truth[..., 2] > 0
   area = np.array([person["area"] for _, person in people], np.float64)
   image = np.array([person["image_id"] for _, person in people])
@@ -113,6 +145,7 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
     },
   }
   shown = labeled & is_found[:, None]
+  right = own >= RIGHT
   tables = {
     "keypoints": _by_keypoint(columns, skeleton),
     "errors": _count(kinds, shown, skeleton),
@@ -123,7 +156,14 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
       "detections_of_nobody": len(matched.detections) - len(pairs),
     },
   }
-  return Errors(tables, score[shown], own[shown] >= RIGHT)
+  return Errors(
+    tables,
+    detection[is_found],
+    labeled[is_found],
+    truth[is_found, :, 2] == VISIBLE,
+    right[is_found],
+    distance[is_found],
+  )
 
 
 def classify(
@@ -183,7 +223,6 @@ def classify(
 
 def mpii_errors(
   predictions: Float[np.ndarray, "n 16 2"],
-  scores: Float[np.ndarray, "n 16"],
   ground_truth: Mapping[str, np.ndarray],
   skeleton: Skeleton,
 ) -> Errors:
@@ -194,7 +233,6 @@ def mpii_errors(
 
   Args:
     predictions: (N, 16, 2) image pixels.
-    scores: (N, 16) heatmap maxima.
     ground_truth: as for `mpii.distances`, prepared arrays.
     skeleton: MPII's.
   """
@@ -221,7 +259,15 @@ def mpii_errors(
     "errors": _count(kinds, labeled, skeleton),
     "people": {"labelled": len(distance), "found": len(distance)},
   }
-  return Errors(tables, scores[labeled], distance[labeled] <= HEAD_RIGHT)
+  points = np.asarray(ground_truth["keypoints"])
+  return Errors(
+    tables,
+    np.arange(len(distance)),
+    labeled,
+    None,
+    distance <= HEAD_RIGHT,
+    np.linalg.norm(predictions - points, axis=2),
+  )
 
 
 def calibration(
@@ -249,6 +295,31 @@ def calibration(
     )
   gap = sum(row["count"] * abs(row["score"] - row["right"]) for row in rows)
   return {"bins": rows, "error": gap / len(scores) if len(scores) else -1.0}
+
+
+def auroc(
+  positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"]
+) -> float:
+  """Area under the ROC curve: how often a positive scores higher.
+
+  Args:
+    positive: scores of those that are.
+    negative: scores of those that are not.
+
+  Returns:
+    0 to 1, equal scores counting one half; -1 where one of the two is empty.
+  """
+  if not len(positive) or not len(negative):
+    return -1.0
+  order = np.sort(negative)
+  below = np.searchsorted(order, positive, "left")
+  upto = np.searchsorted(order, positive, "right")
+  return float((below + upto).mean() / (2 * len(negative)))
+
+
+def _mean(values: Float[np.ndarray, " n"]) -> float:
+  """-1 where there is nothing."""
+  return float(values.mean()) if len(values) else -1.0
 
 
 def _in_one_image(image: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

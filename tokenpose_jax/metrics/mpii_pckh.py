@@ -61,7 +61,6 @@ class MpiiPckh:
     """Errors by kind, calibration and bootstrap intervals."""
     errors = error_kinds.mpii_errors(
       self._points(predictions),
-      predictions.scores,
       self.ground_truth,
       self.skeleton,
     )
@@ -72,7 +71,9 @@ class MpiiPckh:
       if replicates
       else {}
     )
-    return error_kinds.details(errors, intervals, replicates)
+    return error_kinds.details(
+      errors, intervals, replicates, predictions.peaks, predictions.doubt
+    )
 
   def judge(
     self,

@@ -89,6 +89,8 @@ class ModelConfig:
     keep: share of the visual tokens that stay at each pruning
       (models/pruning.py); 1: all.
     prune_before: blocks of a stack, from 0, before which tokens are left out.
+    doubt: heads that say how far each keypoint is to be trusted
+      (models/doubt.py). They read the keypoint tokens and change nothing else.
 
   Raises:
     InputError: naming the field that does not fit, and what would.
@@ -113,6 +115,7 @@ class ModelConfig:
   cycles: int = 1
   keep: float = 1.0
   prune_before: tuple[int, ...] = (3, 6, 9)
+  doubt: bool = False
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
@@ -214,6 +217,13 @@ class ModelConfig:
     (height, width), (rows, columns) = self.map_hw, self.patch_hw
     return height // rows, width // columns
 
+  def with_prunings(self, count: int) -> "ModelConfig":
+    """The same network with the last `count` of its prunings alone."""
+    if self.keep == 1 or count >= len(self.prune_before):
+      return self
+    last = self.prune_before[len(self.prune_before) - count :]
+    return dataclasses.replace(self, prune_before=last)
+
   @property
   def visual_counts(self) -> tuple[int, ...]:
     """Visual tokens that each block of a stack has."""
@@ -238,6 +248,10 @@ def _checked_type(field: dataclasses.Field, value: Any) -> Any:
     if isinstance(value, list | tuple) and all(map(_is_whole, value)):
       return tuple(map(int, value))
     raise InputError(f"{name} is {value}; it must be numbers of blocks")
+  if isinstance(default, bool):
+    if isinstance(value, bool):
+      return value
+    raise InputError(f"{name} is {value!r}; it must be True or False")
   if isinstance(default, float):
     if isinstance(value, float) or _is_whole(value):
       return float(value)

@@ -7,6 +7,7 @@ import importlib
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -14,7 +15,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.models import initial, layers, packing, positions, pruning
+from tokenpose_jax.models import (
+  doubt,
+  initial,
+  layers,
+  packing,
+  positions,
+  pruning,
+)
 from tokenpose_jax.models.config import BACKBONES, ModelConfig
 from tokenpose_jax.models.layers import Captured
 
@@ -26,10 +34,12 @@ class Pass(NamedTuple):
     tokens: (B, N, dim), those that were left out with their last values; of a
       network with a single pass, without them.
     heatmaps: (B, K, h, w).
+    doubt: (B, K, 4), as `doubt.of_logits` takes it; None without such heads.
   """
 
   tokens: Float[Array, "b n d"]
   heatmaps: Float[Array, "b k hh ww"]
+  doubt: Float[Array, "b k 4"] | None
 
 
 class Fixed(nnx.Variable):
@@ -78,6 +88,13 @@ class TokenPose(nnx.Module):
       math.prod(config.heatmap_hw),
       # 1 % of the work; sub-pixel maxima need more digits than bfloat16's 8.
       dtype=jnp.float32,
+    )
+    self.doubt = (
+      layers.linear(
+        config.stacks * dim, len(doubt.Doubt._fields), dtype=jnp.float32
+      )
+      if config.doubt
+      else None
     )
 
   def __call__(
@@ -160,8 +177,20 @@ class TokenPose(nnx.Module):
       # What is captured is of the first pass, which evaluations have.
       x, tokens = self._pass(x, position, train, None if passes else inner)
       captured.setdefault("head_in", tokens)
-      passes.append(Pass(x, self.heatmaps(tokens)))
+      passes.append(Pass(x, self.heatmaps(tokens), self._doubt(tokens)))
     return passes
+
+  def _doubt(
+    self, tokens: Float[Array, "b k c"]
+  ) -> Float[Array, "b k 4"] | None:
+    """What the heads of `model.doubt` say of keypoint tokens.
+
+    Nothing of it goes back into the rest of the network, whose training is the
+    same with and without them.
+    """
+    if self.doubt is None:
+      return None
+    return self.doubt(jax.lax.stop_gradient(self.head.norm1(tokens)))
 
   def _pass(
     self,

@@ -12,15 +12,17 @@ from jaxtyping import Float, Int, UInt8
 
 from tokenpose_jax import crops, geometry, inference, skeletons, visualize
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.codec import DECODERS, Codec, flip
+from tokenpose_jax.codec import DECODERS, Codec
 from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.metrics import oks
 from tokenpose_jax.metrics.nms import oks_nms
+from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.skeletons import Skeleton
 
 Photo = UInt8[np.ndarray, "h w 3"]
 Heatmaps = Callable[
-  [UInt8[np.ndarray, "b h w 3"]], Float[AnyArray, "b k hh ww"]
+  [UInt8[np.ndarray, "b h w 3"]],
+  Float[AnyArray, "b k hh ww"] | inference.Found,
 ]
 
 BATCH_SIZES = (1, 8, 32)  # people; others are padded to the next of these
@@ -33,10 +35,13 @@ class Poses:
   Attributes:
     keypoints: (N, K, 2) x, y in image pixels; NaN where the box has no area or
       lies outside the photo.
-    scores: (N, K) heatmap maxima: how sure a keypoint is; 0 where it is NaN.
+    scores: (N, K) how sure a keypoint is: heatmap maxima, or `doubt.scores`;
+      0 where it is NaN.
     person_scores: (N,) the mean of the scores above `min_keypoint_score`.
     boxes: (N, 4) x, y, w, h in image pixels, as given.
     skeleton: of the keypoints.
+    doubt: how far each keypoint is to be trusted, errors in image pixels, NaN
+      where it is NaN; None without `model.doubt`, or without people.
   """
 
   keypoints: Float[np.ndarray, "n k 2"]
@@ -44,6 +49,7 @@ class Poses:
   person_scores: Float[np.ndarray, " n"]
   boxes: Float[np.ndarray, "n 4"]
   skeleton: Skeleton
+  doubt: Doubt | None = None
 
   def __len__(self) -> int:
     return len(self.boxes)
@@ -56,6 +62,7 @@ class Poses:
       self.person_scores[people],
       self.boxes[people],
       self.skeleton,
+      self.doubt and Doubt(*(values[people] for values in self.doubt)),
     )
 
   def to_coco(
@@ -139,8 +146,8 @@ class Estimator:
     """Runs nothing yet.
 
     Args:
-      heatmaps: crops (B, H, W, 3) uint8 RGB to heatmaps (B, K, h, w), for any
-        B of `batch_sizes`.
+      heatmaps: crops (B, H, W, 3) uint8 RGB to heatmaps (B, K, h, w), or to
+        `inference.Found`, for any B of `batch_sizes`.
       codec: where heatmaps lie on crops; its `input_hw` is the crops' size.
       skeleton: of the K keypoints.
       flip_test: averages with the mirrored crop.
@@ -162,10 +169,12 @@ class Estimator:
     self._min_keypoint_score = min_keypoint_score
     self._batch_sizes = tuple(sorted(batch_sizes))
     self._average = jax.jit(
-      lambda one, other: (one + flip(other, mirror, shift=flip_shift)) / 2
+      functools.partial(
+        inference.averaged, permutation=mirror, shift=flip_shift
+      )
     )
     self._decode = jax.jit(
-      functools.partial(inference.from_heatmaps, codec, decoder)
+      functools.partial(inference.keypoints_of, codec, decoder)
     )
 
   def __call__(
@@ -235,6 +244,7 @@ class Estimator:
     k = self.skeleton.num_keypoints
     points = [np.full((len(b), k, 2), np.nan, np.float32) for b in boxes]
     scores = [np.zeros((len(b), k), np.float32) for b in boxes]
+    told: list[Doubt | None] = [None] * len(boxes)
     places = [
       (photo, person)
       for photo, of in enumerate(boxes)
@@ -262,6 +272,10 @@ class Estimator:
       for n, (photo, person) in enumerate(part):
         points[photo][person] = found.image[n]
         scores[photo][person] = found.scores[n]
+        if found.doubt is not None:
+          told[photo] = told[photo] or _untold(scores[photo].shape)
+          for place, values in zip(told[photo], found.doubt, strict=True):
+            place[person] = values[n]
     return [
       Poses(
         points[n],
@@ -269,6 +283,7 @@ class Estimator:
         oks.rescore(np.ones(len(of)), scores[n], self._min_keypoint_score),
         of,
         self.skeleton,
+        told[n],
       )
       for n, of in enumerate(boxes)
     ]
@@ -284,12 +299,20 @@ class Estimator:
     fill = [(0, size - count)]
     people = np.pad(people, fill + [(0, 0)] * 3)
     crop_to_image = np.pad(crop_to_image, fill + [(0, 0)] * 2)
-    heatmaps = self._heatmaps(people)
+    made = self._found(people)
     if self._flip_test:
       turned = np.ascontiguousarray(people[:, :, ::-1])
-      heatmaps = self._average(heatmaps, self._heatmaps(turned))
-    found = jax.device_get(self._decode(heatmaps, crop_to_image))
-    return inference.Keypoints(*(part[:count] for part in found))
+      made = self._average(made, self._found(turned))
+    found = jax.device_get(self._decode(made, crop_to_image))
+    return jax.tree.map(lambda part: part[:count], found)
+
+  def _found(self, people: UInt8[np.ndarray, "n h w 3"]) -> inference.Found:
+    made = self._heatmaps(people)
+    return made if isinstance(made, inference.Found) else inference.Found(made)
+
+
+def _untold(shape: tuple[int, ...]) -> Doubt:
+  return Doubt(*(np.full(shape, np.nan, np.float32) for _ in Doubt._fields))
 
 
 def checked_photo(photo: Any, name: str) -> Photo:

@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from tokenpose_jax import exported, network
+from tokenpose_jax import exported, inference, network
 from tokenpose_jax.arrays import AnyArray
+from tokenpose_jax.codec import Codec
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.predict.estimator import Estimator
@@ -46,7 +48,7 @@ def load(
     return _of_export(path, format, options)
   saved = saved_lib.read(path, step, skeleton, weights)
   return Estimator(
-    heatmaps_of(saved.model, saved.weights),
+    finder(saved.model, saved.weights, saved.codec),
     saved.codec,
     saved.skeleton,
     **{**saved.options, **options},
@@ -66,8 +68,16 @@ def _of_export(path: str, name: str, options: Mapping[str, Any]) -> Estimator:
   model = exported.open_model(path, name or _fastest(there))
   saved = saved_lib.description(path)
   fixed = {"flip_test": False} if meta["flip_test"] else {}
+
+  def found(crops: UInt8[AnyArray, "b h w 3"]) -> inference.Found:
+    out = model(np.asarray(crops))
+    doubt = None
+    if all(name in out for name in Doubt._fields):
+      doubt = Doubt(*(out[name] for name in Doubt._fields))
+    return inference.Found(out["heatmaps"], doubt)
+
   return Estimator(
-    lambda crops: model(np.asarray(crops))["heatmaps"],
+    found,
     saved.codec,
     saved.skeleton,
     # A flip test that is inside is not made again.
@@ -83,19 +93,23 @@ def _fastest(formats: Sequence[str]) -> str:
   return min(formats, key=order.index)
 
 
-def heatmaps_of(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
-  """A network as a function from 8-bit crops to heatmaps, compiled.
+def finder(model: ModelConfig, weights: tuple[Tree, Tree], codec: Codec) -> Any:
+  """A network as a function from 8-bit crops to what it finds, compiled.
 
   Args:
     model: the network.
     weights: (params, model_state).
+    codec: where its heatmaps lie on crops.
   """
   on_device = jax.device_put(weights)
 
   @jax.jit
   def run(
     params: Tree, model_state: Tree, crops: UInt8[AnyArray, "b h w 3"]
-  ) -> Float[AnyArray, "b k hh ww"]:
-    return network.apply(model, params, model_state, network.normalize(crops))
+  ) -> inference.Found:
+    images = network.normalize(crops)
+    return inference.of_pass(
+      codec, network.last_pass(model, params, model_state, images)
+    )
 
   return lambda crops: run(*on_device, np.asarray(crops))

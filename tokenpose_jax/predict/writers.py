@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from tokenpose_jax import visualize
 from tokenpose_jax.errors import InputError, one_line
+from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.predict.estimator import Poses
 from tokenpose_jax.predict.sources import Frame, Source
 from tokenpose_jax.skeletons import Skeleton
@@ -208,13 +209,18 @@ def described(item: Written) -> dict[str, Any]:
   people = []
   for n in range(len(poses)):
     numbers = np.column_stack([poses.keypoints[n], poses.scores[n]])
+    named = {
+      name: dict(zip(("x", "y", "score"), _rounded(row), strict=True))
+      for name, row in zip(poses.skeleton.keypoints, numbers, strict=True)
+    }
+    for said in Doubt._fields if poses.doubt else ():
+      values = _rounded(getattr(poses.doubt, said)[n])
+      for one, value in zip(named.values(), values, strict=True):
+        one[said] = value
     person: dict[str, Any] = {
       "box": _rounded(poses.boxes[n]),
       "score": _rounded([poses.person_scores[n]])[0],
-      "keypoints": {
-        name: dict(zip(("x", "y", "score"), _rounded(row), strict=True))
-        for name, row in zip(poses.skeleton.keypoints, numbers, strict=True)
-      },
+      "keypoints": named,
     }
     if item.ids[n] >= 0:
       person["track"] = int(item.ids[n])

@@ -1,0 +1,71 @@
+"""How far a keypoint is to be trusted: what the heads of `model.doubt` say.
+
+Presence, visibility and quality of a keypoint as probabilities of their own are
+ProbPose's (Purkrabek and Matas, CVPR 2025); here one linear layer on the
+keypoint token says each. Their definitions are ours.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from tokenpose_jax.arrays import AnyArray
+
+# exp beyond is no distance.
+_MOST = 10.0
+
+
+class Doubt(NamedTuple):
+  """What is known of B people's K keypoints besides their places.
+
+  Attributes:
+    presence: (B, K) probability that the keypoint lies in the crop and that
+      annotators would label it.
+    visibility: (B, K) probability that it is to be seen, if it is present.
+    right: (B, K) probability that the place found is right, if it is present:
+      keypoint similarity of 0.5 and more (MPII: within 0.5 head lengths).
+    error: (B, K) expected distance of the place found from the true one, if it
+      is present, pixels (each owner says of what).
+  """
+
+  presence: Float[AnyArray, "b k"]
+  visibility: Float[AnyArray, "b k"]
+  right: Float[AnyArray, "b k"]
+  error: Float[AnyArray, "b k"]
+
+  @property
+  def scores(self) -> Float[AnyArray, "b k"]:
+    """(B, K) probability that a keypoint is there and in the right place."""
+    return self.presence * self.right
+
+
+def of_logits(logits: Float[Array, "b k 4"], pixel: float = 1.0) -> Doubt:
+  """What the heads say, from their numbers.
+
+  Args:
+    logits: (B, K, 4), in the order of `Doubt`; the last one is the logarithm of
+      an error in heatmap pixels.
+    pixel: size of a heatmap pixel in the pixels that are wanted.
+  """
+  presence, visibility, right = jnp.moveaxis(jax.nn.sigmoid(logits), -1, 0)[:3]
+  error = jnp.exp(jnp.clip(logits[..., 3], -_MOST, _MOST))
+  return Doubt(presence, visibility, right, error * pixel)
+
+
+def averaged(
+  doubt: Doubt, mirrored: Doubt, permutation: Sequence[int] | np.ndarray
+) -> Doubt:
+  """With what is said of the mirrored image, for the flip test.
+
+  Args:
+    doubt: of the image.
+    mirrored: of the mirrored image.
+    permutation: (K,) the keypoint that each becomes in a mirror.
+  """
+  order = np.asarray(permutation)
+  pairs = zip(doubt, mirrored, strict=True)
+  return Doubt(*((one + other[:, order]) / 2 for one, other in pairs))
