@@ -141,13 +141,7 @@ class Plan:
     of either for seconds.
     """
     usual = ours = 0.0
-    stream = batches.train_batches(
-      self.config,
-      self.split,
-      self.people,
-      self.original_crops,
-      slots=self.slots,
-    )
+    stream = self._stream(self.original_crops)
     for _ in range(3):
       next(stream)
     rested()
@@ -187,13 +181,15 @@ class Plan:
   def originals(self) -> float:
     return self._batches("originals", self.original_crops)
 
+  def _stream(self, reader):
+    one = batches.TrainSet(self.config, self.split, self.people, reader)
+    return batches.train_batches([one], slots=self.slots)
+
   def prepared(self) -> float:
     return self._batches("prepared crops", self.person_crops)
 
   def _batches(self, name, reader) -> float:
-    stream = batches.train_batches(
-      self.config, self.split, self.people, reader, slots=self.slots
-    )
+    stream = self._stream(reader)
     for _ in range(3):  # started, and prefetching as fast as it is emptied
       next(stream)
     start = time.process_time()

@@ -65,6 +65,10 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   data.prepared_dir = ""  # for prepared data; "": TFDS's own directory
   data.train_split = "train2017"
   data.eval_split = "val2017"
+  # Other sets with the same keypoints to train on, NAME:DIR:SPLIT:WEIGHT each,
+  # as "coco:data/sports:train:0.5": half a person of it for each of
+  # train_split, whose people alone make an epoch.
+  data.mix = ()
   # coco_17 | mpii_16 | a JSON file | annotations: as the annotation file says
   data.skeleton = "coco_17"
   # Of a file of several categories, the one that is meant: a name or an id.

@@ -4,15 +4,15 @@ One function per split composes the steps visibly: position -> person and
 augmentation -> crop -> batch.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
 from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from input_pipeline import augment, datasets, sampling
+from input_pipeline import augment, datasets, mixing, sampling
 from input_pipeline.datasets import Split
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.people import People
@@ -46,6 +46,22 @@ class CropReader(Protocol):
     """
 
 
+class TrainSet(NamedTuple):
+  """A data set that is trained on.
+
+  Attributes:
+    config: of the run, whose `data` is of this set.
+    split: of the data.
+    people: of the split; every person appears once per epoch of theirs.
+    reader: of their crops.
+  """
+
+  config: ConfigDict
+  split: Split
+  people: People
+  reader: CropReader
+
+
 def train_data(
   config: ConfigDict, skeleton: Skeleton, slots: Int[np.ndarray, " b"]
 ) -> TrainData:
@@ -59,41 +75,68 @@ def train_data(
   Raises:
     InputError: the data cannot be used.
   """
-  name = config.data.train_split
-  split = datasets.prepare(config.data, name, skeleton)
-  people = datasets.people(split, config)
-  reader = train_reader(config, split, people)
-  identity = {
-    "annotations_sha256": split.annotations.sha256,
-    "people": len(people),
-  }
-  if config.data.person_crops:
-    identity["crop_density"] = config.data.crop_density
+  others = mixing.others(config.data.mix)
+  sets = [_opened(config, skeleton)]
+  for other in others:
+    own = config.copy_and_resolve_references()
+    own.data.name, own.data.dir = other.name, other.folder
+    own.data.train_split = other.split
+    sets.append(_opened(own, skeleton))
+  identity, *more = map(_identity, sets)
+  if more:
+    identity["mix"] = [
+      {**one, "weight": str(other.weight)}
+      for one, other in zip(more, others, strict=True)
+    ]
+  mix = _mix_of(config)
 
   def image_ids(step: int) -> list[int]:
-    positions = step * config.train.batch_size + np.arange(
-      config.train.batch_size
-    )
-    return people.image_id[_people_at(config, people, positions)].tolist()
+    batch_size = config.train.batch_size
+    positions = step * batch_size + np.arange(batch_size)
+    which, places = mix.at(positions)
+    return [
+      int(sets[n].people.image_id[_people_at(*sets[n][::2], place[None])[0]])
+      for n, place in zip(which, places, strict=True)
+    ]
 
   return TrainData(
-    batches=lambda first: train_batches(
-      config, split, people, reader, slots=slots, first_step=first
-    ),
-    people=len(people),
+    batches=lambda first: train_batches(sets, slots=slots, first_step=first),
+    people=round(len(sets[0].people) * mix.total),
     identity=identity,
     image_ids=image_ids,
   )
 
 
+def _opened(config: ConfigDict, skeleton: Skeleton) -> TrainSet:
+  """The training split of a config."""
+  split = datasets.prepare(config.data, config.data.train_split, skeleton)
+  people = datasets.people(split, config)
+  return TrainSet(config, split, people, train_reader(config, split, people))
+
+
+def _identity(one: TrainSet) -> dict[str, Any]:
+  """What must not change between a checkpoint and its resumption."""
+  identity = {
+    "annotations_sha256": one.split.annotations.sha256,
+    "people": len(one.people),
+  }
+  if one.config.data.person_crops:
+    identity["crop_density"] = one.config.data.crop_density
+  return identity
+
+
+def _mix_of(config: ConfigDict) -> mixing.Mix:
+  return mixing.Mix([o.weight for o in mixing.others(config.data.mix)])
+
+
 def _people_at(
-  config: ConfigDict, people: People, positions: Int[np.ndarray, " n"]
+  config: ConfigDict, people: People, places: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
-  """The indices of the people at positions of the run (sampling.py)."""
+  """The indices of the people at places of the set's order (sampling.py)."""
   return np.array(
     [
-      sampling.person_at(config.seed, position, len(people))
-      for position in positions.tolist()
+      sampling.person_at(config.seed, place, len(people))
+      for place in places.tolist()
     ]
   )
 
@@ -160,10 +203,7 @@ def train_reader(
 
 
 def train_batches(
-  config: ConfigDict,
-  split: Split,
-  people: People,
-  reader: CropReader,
+  sets: Sequence[TrainSet],
   *,
   slots: Int[np.ndarray, " b"],
   first_step: int = 0,
@@ -171,39 +211,35 @@ def train_batches(
   """The endless batches of a training run, from any step on.
 
   Args:
-    config: of the run.
-    split: the training split.
-    people: of the split; every person appears once per epoch.
-    reader: of their crops.
+    sets: that of `data.train_split`, then those of `data.mix`.
     slots: the slots of the global batch that this process loads, ascending.
     first_step: where to begin; nothing before it is read.
 
   Raises:
     InputError: `model.doubt`, and it is not known what is right.
   """
-  input_hw = tuple(config.model.input_hw)
-  reach = split.dataset.reach(people, split.skeleton)
-  if config.model.doubt and np.isnan(reach).any():
-    raise InputError(
-      f"{config.data.dir}: model.doubt needs the sizes of heads, and"
-      f" {int(np.isnan(reach).any(1).sum())} of {len(people)} people have none;"
-      " put MPII's release .mat there"
-    )
+  config = sets[0].config
+  mix = _mix_of(config)
+  reaches = [_reach(one) for one in sets]
 
   def examples(positions: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    chosen, crops = training_crops(config, split, people, positions)
-    row = chosen[:, None]
-    turned = crops.affine[:, :, :2]
-    enlarged = np.sqrt(np.abs(np.linalg.det(turned)))[:, None]
-    pixels, good = reader.read(chosen, crops.affine, input_hw)
-    return {
-      "image": pixels,
-      "keypoints": crops.keypoints,
-      "visible": crops.visible,
-      "hidden": people.hidden[row, crops.order],
-      "reach": (reach[row, crops.order] * enlarged).astype(np.float32),
-      "mask": good.astype(np.float32),
-    }
+    which, places = mix.at(positions)
+    found: dict[str, np.ndarray] = {}
+    for number, one in enumerate(sets):
+      here = np.flatnonzero(which == number)
+      if len(here) == len(which):
+        return _examples(one, reaches[number], positions, places)
+      if len(here):
+        part = _examples(one, reaches[number], positions[here], places[here])
+        for name, values in part.items():
+          if name not in found:
+            shape = (len(which), *values.shape[1:])
+            image = values.dtype == np.uint8
+            found[name] = (
+              aligned_zeros(shape) if image else np.zeros(shape, values.dtype)
+            )
+          found[name][here] = values
+    return found
 
   steps = (first_step, np.iinfo(np.int64).max)
   batches = _batches(
@@ -212,11 +248,46 @@ def train_batches(
   return cast(Iterator[TrainBatch], batches)
 
 
+def _examples(
+  one: TrainSet,
+  reach: Float[np.ndarray, "people k"],
+  positions: Int[np.ndarray, " n"],
+  places: Int[np.ndarray, " n"],
+) -> dict[str, np.ndarray]:
+  """The people of a set at these positions of the run and places of its own."""
+  config, split, people, reader = one
+  chosen, crops = training_crops(config, split, people, positions, places)
+  pixels, good = reader.read(chosen, crops.affine, tuple(config.model.input_hw))
+  row = chosen[:, None]
+  enlarged = np.sqrt(np.abs(np.linalg.det(crops.affine[:, :, :2])))[:, None]
+  return {
+    "image": pixels,
+    "keypoints": crops.keypoints,
+    "visible": crops.visible,
+    "hidden": people.hidden[row, crops.order],
+    "reach": (reach[row, crops.order] * enlarged).astype(np.float32),
+    "mask": good.astype(np.float32),
+  }
+
+
+def _reach(one: TrainSet) -> Float[np.ndarray, "people k"]:
+  """Up to which distance a place is right, image pixels."""
+  reach = one.split.dataset.reach(one.people, one.split.skeleton)
+  if one.config.model.doubt and np.isnan(reach).any():
+    raise InputError(
+      f"{one.config.data.dir}: model.doubt needs the sizes of heads, and"
+      f" {int(np.isnan(reach).any(1).sum())} of {len(reach)} people have none;"
+      " put MPII's release .mat there"
+    )
+  return reach
+
+
 def training_crops(
   config: ConfigDict,
   split: Split,
   people: People,
   positions: Int[np.ndarray, " n"],
+  places: Int[np.ndarray, " n"] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], augment.Crops]:
   """The people at these positions and their augmented crops.
 
@@ -225,11 +296,12 @@ def training_crops(
     split: the training split.
     people: of the split.
     positions: (n,) in the endless sequence of the run (sampling.py).
+    places: (n,) in the set's own sequence; None: the same, of one set alone.
 
   Returns:
     (n,) indices of people, and the crops.
   """
-  chosen = _people_at(config, people, positions)
+  chosen = _people_at(config, people, positions if places is None else places)
   return chosen, augment.augmented_crops(
     people.center[chosen],
     people.scale[chosen],

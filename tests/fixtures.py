@@ -296,7 +296,8 @@ def prepare(config: ConfigDict, split: str) -> datasets.Split:
 def train_batches(config, split, people, reader=None, **options):
   """A run's training batches, read as the config says."""
   reader = reader or batches.train_reader(config, split, people)
-  return batches.train_batches(config, split, people, reader, **options)
+  one = batches.TrainSet(config, split, people, reader)
+  return batches.train_batches([one], **options)
 
 
 def eval_batches(config, split, people, **options):

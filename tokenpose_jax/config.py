@@ -31,6 +31,7 @@ RENAMED = {
 # Fields that were added since format 1, with the values that change nothing.
 ADDED = {
   "data.allow_outside": False,
+  "data.mix": (),
   "model.attention": "auto",
   "model.cycles": 1,
   "model.doubt": False,
