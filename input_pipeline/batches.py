@@ -78,7 +78,7 @@ def train_data(
   others = mixing.others(config.data.mix)
   sets = [_opened(config, skeleton)]
   for other in others:
-    own = config.copy_and_resolve_references()
+    own = ConfigDict(config)
     own.data.name, own.data.dir = other.name, other.folder
     own.data.train_split = other.split
     sets.append(_opened(own, skeleton))

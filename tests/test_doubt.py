@@ -14,6 +14,7 @@ import tokenpose_jax as tp
 from input_pipeline import batches, coco_people, mpii
 from input_pipeline.people import Annotations, People
 from tests import eval_run, exporting, fixtures, small_coco, tiny
+from tokenpose_jax import codec as codec_lib
 from tokenpose_jax import (
   convert,
   exported,
@@ -27,7 +28,7 @@ from tokenpose_jax import (
 from tokenpose_jax.convert.detect import detect
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.export import command
-from tokenpose_jax.metrics import error_kinds
+from tokenpose_jax.metrics import error_kinds, oks
 from tokenpose_jax.models import doubt as doubt_lib
 from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.predict import command as predict_command
@@ -45,6 +46,11 @@ def _weights(model=WITH, seed=0):
     rng = np.random.default_rng(seed)
     params["doubt"]["bias"] = jnp.array(rng.normal(size=4), jnp.float32)
   return params, state
+
+
+_of_batch = jax.jit(
+  gradients.of_batch, static_argnums=(0, 4), static_argnames="doubt_loss"
+)
 
 
 def _crops(count=3):
@@ -150,10 +156,8 @@ def test_the_loss_of_a_batch(microbatches):
   truth = _truth(rng, shape)
   targets = rng.random((*shape, *WITH.heatmap_hw), np.float32)
   batch = gradients.Batch(crops, targets, np.ones(shape), mask, truth)
-  found = gradients.of_batch(
-    WITH, params, state, batch, microbatches, doubt_loss=0.5
-  )
-  points, _ = tp.decode(np.asarray(found.heatmaps), "quarter")
+  found = _of_batch(WITH, params, state, batch, microbatches, doubt_loss=0.5)
+  points, _ = codec_lib.decode(found.heatmaps, "quarter")
   distance = np.linalg.norm(np.asarray(points) - truth.points, axis=-1)
   if microbatches == 1:
     made, _ = network.train_passes(
@@ -162,9 +166,7 @@ def test_the_loss_of_a_batch(microbatches):
     wanted = _of_loss(np.asarray(made[0].doubt), truth, distance, mask)
     assert float(found.doubt) == pytest.approx(wanted, rel=1e-4)
   # Nothing of it reaches what is not a head of doubt.
-  zero = gradients.of_batch(
-    WITH, params, state, batch, microbatches, doubt_loss=0.0
-  )
+  zero = _of_batch(WITH, params, state, batch, microbatches, doubt_loss=0.0)
   one, other = dict(found.gradient), dict(zero.gradient)
   assert np.abs(one.pop("doubt")["bias"]).min() > 0
   assert np.abs(other.pop("doubt")["bias"]).max() == 0
@@ -327,7 +329,7 @@ def test_right_is_similarity_of_a_half():
     np.full((1, 4), np.nan),
   )
   reach = coco_people.reach(people, COCO_17)[0]
-  similarity = tp.oks(
+  similarity = oks.oks(
     np.stack([reach, 0 * reach], -1)[:1],
     np.zeros((1, 2)),
     900.0,
@@ -370,7 +372,7 @@ def test_report_of_doubt(tmp_path):
   case = _Told()
   case.run(tmp_path, model__doubt=True)
   folder = tmp_path / "eval" / "70"
-  (results,) = (eval_run.read(p) for p in folder.glob("*results*.json"))
+  results = eval_run.read(folder / "gt" / "results.json")
   said = results[0]["doubt"]
   row = int(np.argmin(np.abs(case.told.error - np.array(said["error"])).sum(1)))
   for name in Doubt._fields:
@@ -379,7 +381,7 @@ def test_report_of_doubt(tmp_path):
     )
   scores = np.array(results[0]["keypoints"]).reshape(-1, 3)[:, 2]
   np.testing.assert_allclose(scores, case.told.scores[row], atol=1e-4)
-  metrics = eval_run.read(folder / "metrics.json")
+  metrics = eval_run.read(folder / "gt" / "metrics.json")
   assert metrics["people"]["found"] == len(results) == 8
   found = np.arange(8)  # The last one could not be read.
   labels = case.labels[found]
@@ -416,7 +418,7 @@ def test_report_of_doubt(tmp_path):
     assert words in page
   eval_run.Case().run(tmp_path / "without")
   other = tmp_path / "without" / "eval" / "70"
-  assert eval_run.read(other / "metrics.json")["doubt"] == {}
+  assert eval_run.read(other / "gt" / "metrics.json")["doubt"] == {}
   assert "AUROC" not in (other / "report.html").read_text()
 
 
@@ -488,7 +490,7 @@ def test_exports_say_it_too(file, tmp_path):
   folder = tmp_path / "out"
   exporting.command(
     *(command, file, folder, f"--format={','.join(exported.FILES)}"),
-    "--flip_test",
+    "--flip-test",
   )
   meta = exported.read_meta(str(folder))
   assert list(meta["outputs"]) == [*exported.OUTPUTS, *Doubt._fields]
@@ -524,9 +526,9 @@ def test_people_files_have_it(file, tmp_path):
     photo,
     f"--weights={file}",
     f"--out={out}",
-    "--write=people",
+    "--write=json",
   )
-  (written,) = (out / "people").rglob("*.json")
+  (written,) = out.rglob("*.json")
   (person,) = json.loads(written.read_text())["people"]
   nose = person["keypoints"]["nose"]
   assert list(nose) == ["x", "y", "score", *Doubt._fields]

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from input_pipeline import batches, mixing, runs
 from input_pipeline.mixing import Mix
@@ -90,16 +91,14 @@ def folders(tmp_path_factory):
 
 
 def mixed(folders, tmp_path, weight="0.5", **changes):
-  config = tiny.config(
+  return tiny.config(
     data__dir=folders[0],
     data__train_split="train",
     data__prepared_dir=str(tmp_path / "prepared"),
-    train__batch_size=6,
     augment__half_body_probability=0.0,
-    **changes,
+    data__mix=(f"coco:{folders[1]}:train:{weight}",),
+    **{"train__batch_size": 6, **changes},
   )
-  config.data.mix = (f"coco:{folders[1]}:train:{weight}",)
-  return config
 
 
 def test_batches_of_two_sets(folders, tmp_path):
@@ -111,7 +110,7 @@ def test_batches_of_two_sets(folders, tmp_path):
   assert (other["people"], other["weight"]) == (8, "1/2")
   alone = []
   for n, folder in enumerate(folders):
-    own = config.copy_and_resolve_references()
+    own = ConfigDict(config)
     own.data.mix, own.data.dir = (), folder
     # As many as there are of it in ten batches, one after the other.
     own.train.batch_size = (40, 20)[n]
@@ -144,18 +143,17 @@ def test_parts_and_resumptions_are_of_the_same_batch(folders, tmp_path):
 
 def test_a_run_does_not_go_on_with_another_mix(folders, tmp_path):
   fields = {
-    "train__steps": 1,
-    "train__eval_every_epochs": 0.0,
+    "train__eval_every_epochs": 0,
     "data__eval_split": "train",
     "eval__bootstrap": 0,
+    "train__batch_size": 8,
     "compile_cache": "",
   }
-  config = mixed(folders, tmp_path, **fields)
+  config = mixed(folders, tmp_path, train__steps=1, **fields)
   workdir = str(tmp_path / "run")
-  runs.train(config, workdir)
+  runs.train(ConfigDict(config), workdir)
   meta = checkpoint.Checkpoints(workdir).read_meta(1)
   assert meta["data"]["mix"][0]["weight"] == "1/2"
-  config = mixed(folders, tmp_path, "0.25", **fields)
-  config.train.steps = 2
+  config = mixed(folders, tmp_path, "0.25", train__steps=2, **fields)
   with pytest.raises(InputError, match="weight"):
-    runs.train(config, workdir)
+    runs.train(ConfigDict(config), workdir)

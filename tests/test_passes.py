@@ -169,7 +169,7 @@ def test_a_second_pass_goes_on_from_the_first():
   np.testing.assert_allclose(second.tokens, captured["block.1.3"], atol=1e-5)
   found = _of_batch(model, *weights, batch, token_loss=0.5)
   wanted = sum(
-    float(losses.mse(one.heatmaps, *batch[1:])) for one in (first, second)
+    float(losses.mse(one.heatmaps, *batch[1:4])) for one in (first, second)
   )
   k, seen = model.num_keypoints, batch.mask > 0
   squares = np.square(np.float64(first.tokens) - second.tokens)[seen]

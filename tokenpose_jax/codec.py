@@ -87,10 +87,10 @@ class Codec:
 
   def inside(self, points: Float[AnyArray, "*n 2"]) -> Float[AnyArray, "*n"]:
     """1 for crop pixels (..., 2) that lie within the crop, else 0."""
-    size = jnp.array(self.input_hw[::-1])
-    return (
-      ((points >= -0.5) & (points < size - 0.5)).all(-1).astype(jnp.float32)
-    )
+    height, width = self.input_hw
+    x, y = points[..., 0], points[..., 1]
+    across = (x >= -0.5) & (x < width - 0.5)
+    return (across & (y >= -0.5) & (y < height - 0.5)).astype(jnp.float32)
 
   @property
   def pixel(self) -> float:

@@ -103,7 +103,7 @@ class CocoKeypoints:
     if predictions.doubt is not None:
       results = [
         {**result, "doubt": _told(predictions.doubt, place)}
-        for result, place in zip(results, evidence.boxes, strict=True)
+        for result, place in zip(results, evidence.boxes.tolist(), strict=True)
       ]
     return Measured(matched.figures, results, evidence)
 

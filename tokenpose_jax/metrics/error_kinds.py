@@ -77,9 +77,9 @@ def details(
   told = Doubt(*(values[found] for values in doubt))
   tables["doubt"] = {
     "right": calibration(told.right[labeled], right),
-    "presence": calibration(told.presence, labeled)
+    "presence": calibration(told.presence.ravel(), labeled.ravel())
     | {"auroc": auroc(told.presence[labeled], told.presence[~labeled])},
-    "score": calibration(told.scores, labeled & errors.right),
+    "score": calibration(told.scores.ravel(), (labeled & errors.right).ravel()),
     "error": {
       "expected": _mean(told.error[labeled]),
       "found": _mean(errors.distance[labeled]),

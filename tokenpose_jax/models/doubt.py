@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from tokenpose_jax.arrays import AnyArray
 
@@ -43,7 +43,7 @@ class Doubt(NamedTuple):
     return self.presence * self.right
 
 
-def of_logits(logits: Float[Array, "b k 4"], pixel: float = 1.0) -> Doubt:
+def of_logits(logits: Float[AnyArray, "b k 4"], pixel: float = 1.0) -> Doubt:
   """What the heads say, from their numbers.
 
   Args:
