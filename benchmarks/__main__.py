@@ -54,6 +54,7 @@ SECTIONS = {
   "data": Section(),
   "data_fidelity": Section(),
   "precision": Section(),
+  "pruning": Section(minutes=15, by_default=False),
   "video": Section(),
   "export": Section(minutes=15, by_default=False),
   "predict": Section((*DEMO, "--photos=100"), needs=DEMO, by_default=False),

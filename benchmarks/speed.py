@@ -12,6 +12,7 @@ fastest of its variants, each of which is tried before.
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib
 import json
@@ -98,8 +99,16 @@ def worker(
   rounds.serve(step, batch, {})
 
 
-def training_step(network: str, batch: int) -> Callable[[], Any]:
-  """The training step of a recipe, all of it, on crops that stay placed."""
+def training_step(
+  network: str, batch: int, changes: Mapping[str, Any] | None = None
+) -> Callable[[], Any]:
+  """The training step of a recipe, all of it, on crops that stay placed.
+
+  Args:
+    network: of a recipe.
+    batch: people.
+    changes: of the network's fields.
+  """
   import jax
   import numpy as np
 
@@ -108,6 +117,7 @@ def training_step(network: str, batch: int) -> Callable[[], Any]:
 
   config = importlib.import_module(f"configs.{network}").get_config()
   config.train.batch_size = batch
+  config.model.update(changes or {})
   config = config_lib.resolve(config, skeletons.get(config.data.skeleton))
   schedule = optim.create_schedule(config.optim, config.train.epochs, 1000)
   optimizer = optim.create_optimizer(config.optim, schedule)
@@ -136,8 +146,10 @@ def training_step(network: str, batch: int) -> Callable[[], Any]:
   return step
 
 
-def inference_step(network: str, batch: int) -> Callable[[], Any]:
-  """8-bit crops to heatmaps, without the flip test."""
+def inference_step(
+  network: str, batch: int, changes: Mapping[str, Any] | None = None
+) -> Callable[[], Any]:
+  """8-bit crops to heatmaps, without the flip test; arguments likewise."""
   import jax
 
   from tokenpose_jax import inference
@@ -145,7 +157,7 @@ def inference_step(network: str, batch: int) -> Callable[[], Any]:
   from tokenpose_jax.codec import Codec
   from tokenpose_jax.models.published import PUBLISHED
 
-  model = PUBLISHED[network]
+  model = dataclasses.replace(PUBLISHED[network], **(changes or {}))
   codec = Codec(model.input_hw, model.heatmap_hw, sigma=2.0)
   settings = inference.Settings(model, codec)
   weights = network_lib.init(model, 0)

@@ -94,10 +94,12 @@ def train_data(
     batch_size = config.train.batch_size
     positions = step * batch_size + np.arange(batch_size)
     which, places = mix.at(positions)
-    return [
-      int(sets[n].people.image_id[_people_at(*sets[n][::2], place[None])[0]])
-      for n, place in zip(which, places, strict=True)
-    ]
+    ids = np.zeros(batch_size, np.int64)
+    for number, one in enumerate(sets):
+      here = which == number
+      people = _people_at(config, one.people, places[here])
+      ids[here] = one.people.image_id[people]
+    return ids.tolist()
 
   return TrainData(
     batches=lambda first: train_batches(sets, slots=slots, first_step=first),
@@ -133,12 +135,11 @@ def _people_at(
   config: ConfigDict, people: People, places: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
   """The indices of the people at places of the set's order (sampling.py)."""
-  return np.array(
-    [
-      sampling.person_at(config.seed, place, len(people))
-      for place in places.tolist()
-    ]
-  )
+  chosen = [
+    sampling.person_at(config.seed, place, len(people))
+    for place in places.tolist()
+  ]
+  return np.array(chosen, np.int64)
 
 
 def eval_data(

@@ -113,15 +113,12 @@ def predict(
     out = jax.device_get(found)
     good = out["mask"] > 0
     index = out["index"][good]
-    for place, name in (
-      (predictions.keypoints, "image"),
-      (predictions.scores, "scores"),
-      (predictions.peaks, "peaks"),
-    ):
-      place[index] = out[name][good]
+    predictions.keypoints[index] = out["image"][good]
+    predictions.scores[index] = out["scores"][good]
+    predictions.peaks[index] = out["peaks"][good]
     if predictions.doubt is not None:
       for place, values in zip(predictions.doubt, out["doubt"], strict=True):
-        place[index] = values[good]
+        np.asarray(place)[index] = values[good]
     predictions.valid[index] = True
     if gallery is not None:
       _show(gallery, batch, out)

@@ -120,8 +120,8 @@ def of_batch(
     model_state,
   )
   parts = jax.tree.map(lambda array: _split(array, microbatches), batch)
-  (*sums, new), heatmaps = jax.lax.scan(add, start, parts)
-  return Found(*sums, _join(heatmaps), new)
+  (loss, doubt, gradient, new), heatmaps = jax.lax.scan(add, start, parts)
+  return Found(loss, doubt, gradient, _join(heatmaps), new)
 
 
 def _of_part(
@@ -148,7 +148,7 @@ def _of_part(
       )
     if first.doubt is None:
       return loss, (loss, None, first.heatmaps, new)
-    doubt = _doubt(first, part)
+    doubt = _doubt(first.doubt, first.heatmaps, part)
     return loss + doubt_loss * doubt, (loss, doubt, first.heatmaps, new)
 
   gradient_of = jax.value_and_grad(loss_of, has_aux=True)
@@ -156,15 +156,17 @@ def _of_part(
   return Found(loss, doubt, gradient, heatmaps, new)
 
 
-def _doubt(found: network.Pass, part: Batch) -> Float[Array, ""]:
+def _doubt(
+  logits: Float[Array, "b k 4"], heatmaps: Float[Array, "b k h w"], part: Batch
+) -> Float[Array, ""]:
   """The loss of what is said of the places that were found."""
   truth = part.truth
   if truth is None:
     raise ValueError("model.doubt needs Batch.truth")
   # Quarter pixels are near enough, and quickly found.
-  points, _ = codec.decode(jax.lax.stop_gradient(found.heatmaps), "quarter")
+  points, _ = codec.decode(jax.lax.stop_gradient(heatmaps), "quarter")
   return losses.doubt(
-    found.doubt,
+    logits,
     truth.present,
     truth.hidden,
     jnp.linalg.norm(points - truth.points, axis=-1),

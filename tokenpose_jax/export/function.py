@@ -19,7 +19,7 @@ from tokenpose_jax.models.layers import BATCH_NORM_EPS, ConvNorm, Train
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict.saved import Saved
 
-Function = Callable[[UInt8[AnyArray, "b h w 3"]], tuple[Array, ...]]
+Function = Callable[[UInt8[AnyArray, "b h w 3"]], tuple[AnyArray, ...]]
 """Crops (B, H, W, 3) uint8 RGB to keypoints (B, K, 2) in crop pixels, scores
 (B, K) and heatmaps (B, K, h, w); with `model.doubt` also what it says, (B, K)
 each, errors in crop pixels."""
@@ -108,7 +108,7 @@ def outputs_of(model: ModelConfig) -> tuple[str, ...]:
 
 def _decoded(
   saved: Saved, found: inference.Found, decoder: str
-) -> tuple[Array, ...]:
+) -> tuple[AnyArray, ...]:
   keypoints, scores = saved.codec.decode(found.heatmaps, decoder)
   if found.doubt is None:
     return keypoints, scores, found.heatmaps

@@ -74,20 +74,22 @@ def details(
   }
   if doubt is None:
     return tables
-  told = Doubt(*(values[found] for values in doubt))
+  presence, visibility, quality, expected = (
+    np.asarray(values)[found] for values in doubt
+  )
+  score = presence * quality
   tables["doubt"] = {
-    "right": calibration(told.right[labeled], right),
-    "presence": calibration(told.presence.ravel(), labeled.ravel())
-    | {"auroc": auroc(told.presence[labeled], told.presence[~labeled])},
-    "score": calibration(told.scores.ravel(), (labeled & errors.right).ravel()),
+    "right": calibration(quality[labeled], right),
+    "presence": calibration(presence.ravel(), labeled.ravel())
+    | {"auroc": auroc(presence[labeled], presence[~labeled])},
+    "score": calibration(score.ravel(), (labeled & errors.right).ravel()),
     "error": {
-      "expected": _mean(told.error[labeled]),
+      "expected": _mean(expected[labeled]),
       "found": _mean(errors.distance[labeled]),
     },
   }
   if errors.visible is not None:
-    seen = errors.visible[labeled]
-    visibility = told.visibility[labeled]
+    seen, visibility = errors.visible[labeled], visibility[labeled]
     tables["doubt"]["visibility"] = calibration(visibility, seen) | {
       "auroc": auroc(visibility[seen], visibility[~seen])
     }

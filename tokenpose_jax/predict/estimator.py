@@ -273,9 +273,9 @@ class Estimator:
         points[photo][person] = found.image[n]
         scores[photo][person] = found.scores[n]
         if found.doubt is not None:
-          told[photo] = told[photo] or _untold(scores[photo].shape)
-          for place, values in zip(told[photo], found.doubt, strict=True):
-            place[person] = values[n]
+          said = told[photo] = told[photo] or _untold(scores[photo].shape)
+          for place, values in zip(said, found.doubt, strict=True):
+            np.asarray(place)[person] = values[n]
     return [
       Poses(
         points[n],
