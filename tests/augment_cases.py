@@ -50,7 +50,8 @@ def plain_crops(center, scale, keypoints, visible, input_hw):
   points = np.where(
     visible[..., None] > 0, geometry.transform(affine, keypoints), 0
   )
-  return augment.Crops(affine, points.astype(np.float32), visible)
+  order = np.broadcast_to(np.arange(visible.shape[1]), visible.shape)
+  return augment.Crops(affine, points.astype(np.float32), visible, order)
 
 
 def first(crops):

@@ -217,7 +217,7 @@ def test_what_the_heads_say():
   np.testing.assert_allclose(said.error, 4 * np.exp(logits[..., 3]), rtol=1e-5)
   np.testing.assert_allclose(said.scores, said.presence * said.right)
   assert np.isfinite(doubt_lib.of_logits(logits * 1e6).error).all()
-  assert Doubt._fields == exported.DOUBT
+  assert tuple(said._asdict()) == exported.DOUBT
 
 
 def test_flip_test_and_image_pixels():
@@ -238,7 +238,7 @@ def test_flip_test_and_image_pixels():
     np.ascontiguousarray(crops[:, :, ::-1]),
     affine,
   )
-  for name in Doubt._fields:
+  for name in exported.DOUBT:
     one, other, both = (
       np.asarray(getattr(found.doubt, name))
       for found in (plain, turned, flipped)
@@ -375,7 +375,7 @@ def test_report_of_doubt(tmp_path):
   results = eval_run.read(folder / "gt" / "results.json")
   said = results[0]["doubt"]
   row = int(np.argmin(np.abs(case.told.error - np.array(said["error"])).sum(1)))
-  for name in Doubt._fields:
+  for name in exported.DOUBT:
     np.testing.assert_allclose(
       said[name], getattr(case.told, name)[row], atol=1e-4
     )
@@ -493,13 +493,13 @@ def test_exports_say_it_too(file, tmp_path):
     "--flip-test",
   )
   meta = exported.read_meta(str(folder))
-  assert list(meta["outputs"]) == [*exported.OUTPUTS, *Doubt._fields]
+  assert list(meta["outputs"]) == [*exported.OUTPUTS, *exported.DOUBT]
   assert "`error`: its expected distance" in (folder / "README.md").read_text()
   wanted = tp.load(file)(PHOTO, BOXES)
   assert wanted.doubt.error.shape == (2, 17)
   for name in exported.FILES:
     found = tp.load(str(folder), format=name)(PHOTO, BOXES)
-    for field in Doubt._fields:
+    for field in exported.DOUBT:
       np.testing.assert_allclose(
         getattr(found.doubt, field), getattr(wanted.doubt, field), rtol=1e-3
       )
@@ -531,7 +531,7 @@ def test_people_files_have_it(file, tmp_path):
   (written,) = out.rglob("*.json")
   (person,) = json.loads(written.read_text())["people"]
   nose = person["keypoints"]["nose"]
-  assert list(nose) == ["x", "y", "score", *Doubt._fields]
+  assert list(nose) == ["x", "y", "score", *exported.DOUBT]
   assert nose["score"] == pytest.approx(
     nose["presence"] * nose["right"], abs=2e-3
   )

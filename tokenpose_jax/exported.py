@@ -260,7 +260,7 @@ def compare(model: Model, folder: str) -> Difference:
   sure = saved["scores"] > SURE
   away = np.abs(found["keypoints"] - saved["keypoints"]).max(-1)
   return Difference(
-    float(max(np.abs(found["heatmaps"] - saved["heatmaps"]).max(), *said)),
+    float(max([np.abs(found["heatmaps"] - saved["heatmaps"]).max(), *said])),
     float(away[sure].max()) if sure.any() else 0.0,
     1000 * min(seconds) / len(crops),
   )
