@@ -40,6 +40,7 @@ from benchmarks import tables
 from tokenpose_jax import (
   cli,
   optim,
+  recipes,
   sharding,
   skeletons,
   train,
@@ -47,10 +48,11 @@ from tokenpose_jax import (
 )
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.errors import InputError, check_choice, one_line
+from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.published import PUBLISHED
 
 Row = dict[str, Any]
-Key = tuple[str, str, int, str, bool]  # _KEY of a row
+Key = tuple[str, str, int, str, bool, str]  # _KEY of a row
 
 TOPOLOGIES = ("v5e:2x4", "v6e:2x4", "v5p:2x2x1")
 # A whole pod, and two slices over the data center's network.
@@ -79,7 +81,7 @@ _DUMP = (
   "--xla_jf_dump_category_filter=utilization",
   "--xla_jf_dump_llo_pass_label_regex=.*pre-delay.*",
 )
-_KEY = ("config", "topology", "people_a_chip", "remat", "quick")
+_KEY = ("config", "topology", "people_a_chip", "remat", "quick", "set")
 # libtpu reads these in place of the metadata of a TPU.
 _ENVIRONMENT = {
   "JAX_PLATFORMS": "cpu",
@@ -188,8 +190,9 @@ def line(row: Row) -> str:
     memory, fits = "", f"failed: {row['error']}"
   again = "" if row["remat"] == "none" else f", remat {row['remat']}"
   quick = ", quick" if row["quick"] else ""
+  changed = f", {row['set']}" if row["set"] else ""
   cells = (
-    f"`{row['config']}`{again}{quick}",
+    f"`{row['config']}`{again}{quick}{changed}",
     row["topology"],
     row["people_a_chip"],
     f"{row['seconds']:.0f}",
@@ -211,6 +214,7 @@ def compile_row(
   people: int,
   remat: str,
   quick: bool,
+  changes: str,
   dumps: pathlib.Path,
 ) -> Row:
   """Compiles a row, in this process.
@@ -221,6 +225,7 @@ def compile_row(
     people: a chip.
     remat: `train.remat`.
     quick: without the search for a fast program, whose cycles say nothing.
+    changes: of the network: FIELD=VALUE, with spaces between.
     dumps: the folder that libtpu was told to write to.
 
   Returns:
@@ -231,6 +236,8 @@ def compile_row(
     jax.config.update("jax_exec_time_optimization_effort", -1.0)
   mesh = create_mesh(topology)
   config = importlib.import_module(f"configs.{name}").get_config()
+  model = recipes.change(ModelConfig.of(config.model), changes.split())
+  config.model.update(model.to_dict())
   config.model.dtype = "bfloat16"
   config.train.batch_size = people * mesh.size
   config.train.remat = remat
@@ -329,7 +336,9 @@ def plan(options: argparse.Namespace) -> list[Key]:
     people, rest = divmod(config.train.batch_size, parse(topology)[-1])
     people = FALLBACK if rest else people
     people = options.batch_per_chip or people
-    rows.append((name, topology, people, options.remat, options.quick))
+    rows.append(
+      (name, topology, people, options.remat, options.quick, options.set)
+    )
   return rows
 
 
@@ -337,9 +346,9 @@ def run(options: argparse.Namespace) -> None:
   saved = options.out and options.out.exists()
   rows = json.loads(options.out.read_text()) if saved else []
   # What failed, and not for want of memory, is tried again.
-  # Those of before --quick do not say it.
+  # Those of before --quick and --set do not say it.
   rows = [
-    {"quick": False} | row
+    {"quick": False, "set": ""} | row
     for row in rows
     if "error" not in row or "needs_gib" in row
   ]
@@ -374,6 +383,9 @@ def main() -> None:
   parser.add_argument("--remat", choices=("none", "blocks"), default="none")
   parser.add_argument(
     "--quick", action="store_true", help="memory and collectives, no cycles"
+  )
+  parser.add_argument(
+    "--set", default="", help="fields of the network: 'keep=0.7 cycles=2'"
   )
   parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
   parser.add_argument("--dumps", type=pathlib.Path, help=argparse.SUPPRESS)

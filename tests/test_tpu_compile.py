@@ -70,6 +70,7 @@ def row(**changes) -> dict:
     "people_a_chip": 16,
     "remat": "none",
     "quick": False,
+    "set": "",
     "seconds": 101.4,
     "fits": True,
     "memory": {"arguments": 2**28, "temporaries": 2**31, "code": 2**20},
@@ -80,7 +81,7 @@ def row(**changes) -> dict:
 
 def options(**given) -> argparse.Namespace:
   unset = dict.fromkeys(("configs", "topologies", "batch_per_chip", "out"))
-  unset |= {"remat": "none", "quick": False}
+  unset |= {"remat": "none", "quick": False, "set": ""}
   return argparse.Namespace(**unset | given)
 
 
@@ -129,6 +130,7 @@ def test_a_table_says_what_fits_what_does_not_and_what_failed():
   assert "`tokenpose_t`, remat blocks, quick |" in tpu_compile.line(
     row(remat="blocks", quick=True)
   )
+  assert "`tokenpose_t`, keep=0.7 |" in tpu_compile.line(row(set="keep=0.7"))
   assert "failed: exit code -9, killed" in failed
 
 
@@ -154,11 +156,11 @@ def test_everything_is_planned_with_the_batches_of_the_recipes():
   rows = tpu_compile.plan(options())
   assert {name for name, *_ in rows} == set(PUBLISHED)
   assert len(rows) == len(set(rows)) == 3 * 9 + 2
-  assert ("tokenpose_t", "v5e:2x4", 16, "none", False) in rows
-  assert ("tokenpose_s_v2", "v5p:2x2x1", 12, "none", False) in rows
-  assert ("tokenpose_l_d24_384x288", "2*v5e:2x4", 4, "none", False) in rows
+  assert ("tokenpose_t", "v5e:2x4", 16, "none", False, "") in rows
+  assert ("tokenpose_s_v2", "v5p:2x2x1", 12, "none", False, "") in rows
+  assert ("tokenpose_l_d24_384x288", "2*v5e:2x4", 4, "none", False, "") in rows
   # 64 people on 256 chips.
-  assert ("tokenpose_l_d24_384x288", "v5e:16x16", 8, "none", False) in rows
+  assert ("tokenpose_l_d24_384x288", "v5e:16x16", 8, "none", False, "") in rows
   (only,) = tpu_compile.plan(
     options(
       configs=["tokenpose_b"],
@@ -166,16 +168,17 @@ def test_everything_is_planned_with_the_batches_of_the_recipes():
       batch_per_chip=64,
       remat="blocks",
       quick=True,
+      set="keep=0.5",
     )
   )
-  assert only == ("tokenpose_b", "v6e:2x4", 64, "blocks", True)
+  assert only == ("tokenpose_b", "v6e:2x4", 64, "blocks", True, "keep=0.5")
 
 
 def test_a_killed_run_goes_on(tmp_path, monkeypatch, capsys):
   compiled = []
 
   def measure(key):
-    name, topology, people, remat, quick = key
+    name, topology, people, remat, quick, changes = key
     compiled.append(name)
     return row(
       config=name,
@@ -183,6 +186,7 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch, capsys):
       people_a_chip=people,
       remat=remat,
       quick=quick,
+      set=changes,
     )
 
   monkeypatch.setattr(tpu_compile, "measure", measure)
