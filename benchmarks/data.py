@@ -30,6 +30,7 @@ from configs import default
 from input_pipeline import batches, coco, datasets, decode
 from input_pipeline.image_crops import ImageCropReader
 from tokenpose_jax import crops, geometry, skeletons
+from tokenpose_jax.config import codec_of
 
 BATCH = 128
 PAIRS = 7
@@ -123,6 +124,15 @@ class Plan:
       os.path.join(folder, split.store.names[i]) for i in self.image
     ]
     self.sent: dict[str, str] = {}
+    codec = codec_of(config)
+    self.usual_settings = usual_loader.Settings(
+      codec.input_hw,
+      codec.heatmap_hw,
+      codec.sigma,
+      config.augment.to_dict(),
+      split.skeleton.upper_body,
+      split.skeleton.flip_permutation,
+    )
     self.original_crops = ImageCropReader(split.store, people.image)
     stored = config.copy_and_resolve_references()
     stored.data.person_crops = True
@@ -168,8 +178,7 @@ class Plan:
           self.people.keypoints[self.chosen[i]],
           self.people.visible[self.chosen[i]],
           rng=rng,
-          config=self.config,
-          skeleton=self.split.skeleton,
+          settings=self.usual_settings,
         )
         for i in range(first, first + USUAL_BATCH)
       ]

@@ -44,6 +44,7 @@ class Shape:
     hidden: of the head; 0: one layer.
     input_hw: of the crops.
     dim: width of tokens.
+    stem_channels: inner channels of the stem.
   """
 
   backbone: str | int
@@ -55,6 +56,7 @@ class Shape:
   hidden: int = 384
   input_hw: tuple[int, int] = (256, 192)
   dim: int = 192
+  stem_channels: int = 64
 
 
 SHAPES = {
@@ -104,18 +106,18 @@ class Bottleneck(nn.Module):
 class Stem(nn.Module):
   """Two convolutions of stride 2 and four bottlenecks."""
 
-  channels = 256
-
-  def __init__(self):
+  def __init__(self, channels: int = 64):
     super().__init__()
-    self.conv1 = ConvNorm(3, 64, 3, 2)
-    self.conv2 = ConvNorm(64, 64, 3, 2)
+    self.channels = 4 * channels
+    self.conv1 = ConvNorm(3, channels, 3, 2)
+    self.conv2 = ConvNorm(channels, channels, 3, 2)
     self.layer1 = nn.Sequential(
-      Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(3))
+      Bottleneck(channels, channels),
+      *(Bottleneck(self.channels, channels) for _ in range(3)),
     )
 
   def forward(self, x: Tensor) -> Tensor:
-    """(B, 3, H, W) to (B, 256, H / 4, W / 4)."""
+    """(B, 3, H, W) to (B, 4 * channels, H / 4, W / 4)."""
     x = F.relu(self.conv1(x))
     return self.layer1(F.relu(self.conv2(x)))
 
@@ -283,7 +285,7 @@ class TokenPose(nn.Module):
     channels, stride = 3, 1
     self.backbone: nn.Module = nn.Identity()
     if shape.backbone == "stem":
-      self.backbone = Stem()
+      self.backbone = Stem(shape.stem_channels)
     elif isinstance(shape.backbone, int):
       self.backbone = HRNet(shape.backbone)
     if shape.backbone != "none":

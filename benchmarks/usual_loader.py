@@ -5,14 +5,34 @@ it, warps it; NumPy normalizes and draws the heatmaps. Nothing is done slowly on
 purpose: points are moved and heatmaps drawn without loops over keypoints.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
-from tokenpose_jax import config as config_lib
-from tokenpose_jax.skeletons import Skeleton
-
 MEAN = 255 * np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 FACTOR = 1 / (255 * np.array([0.229, 0.224, 0.225], np.float32))[:, None, None]
+
+
+class Settings(NamedTuple):
+  """What examples are like.
+
+  Attributes:
+    input_hw: crop size, pixels.
+    heatmap_hw: heatmap size, pixels.
+    sigma: of the heatmaps' Gaussians, their pixels.
+    augment: the fields of `config.augment`.
+    upper_body: indices of keypoints.
+    flip_permutation: (K,) the keypoint that each becomes in a mirror.
+  """
+
+  input_hw: tuple[int, int]
+  heatmap_hw: tuple[int, int]
+  sigma: float
+  augment: Mapping[str, float]
+  upper_body: tuple[int, ...]
+  flip_permutation: np.ndarray
 
 
 def load(
@@ -23,51 +43,56 @@ def load(
   visible: np.ndarray,
   *,
   rng: np.random.Generator,
-  config,
-  skeleton: Skeleton,
+  settings: Settings,
 ) -> dict[str, np.ndarray]:
-  """One training example of a person, augmented as `config.augment` says."""
-  (height, width), settings = config.model.input_hw, config.augment
+  """One training example of a person, augmented as the settings say."""
+  (height, width), augment = settings.input_hw, settings.augment
   image = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
   image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
   center, scale = center.copy(), scale.copy()
   keypoints, visible = keypoints.copy(), visible.copy()
   if (
-    visible.sum() > settings.half_body_min_keypoints
-    and rng.random() < settings.half_body_probability
+    visible.sum() > augment["half_body_min_keypoints"]
+    and rng.random() < augment["half_body_probability"]
   ):
-    center, scale = _half_body(center, scale, keypoints, visible, rng, skeleton)
-  spread = settings.scale
+    center, scale = _half_body(
+      center, scale, keypoints, visible, rng, settings.upper_body
+    )
+  spread = augment["scale"]
   scale = scale * np.clip(
     spread * rng.standard_normal() + 1, 1 - spread, 1 + spread
   )
   degrees = 0.0
-  if rng.random() <= settings.rotation_probability:
-    spread = settings.rotation_degrees
+  if rng.random() <= augment["rotation_probability"]:
+    spread = augment["rotation_degrees"]
     degrees = np.clip(spread * rng.standard_normal(), -2 * spread, 2 * spread)
-  if rng.random() <= settings.flip_probability:
+  if rng.random() <= augment["flip_probability"]:
     image = cv2.flip(image, 1)  # 50 times as fast as image[:, ::-1]
     keypoints[:, 0] = image.shape[1] - 1 - keypoints[:, 0]
-    order = skeleton.flip_permutation
+    order = settings.flip_permutation
     keypoints, visible = keypoints[order], visible[order]
     center[0] = image.shape[1] - 1 - center[0]
-  affine = _affine(center, scale, degrees, (width, height))
+  affine = affine_of(center, scale, degrees, (width, height))
   crop = cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_LINEAR)
-  pixels = np.ascontiguousarray(crop.transpose(2, 0, 1)).astype(np.float32)
-  pixels -= MEAN
-  pixels *= FACTOR
-  map_hw = config_lib.codec_of(config).heatmap_hw
-  to_map = _affine(center, scale, degrees, map_hw[::-1])
+  to_map = affine_of(center, scale, degrees, settings.heatmap_hw[::-1])
   points = keypoints @ to_map[:, :2].T + to_map[:, 2]
   return {
-    "image": pixels,
-    "target": _heatmaps(points, visible, map_hw, config.codec.sigma),
+    "image": normalized(crop),
+    "target": _heatmaps(points, visible, settings.heatmap_hw, settings.sigma),
     "weight": visible.astype(np.float32),
   }
 
 
-def _half_body(center, scale, keypoints, visible, rng, skeleton):
-  upper = np.isin(np.arange(len(visible)), skeleton.upper_body)
+def normalized(crop: np.ndarray) -> np.ndarray:
+  """(H, W, 3) uint8 RGB to (3, H, W) float32."""
+  pixels = np.ascontiguousarray(crop.transpose(2, 0, 1)).astype(np.float32)
+  pixels -= MEAN
+  pixels *= FACTOR
+  return pixels
+
+
+def _half_body(center, scale, keypoints, visible, rng, upper_body):
+  upper = np.isin(np.arange(len(visible)), upper_body)
   upper = upper if rng.random() < 0.69 else ~upper
   points = keypoints[(visible > 0) & upper]
   if len(points) < 3:
@@ -77,7 +102,8 @@ def _half_body(center, scale, keypoints, visible, rng, skeleton):
   return points.mean(0), np.array([w, h]) / 200 * 1.5
 
 
-def _affine(center, scale, degrees, size_wh):
+def affine_of(center, scale, degrees, size_wh) -> np.ndarray:
+  """(2, 3) of the image to a crop, or a heatmap, of that (width, height)."""
   turn, half = np.deg2rad(degrees), scale[0] * 100
   w, h = size_wh
   up = np.array([half * np.sin(turn), -half * np.cos(turn)])

@@ -11,30 +11,7 @@ from tokenpose_jax.models.published import PUBLISHED
 
 torch = pytest.importorskip("torch", reason="no PyTorch to compare with")
 
-from benchmarks import peers_torch  # noqa: E402
-
-NAMES = {"kernel": "weight", "scale": "weight"}
-NAMES |= {"mean": "running_mean", "var": "running_var"}
-
-
-def state_of(model, weights) -> dict:
-  """Our weights under PyTorch's names, in its order of axes."""
-  found = {}
-  for tree in weights:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-      *parts, last = [key.key for key in path]
-      if (last, *parts) == ("position_table",):
-        continue  # Of the same function: compared by the heatmaps.
-      value = np.array(leaf)
-      if parts == ["patch_embedding"] and value.ndim == 2:
-        value = value.reshape(*model.patch_hw, -1, model.dim)
-      if value.ndim == 4:
-        value = value.transpose(3, 2, 0, 1)
-      elif last == "kernel":
-        value = value.T
-      name = "num_batches_tracked" if last == "count" else NAMES.get(last, last)
-      found[".".join([*parts, name])] = torch.from_numpy(value.copy())
-  return found
+from benchmarks import peer_weights, peers_torch  # noqa: E402
 
 
 @pytest.mark.parametrize("name", peers_torch.SHAPES)
@@ -63,7 +40,11 @@ def test_peers_are_the_same_functions(name):
   )
   peer = peers_torch.build(shape).eval()
   missing, unknown = peer.load_state_dict(
-    state_of(model, weights), strict=False
+    {
+      name: torch.from_numpy(value)
+      for name, value in peer_weights.state_of(model, weights).items()
+    },
+    strict=False,
   )
   assert (missing, unknown) == (["position_table"], [])
   crops = rng.integers(0, 256, (1, *model.input_hw, 3)).astype(np.uint8)
