@@ -36,13 +36,13 @@ class Seen(NamedTuple):
 
   presence: np.ndarray
   visibility: np.ndarray
-  right: np.ndarray
+  similarity: np.ndarray
   error: np.ndarray
   peaks: np.ndarray
   labeled: np.ndarray
   inside: np.ndarray
   hidden: np.ndarray
-  is_right: np.ndarray
+  alike: np.ndarray
   distance: np.ndarray
 
 
@@ -97,7 +97,7 @@ def told(codec: Codec, batch, made) -> Seen:
     batch["visible"] * batch["mask"][:, None] > 0,
     np.asarray(codec.inside(batch["keypoints"])) > 0,
     batch["hidden"] > 0,
-    distance <= batch["reach"],
+    0.5 ** (distance / batch["reach"]) ** 2,
     distance,
   )
 
@@ -107,18 +107,18 @@ def ece(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def within(of: str) -> Callable[[Seen], float]:
-  """ECE of being right, of labeled joints inside the crop."""
+  """ECE of similarity, of labeled joints inside the crop."""
 
   def measure(s: Seen) -> float:
     here = s.labeled & s.inside
-    return ece(getattr(s, of)[here], s.is_right[here])
+    return ece(getattr(s, of)[here], s.alike[here])
 
   return measure
 
 
 MEASURES: dict[str, Callable[[Seen], float]] = {
-  "ECE of being right, heatmaps": within("peaks"),
-  "ECE of being right, doubt": within("right"),
+  "ECE of similarity, heatmaps": within("peaks"),
+  "ECE of similarity, doubt": within("similarity"),
   "ECE of presence": lambda s: ece(
     s.presence.ravel(), (s.labeled & s.inside).ravel()
   ),
@@ -138,13 +138,13 @@ MEASURES: dict[str, Callable[[Seen], float]] = {
     s.visibility[s.labeled & s.inside & ~s.hidden],
     s.visibility[s.labeled & s.inside & s.hidden],
   ),
-  "AUROC of being right, heatmaps": lambda s: auroc(
-    s.peaks[s.labeled & s.inside & s.is_right],
-    s.peaks[s.labeled & s.inside & ~s.is_right],
+  "AUROC of similarity above 0.5, heatmaps": lambda s: auroc(
+    s.peaks[s.labeled & s.inside & (s.alike >= 0.5)],
+    s.peaks[s.labeled & s.inside & (s.alike < 0.5)],
   ),
-  "AUROC of being right, doubt": lambda s: auroc(
-    s.right[s.labeled & s.inside & s.is_right],
-    s.right[s.labeled & s.inside & ~s.is_right],
+  "the same by doubt": lambda s: auroc(
+    s.similarity[s.labeled & s.inside & (s.alike >= 0.5)],
+    s.similarity[s.labeled & s.inside & (s.alike < 0.5)],
   ),
   "expected error, crop pixels": lambda s: s.error[s.labeled & s.inside].mean(),
   "found error, crop pixels": lambda s: s.distance[s.labeled & s.inside].mean(),

@@ -208,8 +208,8 @@ class HRNet(nn.Module):
     self.stem = Stem()
     self.transition1 = nn.ModuleList(
       [
-        ConvNorm(Stem.channels, widths[0], 3),
-        ConvNorm(Stem.channels, widths[1], 3, 2),
+        ConvNorm(self.stem.channels, widths[0], 3),
+        ConvNorm(self.stem.channels, widths[1], 3, 2),
       ]
     )
     self.stage2 = nn.Sequential(Exchange(widths[:2], 2))

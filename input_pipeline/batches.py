@@ -217,7 +217,7 @@ def train_batches(
     first_step: where to begin; nothing before it is read.
 
   Raises:
-    InputError: `model.doubt`, and it is not known what is right.
+    InputError: `model.doubt`, and heads are not known.
   """
   config = sets[0].config
   mix = _mix_of(config)
@@ -272,7 +272,7 @@ def _examples(
 
 
 def _reach(one: TrainSet) -> Float[np.ndarray, "people k"]:
-  """Up to which distance a place is right, image pixels."""
+  """At which distance a place's similarity is 0.5, image pixels."""
   reach = one.split.dataset.reach(one.people, one.split.skeleton)
   if one.config.model.doubt and np.isnan(reach).any():
     raise InputError(

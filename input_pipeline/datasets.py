@@ -78,7 +78,7 @@ class Dataset(Protocol):
   def reach(
     self, people: People, skeleton: Skeleton
   ) -> Float[np.ndarray, "n k"]:
-    """(N, K) distance up to which a place is right, image pixels.
+    """(N, K) distance at which similarity is 0.5, image pixels.
 
     NaN where that is not known.
     """

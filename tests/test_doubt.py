@@ -61,7 +61,7 @@ def _crops(count=3):
 def test_heads_change_nothing_else():
   plain, also = tp.init(PLAIN, 0), tp.init(WITH, 0)
   own = also[0].pop("doubt")
-  assert jax.tree.map(np.shape, own) == {"bias": (4,), "kernel": (32, 4)}
+  assert jax.tree.map(np.shape, own) == {"bias": (4,), "kernel": (33, 4)}
   jax.tree.map(np.testing.assert_array_equal, plain, also)
   images = network.normalize(_crops())
   params, state = _weights()
@@ -124,9 +124,9 @@ def _of_loss(logits, truth, distance, mask):
       one = -np.log(chance[0] if present else 1 - chance[0])
       if present:
         seen = truth.hidden[person, k] == 0
-        right = distance[person, k] <= truth.reach[person, k]
+        alike = 0.5 ** (distance[person, k] / truth.reach[person, k]) ** 2
         one -= np.log(chance[1] if seen else 1 - chance[1])
-        one -= np.log(chance[2] if right else 1 - chance[2])
+        one -= alike * np.log(chance[2]) + (1 - alike) * np.log(1 - chance[2])
         one += distance[person, k] / np.exp(said) + said
       total += one / logits.shape[1]
   return total / mask.sum()
@@ -193,7 +193,7 @@ def test_the_loss_is_least_where_all_is_true():
   best = [
     logit(present.mean()),
     logit((truth.hidden[present] == 0).mean()),
-    logit((distance <= truth.reach)[present].mean()),
+    logit((0.5 ** (distance / truth.reach) ** 2)[present].mean()),
     np.log(distance[present].mean()),
   ]
 
@@ -212,10 +212,10 @@ def test_what_the_heads_say():
   logits = rng.normal(size=(2, 17, 4)).astype(np.float32)
   said = doubt_lib.of_logits(logits, 4.0)
   chance = 1 / (1 + np.exp(-logits))
-  for n, name in enumerate(("presence", "visibility", "right")):
+  for n, name in enumerate(("presence", "visibility", "similarity")):
     np.testing.assert_allclose(getattr(said, name), chance[..., n], rtol=1e-5)
   np.testing.assert_allclose(said.error, 4 * np.exp(logits[..., 3]), rtol=1e-5)
-  np.testing.assert_allclose(said.scores, said.presence * said.right)
+  np.testing.assert_allclose(said.scores, said.presence * said.similarity)
   assert np.isfinite(doubt_lib.of_logits(logits * 1e6).error).all()
   assert tuple(said._asdict()) == exported.DOUBT
 
@@ -389,22 +389,20 @@ def test_report_of_doubt(tmp_path):
   distance = np.linalg.norm(case.found - case.truth, axis=-1)[found]
   area = np.array([e["area"] for e in case.annotations["annotations"]])[found]
   sigmas = np.array(COCO_17.sigmas)
-  right = (
-    np.exp(-(distance**2) / (2 * (2 * sigmas) ** 2 * area[:, None])) >= 0.5
-  )
+  alike = np.exp(-(distance**2) / (2 * (2 * sigmas) ** 2 * area[:, None]))
   doubt = metrics["doubt"]
   told = Doubt(*(values[found] for values in case.told))
+  maxima = case.scores[found][labeled].astype(np.float32)
   for name, scores, truth in (
-    ("right", told.right[labeled], right[labeled]),
+    ("maximum", maxima, alike[labeled]),
+    ("similarity", told.similarity[labeled], alike[labeled]),
     ("presence", told.presence.ravel(), labeled.ravel()),
-    ("score", told.scores.ravel(), (labeled & right).ravel()),
+    ("score", told.scores.ravel(), (labeled * alike).ravel()),
     ("visibility", told.visibility[labeled], labels[labeled] == 2),
   ):
     wanted = error_kinds.calibration(scores, truth)["error"]
     assert doubt[name]["error"] == pytest.approx(wanted, abs=1e-6), name
-  before = error_kinds.calibration(
-    case.scores[found][labeled].astype(np.float32), right[labeled]
-  )
+  before = error_kinds.calibration(maxima, alike[labeled] >= 0.5)
   assert metrics["calibration"]["error"] == pytest.approx(before["error"])
   assert doubt["presence"]["auroc"] == pytest.approx(
     error_kinds.auroc(told.presence[labeled], told.presence[~labeled])
@@ -469,7 +467,7 @@ def test_starting_from_a_file(tmp_path, doubt):
 def test_files_keep_the_heads():
   weights = _weights()
   state_dict = tp.export_torch(WITH, *weights)
-  assert state_dict["features.doubt.weight"].shape == (4, 32)
+  assert state_dict["features.doubt.weight"].shape == (4, 33)
   assert detect(state_dict).model.doubt
   again = tp.import_torch(WITH, state_dict)
   jax.tree.map(np.testing.assert_array_equal, again, tuple(weights))
@@ -494,7 +492,7 @@ def test_exports_say_it_too(file, tmp_path):
   )
   meta = exported.read_meta(str(folder))
   assert list(meta["outputs"]) == [*exported.OUTPUTS, *exported.DOUBT]
-  assert "`error`: its expected distance" in (folder / "README.md").read_text()
+  assert "`error`: the expected distance" in (folder / "README.md").read_text()
   wanted = tp.load(file)(PHOTO, BOXES)
   assert wanted.doubt.error.shape == (2, 17)
   for name in exported.FILES:
@@ -533,5 +531,5 @@ def test_people_files_have_it(file, tmp_path):
   nose = person["keypoints"]["nose"]
   assert list(nose) == ["x", "y", "score", *exported.DOUBT]
   assert nose["score"] == pytest.approx(
-    nose["presence"] * nose["right"], abs=2e-3
+    nose["presence"] * nose["similarity"], abs=2e-3
   )

@@ -139,7 +139,7 @@ def test_tables_of_a_small_evaluation(two):
       result(crowd, 0.7),  # of a crowd: of somebody
     ],
   )
-  tables, detection, labeled, _, right, _ = error_kinds.coco_errors(
+  tables, detection, labeled, _, similarity, _ = error_kinds.coco_errors(
     matched, SKELETON
   )
   assert tables["people"] == {
@@ -162,7 +162,7 @@ def test_tables_of_a_small_evaluation(two):
   assert (wrist["similarity"], wrist["PCK@0.05"]) == (0.5, 0.5)
   assert tables["errors"]["by_keypoint"]["left_wrist"]["inversion"] == 1
   assert matched.detections[detection[0]]["score"] == 0.9
-  assert right[labeled].sum() == 15
+  assert (similarity[labeled] >= 0.5).sum() == 15
 
 
 def test_no_detections_and_no_people_make_tables_too(two):
@@ -196,13 +196,14 @@ def test_mpii_kinds_by_head_lengths():
   found[1] += [0, 29]
   found[2] += [0, 31]
   found[names.index("left_wrist")] = points[names.index("right_wrist")]
-  tables, _, labeled, _, right, _ = error_kinds.mpii_errors(
+  tables, _, labeled, _, similarity, _ = error_kinds.mpii_errors(
     found[None], truth, skeletons.MPII_16
   )
   by = tables["errors"]["by_keypoint"]
   assert by["right_ankle"]["good"] == by["right_knee"]["jitter"] == 1
   assert by["right_hip"]["miss"] == by["left_wrist"]["inversion"] == 1
-  assert right.sum() == 14
+  assert (similarity >= 0.5).sum() == 14
+  np.testing.assert_allclose(similarity[0, 0], 0.5 ** (5 / 30) ** 2)
   assert labeled.all()
   assert tables["keypoints"][1]["PCKh@0.5"] == 1
   assert tables["keypoints"][1]["PCKh@0.1"] == 0

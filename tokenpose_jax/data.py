@@ -22,8 +22,8 @@ class TrainBatch(TypedDict):
     keypoints: (b, K, 2) x, y in crop pixels.
     visible: (b, K) 1 where labeled, else 0.
     hidden: (b, K) 1 where labeled as hidden, else 0.
-    reach: (b, K) distance from the truth up to which a place is right, crop
-      pixels: keypoint similarity 0.5, or half a head length (MPII).
+    reach: (b, K) distance from the truth at which a place's similarity is 0.5,
+      crop pixels: its term in OKS; half a head length (MPII).
     mask: (b,) 0 where the image could not be read, which keeps its slot.
   """
 

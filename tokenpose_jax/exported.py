@@ -34,7 +34,7 @@ META, SUMS, INPUTS, PARITY = (
 OUTPUTS = ("keypoints", "scores", "heatmaps")
 # Of networks with `model.doubt`, besides (models/doubt.py); errors are in crop
 # pixels.
-DOUBT = ("presence", "visibility", "right", "error")
+DOUBT = ("presence", "visibility", "similarity", "error")
 FILES = {
   "onnx": "model.onnx",
   "stablehlo": "model.stablehlo",

@@ -21,7 +21,7 @@ class Truth(NamedTuple):
     points: (B, K, 2) x, y in heatmap pixels.
     present: (B, K) 1 where labeled and in the crop.
     hidden: (B, K) 1 where labeled as hidden.
-    reach: (B, K) distance up to which a place is right, heatmap pixels.
+    reach: (B, K) distance at which a place's similarity is 0.5, heatmap pixels.
   """
 
   points: AnyArray

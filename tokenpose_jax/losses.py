@@ -85,24 +85,25 @@ def doubt(
 ) -> Float[Array, ""]:
   """How wrong the heads of `model.doubt` are.
 
-  Cross-entropies of the three probabilities, and error / e + log e, which is
-  least where e is the mean of the errors. Presence counts for every keypoint,
-  the others for those that are present. The mean over people and keypoints.
+  Cross-entropies of presence, visibility and similarity, and error / e + log e,
+  which is least where e is the mean of the errors. Presence counts for every
+  keypoint, the others for those that are present. The mean over people and
+  keypoints.
 
   Args:
     logits: (B, K, 4), as for `models.doubt.of_logits`.
     present: (B, K) 1 where labeled and in the crop.
     hidden: (B, K) 1 where labeled as hidden.
     distance: (B, K) of the place found from the true one, heatmap pixels.
-    reach: (B, K) distance up to which it is right, heatmap pixels.
+    reach: (B, K) distance at which its similarity is 0.5, heatmap pixels.
     mask: (B,) as for `mse`.
   """
-  right = (distance <= reach).astype(jnp.float32)
+  similarity = jnp.exp2(-jnp.square(distance / reach))
   cross_entropy = optax.sigmoid_binary_cross_entropy
   presence, visibility, quality, error = jnp.moveaxis(logits, -1, 0)
   if_present = (
     cross_entropy(visibility, 1 - hidden)
-    + cross_entropy(quality, right)
+    + cross_entropy(quality, similarity)
     + distance * jnp.exp(-error)
     + error
   )

@@ -163,7 +163,7 @@ def _fit_doubt(params: dict[str, Any], target: Mapping[str, Any]) -> None:
   for path in of_doubt:
     if path not in target:
       del params[path]
-    elif path not in params:
+    elif path not in params or params[path].shape != target[path].shape:
       params[path] = target[path]
 
 

@@ -100,11 +100,12 @@ def text(saved: Saved, meta: dict[str, Any], parity: dict[str, Any]) -> str:
   if saved.model.doubt:
     place = lines.index("## Formats")
     lines[place:place] = [
-      "`scores` are `presence` x `right`, each (batch, K): the probability that"
-      " a keypoint lies in the crop and would be labeled there, and that the"
-      " place found is right if so. `visibility`: that it is not hidden, if"
-      " present. `error`: its expected distance from the true place, in pixels"
-      " of the crop.",
+      "`scores` are `presence` x `similarity`, each (batch, K): the probability"
+      " that a keypoint lies in the crop and would be labeled there, and the"
+      " expected similarity (as in OKS) of the place found, if so."
+      " `visibility`: the probability that it is not hidden, if present."
+      " `error`: the expected distance from the true place, if present, in"
+      " pixels of the crop.",
       "",
     ]
   for name, difference in parity.items():

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from tokenpose_jax.metrics import coco, mpii
 from tokenpose_jax.models.doubt import Doubt
@@ -36,7 +36,8 @@ class Errors(NamedTuple):
     detection: (F,) which detection each of the F people found is.
     labeled: (F, K) which keypoints of theirs are annotated.
     visible: (F, K) which of these as visible; None where nobody says.
-    right: (F, K) whether they are right, of use where labeled.
+    similarity: (F, K) to the annotated place, of use where labeled; right
+      from `RIGHT` on.
     distance: (F, K) from the annotated place, image pixels, likewise.
   """
 
@@ -44,7 +45,7 @@ class Errors(NamedTuple):
   detection: Int[np.ndarray, " f"]
   labeled: Bool[np.ndarray, "f k"]
   visible: Bool[np.ndarray, "f k"] | None
-  right: Bool[np.ndarray, "f k"]
+  similarity: Float[np.ndarray, "f k"]
   distance: Float[np.ndarray, "f k"]
 
 
@@ -65,12 +66,13 @@ def details(
     doubt: of the detections, image pixels.
   """
   found, labeled = errors.detection, errors.labeled
-  right = errors.right[labeled]
+  similarity = errors.similarity[labeled]
+  maxima = peaks[found][labeled]
   tables = {
     "intervals": intervals,
     "replicates": replicates,
     **errors.tables,
-    "calibration": calibration(peaks[found][labeled], right),
+    "calibration": calibration(maxima, similarity >= RIGHT),
   }
   if doubt is None:
     return tables
@@ -79,10 +81,13 @@ def details(
   )
   score = presence * quality
   tables["doubt"] = {
-    "right": calibration(quality[labeled], right),
+    "maximum": calibration(maxima, similarity),
+    "similarity": calibration(quality[labeled], similarity),
     "presence": calibration(presence.ravel(), labeled.ravel())
     | {"auroc": auroc(presence[labeled], presence[~labeled])},
-    "score": calibration(score.ravel(), (labeled & errors.right).ravel()),
+    "score": calibration(
+      score.ravel(), np.where(labeled, errors.similarity, 0).ravel()
+    ),
     "error": {
       "expected": _mean(expected[labeled]),
       "found": _mean(errors.distance[labeled]),
@@ -147,7 +152,6 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
     },
   }
   shown = labeled & is_found[:, None]
-  right = own >= RIGHT
   tables = {
     "keypoints": _by_keypoint(columns, skeleton),
     "errors": _count(kinds, shown, skeleton),
@@ -163,7 +167,7 @@ def coco_errors(matched: coco.Matched, skeleton: Skeleton) -> Errors:
     detection[is_found],
     labeled[is_found],
     truth[is_found, :, 2] == VISIBLE,
-    right[is_found],
+    own[is_found],
     distance[is_found],
   )
 
@@ -267,18 +271,20 @@ def mpii_errors(
     np.arange(len(distance)),
     labeled,
     None,
-    distance <= HEAD_RIGHT,
+    RIGHT ** ((distance / HEAD_RIGHT) ** 2),
     np.linalg.norm(predictions - points, axis=2),
   )
 
 
 def calibration(
-  scores: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], bins: int = 10
+  scores: Float[np.ndarray, " n"],
+  truth: Shaped[np.ndarray, " n"],
+  bins: int = 10,
 ) -> dict[str, Any]:
-  """How often what scores so much is right.
+  """How often what scores so much is true, or the mean of what it is.
 
   Returns:
-    bins: number, mean score and share right of each tenth of 0 to 1 (scores
+    bins: number, mean score and mean truth of each tenth of 0 to 1 (scores
     beyond count in the last and first); error: the expected calibration error
     (Guo et al., ICML 2017), 0 to 1; -1 without scores.
   """
@@ -292,7 +298,7 @@ def calibration(
         "from": number / bins,
         "count": count,
         "score": float(scores[here].mean()) if count else -1.0,
-        "right": float(right[here].mean()) if count else -1.0,
+        "right": float(truth[here].mean()) if count else -1.0,
       }
     )
   gap = sum(row["count"] * abs(row["score"] - row["right"]) for row in rows)

@@ -1,8 +1,8 @@
 """How far a keypoint is to be trusted: what the heads of `model.doubt` say.
 
-Presence, visibility and quality of a keypoint as probabilities of their own are
-ProbPose's (Purkrabek and Matas, CVPR 2025); here one linear layer on the
-keypoint token says each. Their definitions are ours.
+Presence, visibility and quality of a keypoint as figures of their own are
+ProbPose's (Purkrabek and Matas, CVPR 2025); here one linear layer, on the
+keypoint token and its heatmap's maximum, says each. The definitions are ours.
 """
 
 from collections.abc import Sequence
@@ -26,21 +26,22 @@ class Doubt(NamedTuple):
     presence: (B, K) probability that the keypoint lies in the crop and that
       annotators would label it.
     visibility: (B, K) probability that it is to be seen, if it is present.
-    right: (B, K) probability that the place found is right, if it is present:
-      keypoint similarity of 0.5 and more (MPII: within 0.5 head lengths).
+    similarity: (B, K) expected similarity of the place found to the true one,
+      if it is present: its term in OKS (MPII: 1 at no distance, 0.5 at half a
+      head length).
     error: (B, K) expected distance of the place found from the true one, if it
       is present, pixels (each owner says of what).
   """
 
   presence: Float[AnyArray, "b k"]
   visibility: Float[AnyArray, "b k"]
-  right: Float[AnyArray, "b k"]
+  similarity: Float[AnyArray, "b k"]
   error: Float[AnyArray, "b k"]
 
   @property
   def scores(self) -> Float[AnyArray, "b k"]:
-    """(B, K) probability that a keypoint is there and in the right place."""
-    return self.presence * self.right
+    """(B, K) expected similarity, 0 of what is not present."""
+    return self.presence * self.similarity
 
 
 def of_logits(logits: Float[AnyArray, "b k 4"], pixel: float = 1.0) -> Doubt:
@@ -51,9 +52,11 @@ def of_logits(logits: Float[AnyArray, "b k 4"], pixel: float = 1.0) -> Doubt:
       an error in heatmap pixels.
     pixel: size of a heatmap pixel in the pixels that are wanted.
   """
-  presence, visibility, right = jnp.moveaxis(jax.nn.sigmoid(logits), -1, 0)[:3]
+  presence, visibility, similarity = jnp.moveaxis(
+    jax.nn.sigmoid(logits[..., :3]), -1, 0
+  )
   error = jnp.exp(jnp.clip(logits[..., 3], -_MOST, _MOST))
-  return Doubt(presence, visibility, right, error * pixel)
+  return Doubt(presence, visibility, similarity, error * pixel)
 
 
 def averaged(

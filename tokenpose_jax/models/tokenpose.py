@@ -91,7 +91,7 @@ class TokenPose(nnx.Module):
     )
     self.doubt = (
       layers.linear(
-        config.stacks * dim, len(doubt.Doubt._fields), dtype=jnp.float32
+        config.stacks * dim + 1, len(doubt.Doubt._fields), dtype=jnp.float32
       )
       if config.doubt
       else None
@@ -177,11 +177,12 @@ class TokenPose(nnx.Module):
       # What is captured is of the first pass, which evaluations have.
       x, tokens = self._pass(x, position, train, None if passes else inner)
       captured.setdefault("head_in", tokens)
-      passes.append(Pass(x, self.heatmaps(tokens), self._doubt(tokens)))
+      heatmaps = self.heatmaps(tokens)
+      passes.append(Pass(x, heatmaps, self._doubt(tokens, heatmaps)))
     return passes
 
   def _doubt(
-    self, tokens: Float[Array, "b k c"]
+    self, tokens: Float[Array, "b k c"], heatmaps: Float[Array, "b k h w"]
   ) -> Float[Array, "b k 4"] | None:
     """What the heads of `model.doubt` say of keypoint tokens.
 
@@ -190,7 +191,9 @@ class TokenPose(nnx.Module):
     """
     if self.doubt is None:
       return None
-    return self.doubt(jax.lax.stop_gradient(self.head.norm1(tokens)))
+    peaks = heatmaps.max((-2, -1))[..., None]
+    known = jnp.concatenate([self.head.norm1(tokens), peaks], axis=-1)
+    return self.doubt(jax.lax.stop_gradient(known))
 
   def _pass(
     self,
