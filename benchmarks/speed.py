@@ -133,6 +133,8 @@ def training_step(
       np.float32
     ),
     "visible": np.ones((batch, k), np.float32),
+    "hidden": np.zeros((batch, k), np.float32),
+    "reach": np.full((batch, k), 8, np.float32),
     "mask": np.ones(batch, np.float32),
   }
   placed = sharding.put_batch(mesh, people)

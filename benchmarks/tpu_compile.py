@@ -236,8 +236,9 @@ def compile_row(
     jax.config.update("jax_exec_time_optimization_effort", -1.0)
   mesh = create_mesh(topology)
   config = importlib.import_module(f"configs.{name}").get_config()
-  model = recipes.change(ModelConfig.of(config.model), changes.split())
-  config.model.update(model.to_dict())
+  if changes:
+    model = recipes.change(ModelConfig.of(config.model), changes.split())
+    config.model.update(model.to_dict())
   config.model.dtype = "bfloat16"
   config.train.batch_size = people * mesh.size
   config.train.remat = remat
@@ -250,6 +251,8 @@ def compile_row(
     "image": jax.ShapeDtypeStruct((b, *config.model.input_hw, 3), np.uint8),
     "keypoints": jax.ShapeDtypeStruct((b, k, 2), np.float32),
     "visible": jax.ShapeDtypeStruct((b, k), np.float32),
+    "hidden": jax.ShapeDtypeStruct((b, k), np.float32),
+    "reach": jax.ShapeDtypeStruct((b, k), np.float32),
     "mask": jax.ShapeDtypeStruct((b,), np.float32),
   }
   step = train.jit_train_step(config, optimizer, schedule, mesh)

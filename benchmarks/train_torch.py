@@ -14,6 +14,7 @@ import pathlib
 import subprocess
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -21,7 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from benchmarks import peer_weights
 from input_pipeline import batches, datasets, mixing
 from tokenpose_jax import config as config_lib
-from tokenpose_jax import optim, train_state, transfer
+from tokenpose_jax import geometry, inference, optim, train_state, transfer
 from tokenpose_jax.config import codec_of
 from tokenpose_jax.metrics.benchmark import Predictions
 from tokenpose_jax.models.config import ModelConfig
@@ -67,11 +68,20 @@ def main(argv: list[str]) -> None:
     [TORCH, "-m", "benchmarks.trainer_torch", str(folder)], check=True
   )
   found = np.load(folder / "found.npz")
+  affine = geometry.crop_affine(
+    boxes["center"], boxes["scale"], 0.0, tuple(config.model.input_hw)
+  )
+  points = inference.keypoints_of(
+    codec_of(config),
+    config.eval.decoder,
+    inference.Found(jnp.asarray(found["heatmaps"])),
+    geometry.invert(affine).astype(np.float32),
+  )
   predictions = Predictions(
     boxes=data.boxes,
-    keypoints=found["keypoints"],
-    scores=found["scores"],
-    peaks=found["scores"],
+    keypoints=np.asarray(points.image),
+    scores=np.asarray(points.scores),
+    peaks=np.asarray(points.peaks),
     valid=np.ones(len(data.boxes), bool),
   )
   measured = data.benchmark.measure(predictions)
@@ -117,8 +127,22 @@ def run_of(
   """What PyTorch's side must know, JSON types."""
   codec = codec_of(config)
   epoch = count / config.train.batch_size
-  if config.optim.schedule != "cosine":
-    raise ValueError("optim.schedule must be cosine")
+  needed = {
+    "optim.schedule": "cosine",
+    "optim.clip_norm": 0.0,
+    "optim.reference_batch": 0,
+    "train.steps": 0,
+    "train.microbatches": 1,
+    "model.cycles": 1,
+    "model.keep": 1.0,
+    "eval.flip": True,
+    "eval.flip_shift": False,
+    "eval.max_images": 0,
+  }
+  for field, value in needed.items():
+    section, _, name = field.partition(".")
+    if config[section][name] != value:
+      raise ValueError(f"{field} must be {value}")
   return {
     "seed": config.seed,
     "shape": peer_weights.shape_of(ModelConfig.of(config.model)),

@@ -4,7 +4,7 @@
 
 Reads FOLDER/run.json and FOLDER/people.npz, trains the peer network
 (peers_torch.py) with the usual loader (usual_loader.py) in a DataLoader, and
-writes what it finds of the evaluation's boxes to FOLDER/found.npz. Imports
+writes the heatmaps of the evaluation's boxes to FOLDER/found.npz. Imports
 PyTorch, OpenCV and NumPy alone.
 """
 
@@ -27,7 +27,6 @@ class People(Dataset):
 
   def __init__(self, people, settings, seed):
     self._people, self._settings, self._seed = people, settings, seed
-    self.epoch = 0
     cv2.setNumThreads(1)
 
   def __len__(self):
@@ -112,16 +111,24 @@ def train(run, people, settings, folder):
   average = None
   if run["ema"]:
     average = torch.optim.swa_utils.AveragedModel(
-      model,
-      multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(run["ema"]),
-      use_buffers=True,
+      model, avg_fn=averaged(run["ema"]), use_buffers=True
     )
   model = model.to(memory_format=torch.channels_last)
+  kernels = {
+    id(part.weight)
+    for part in model.modules()
+    if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)
+  }
+  decayed, others = [], []
+  for parameter in model.parameters():
+    (decayed if id(parameter) in kernels else others).append(parameter)
   optimizer = torch.optim.AdamW(
-    model.parameters(),
+    [
+      {"params": decayed, "weight_decay": run["weight_decay"]},
+      {"params": others, "weight_decay": 0.0},
+    ],
     lr=run["learning_rate"],
     betas=(run["b1"], run["b2"]),
-    weight_decay=run["weight_decay"],
     fused=True,
   )
 
@@ -168,49 +175,28 @@ def train(run, people, settings, folder):
   return (model if average is None else average.module), seconds
 
 
+def averaged(decay):
+  """A moving average that soon forgets the first weights."""
+
+  def step(average, now, count):
+    if not average.is_floating_point():
+      return now
+    d = min(decay, (1 + float(count)) / (10 + float(count)))
+    return average * d + now * (1 - d)
+
+  return step
+
+
 @torch.inference_mode()
 def found(model, boxes, settings, batch):
-  """(N, K, 2) heatmap pixels to a quarter, and (N, K) maxima, with flips."""
+  """(N, K, h, w) heatmaps, averaged with those of the mirrored crops."""
   model.eval()
   mirror = torch.from_numpy(settings.flip_permutation)
   parts = []
   for crops in DataLoader(Crops(boxes, settings), batch):
-    maps = model(crops)
     turned = model(crops.flip(-1)).flip(-1)[:, mirror]
-    parts.append((maps + turned) / 2)
-  maps = torch.cat(parts).numpy()
-  n, k, h, w = maps.shape
-  flat = maps.reshape(n, k, -1)
-  place, scores = flat.argmax(-1), flat.max(-1)
-  y, x = place // w, place % w
-  people, joints = np.ogrid[:n, :k]
-
-  def toward(low, high):
-    return np.sign(high - low) * 0.25
-
-  inner_x, inner_y = np.clip(x, 1, w - 2), np.clip(y, 1, h - 2)
-  dx = toward(
-    maps[people, joints, y, inner_x - 1], maps[people, joints, y, inner_x + 1]
-  )
-  dy = toward(
-    maps[people, joints, inner_y - 1, x], maps[people, joints, inner_y + 1, x]
-  )
-  points = np.stack([x + dx * (x == inner_x), y + dy * (y == inner_y)], -1)
-  return points.astype(np.float32), scores
-
-
-def in_image(points, boxes, settings):
-  """Heatmap pixels to pixels of the images."""
-  out = np.empty_like(points)
-  for n, (center, scale) in enumerate(
-    zip(boxes["center"], boxes["scale"], strict=True)
-  ):
-    to_map = usual_loader.affine_of(
-      center, scale, 0.0, settings.heatmap_hw[::-1]
-    )
-    back = cv2.invertAffineTransform(to_map)
-    out[n] = points[n] @ back[:, :2].T + back[:, 2]
-  return out
+    parts.append((model(crops) + turned) / 2)
+  return torch.cat(parts).numpy()
 
 
 def main() -> None:
@@ -232,13 +218,8 @@ def main() -> None:
     }
   )
   model, seconds = train(run, people, settings, folder)
-  points, scores = found(model, boxes, settings, run["eval_batch_size"])
-  np.savez(
-    folder / "found.npz",
-    keypoints=in_image(points, boxes, settings),
-    scores=scores,
-    seconds=seconds,
-  )
+  heatmaps = found(model, boxes, settings, run["eval_batch_size"])
+  np.savez(folder / "found.npz", heatmaps=heatmaps, seconds=seconds)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def load(
   return {
     "image": normalized(crop),
     "target": _heatmaps(points, visible, settings.heatmap_hw, settings.sigma),
-    "weight": visible.astype(np.float32),
+    "weight": visible.astype(np.float32) * _reaches(points, settings),
   }
 
 
@@ -114,6 +114,14 @@ def affine_of(center, scale, degrees, size_wh) -> np.ndarray:
     along = points[0] - points[1]
     points[2] = points[1] + (-along[1], along[0])
   return cv2.getAffineTransform(source, target)
+
+
+def _reaches(points: np.ndarray, settings: Settings) -> np.ndarray:
+  """(K,) whether the square of half-size 3 sigma reaches into the heatmap."""
+  height, width = settings.heatmap_hw
+  low = np.trunc(points - 3 * settings.sigma)
+  high = np.trunc(points + 3 * settings.sigma + 1)
+  return ((low < (width, height)) & (high >= 0)).all(1)
 
 
 def _heatmaps(points, visible, map_hw, sigma):

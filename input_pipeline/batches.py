@@ -4,8 +4,10 @@ One function per split composes the steps visibly: position -> person and
 augmentation -> crop -> batch.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +48,8 @@ class CropReader(Protocol):
     """
 
 
-class TrainSet(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainSet:
   """A data set that is trained on.
 
   Attributes:
@@ -60,6 +63,11 @@ class TrainSet(NamedTuple):
   split: Split
   people: People
   reader: CropReader
+
+  @functools.cached_property
+  def reach(self) -> Float[np.ndarray, "people k"]:
+    """At which distance a place's similarity is 0.5, image pixels."""
+    return self.split.dataset.reach(self.people, self.split.skeleton)
 
 
 def train_data(
@@ -76,12 +84,10 @@ def train_data(
     InputError: the data cannot be used.
   """
   others = mixing.others(config.data.mix)
-  sets = [_opened(config, skeleton)]
-  for other in others:
-    own = ConfigDict(config)
-    own.data.name, own.data.dir = other.name, other.folder
-    own.data.train_split = other.split
-    sets.append(_opened(own, skeleton))
+  sets = [
+    _opened(config, skeleton),
+    *(_other(config, skeleton, other) for other in others),
+  ]
   identity, *more = map(_identity, sets)
   if more:
     identity["mix"] = [
@@ -113,7 +119,29 @@ def _opened(config: ConfigDict, skeleton: Skeleton) -> TrainSet:
   """The training split of a config."""
   split = datasets.prepare(config.data, config.data.train_split, skeleton)
   people = datasets.people(split, config)
-  return TrainSet(config, split, people, train_reader(config, split, people))
+  one = TrainSet(config, split, people, train_reader(config, split, people))
+  unknown = int(np.isnan(one.reach).any(1).sum())
+  if config.model.doubt and unknown:
+    raise InputError(
+      f"{config.data.dir}: model.doubt needs the sizes of heads, and {unknown}"
+      f" of {len(people)} people have none; put MPII's release .mat there"
+    )
+  return one
+
+
+def _other(
+  config: ConfigDict, skeleton: Skeleton, other: mixing.Other
+) -> TrainSet:
+  """A set of `data.mix`."""
+  own = ConfigDict(config)
+  own.data.name, own.data.dir = other.name, other.folder
+  own.data.train_split = other.split
+  try:
+    return _opened(own, skeleton)
+  except InputError as error:
+    raise InputError(
+      f"data.mix, {other.name}:{other.folder}:{other.split}: {error}"
+    ) from None
 
 
 def _identity(one: TrainSet) -> dict[str, Any]:
@@ -215,13 +243,9 @@ def train_batches(
     sets: that of `data.train_split`, then those of `data.mix`.
     slots: the slots of the global batch that this process loads, ascending.
     first_step: where to begin; nothing before it is read.
-
-  Raises:
-    InputError: `model.doubt`, and heads are not known.
   """
   config = sets[0].config
   mix = _mix_of(config)
-  reaches = [_reach(one) for one in sets]
 
   def examples(positions: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
     which, places = mix.at(positions)
@@ -229,9 +253,9 @@ def train_batches(
     for number, one in enumerate(sets):
       here = np.flatnonzero(which == number)
       if len(here) == len(which):
-        return _examples(one, reaches[number], positions, places)
+        return _examples(one, positions, places)
       if len(here):
-        part = _examples(one, reaches[number], positions[here], places[here])
+        part = _examples(one, positions[here], places[here])
         for name, values in part.items():
           if name not in found:
             shape = (len(which), *values.shape[1:])
@@ -251,14 +275,15 @@ def train_batches(
 
 def _examples(
   one: TrainSet,
-  reach: Float[np.ndarray, "people k"],
   positions: Int[np.ndarray, " n"],
   places: Int[np.ndarray, " n"],
 ) -> dict[str, np.ndarray]:
   """The people of a set at these positions of the run and places of its own."""
-  config, split, people, reader = one
-  chosen, crops = training_crops(config, split, people, positions, places)
-  pixels, good = reader.read(chosen, crops.affine, tuple(config.model.input_hw))
+  people, input_hw = one.people, tuple(one.config.model.input_hw)
+  chosen, crops = training_crops(
+    one.config, one.split, people, positions, places
+  )
+  pixels, good = one.reader.read(chosen, crops.affine, input_hw)
   row = chosen[:, None]
   enlarged = np.sqrt(np.abs(np.linalg.det(crops.affine[:, :, :2])))[:, None]
   return {
@@ -266,21 +291,9 @@ def _examples(
     "keypoints": crops.keypoints,
     "visible": crops.visible,
     "hidden": people.hidden[row, crops.order],
-    "reach": (reach[row, crops.order] * enlarged).astype(np.float32),
+    "reach": (one.reach[row, crops.order] * enlarged).astype(np.float32),
     "mask": good.astype(np.float32),
   }
-
-
-def _reach(one: TrainSet) -> Float[np.ndarray, "people k"]:
-  """At which distance a place's similarity is 0.5, image pixels."""
-  reach = one.split.dataset.reach(one.people, one.split.skeleton)
-  if one.config.model.doubt and np.isnan(reach).any():
-    raise InputError(
-      f"{one.config.data.dir}: model.doubt needs the sizes of heads, and"
-      f" {int(np.isnan(reach).any(1).sum())} of {len(reach)} people have none;"
-      " put MPII's release .mat there"
-    )
-  return reach
 
 
 def training_crops(

@@ -1,8 +1,9 @@
 """Training on several data sets at once: `data.mix`.
 
 Which set a position of a run is from is a pure function of the position, as all
-else (sampling.py): each set has its share of every stretch of positions, to one
-person, and its people come in its own order, each once in an epoch of its own.
+else (sampling.py): each set has its share of every stretch of positions, to a
+few people, and its people come in its own order, each once in an epoch of its
+own.
 """
 
 from collections.abc import Sequence

@@ -72,8 +72,8 @@ def draws_at(seed: int, positions: int | Int[np.ndarray, "*n"]) -> Draws:
   )
 
 
-# Positions near an epoch's end alternate between two epochs.
-@functools.lru_cache(maxsize=4)
+# Positions near an epoch's end alternate between two epochs, of each set.
+@functools.lru_cache(maxsize=64)
 def _permutation(seed: int, epoch: int, people: int) -> np.ndarray:
   (words,) = _words(seed, _ORDER, [epoch], people)
   return np.argsort(words, kind="stable").astype(np.int32)

@@ -13,7 +13,7 @@ import pytest
 import tokenpose_jax as tp
 from input_pipeline import batches, coco_people, mpii
 from input_pipeline.people import Annotations, People
-from tests import eval_run, exporting, fixtures, small_coco, tiny
+from tests import eval_run, exporting, fixtures, small_coco, small_mpii, tiny
 from tokenpose_jax import codec as codec_lib
 from tokenpose_jax import (
   convert,
@@ -27,6 +27,8 @@ from tokenpose_jax import (
 )
 from tokenpose_jax.convert.detect import detect
 from tokenpose_jax.errors import InputError
+from tokenpose_jax.eval_report import page
+from tokenpose_jax.eval_report.record import Record
 from tokenpose_jax.export import command
 from tokenpose_jax.metrics import error_kinds, oks
 from tokenpose_jax.models import doubt as doubt_lib
@@ -311,11 +313,20 @@ def test_present_is_labeled_and_in_the_crop():
 
 
 def test_mpii_needs_heads(tmp_path):
-  config, split, people = small_coco.prepare(tmp_path)
-  config.model.doubt = True
-  people = dataclasses.replace(people, person_area=np.full(len(people), np.nan))
-  with pytest.raises(InputError, match="needs the sizes of heads"):
-    small_coco.train((config, split, people), 1)
+  """HRNet's files have none; without the heads of doubt nobody asks."""
+  small_mpii.write_json(tmp_path, [small_mpii.person(n) for n in range(3)])
+  small_mpii.write_images(tmp_path)
+  fields = {
+    "data__name": "mpii",
+    "data__dir": str(tmp_path),
+    "data__train_split": "valid",
+    "data__prepared_dir": str(tmp_path / "prepared"),
+    "data__skeleton": "mpii_16",
+  }
+  slots = np.arange(2)
+  batches.train_data(tiny.config(**fields), MPII_16, slots)
+  with pytest.raises(InputError, match="needs the sizes of heads, and 3 of 3"):
+    batches.train_data(tiny.config(**fields, model__doubt=True), MPII_16, slots)
 
 
 def test_right_is_similarity_of_a_half():
@@ -381,6 +392,8 @@ def test_report_of_doubt(tmp_path):
     )
   scores = np.array(results[0]["keypoints"]).reshape(-1, 3)[:, 2]
   np.testing.assert_allclose(scores, case.told.scores[row], atol=1e-4)
+  # Of people it is that of the maxima.
+  assert results[0]["score"] == pytest.approx(case.scores[row].mean())
   metrics = eval_run.read(folder / "gt" / "metrics.json")
   assert metrics["people"]["found"] == len(results) == 8
   found = np.arange(8)  # The last one could not be read.
@@ -411,9 +424,16 @@ def test_report_of_doubt(tmp_path):
   assert doubt["error"]["expected"] == pytest.approx(
     told.error[labeled].mean(), rel=1e-5
   )
-  page = (folder / "report.html").read_text()
+  text = (folder / "report.html").read_text()
   for words in (">presence</text>", "AUROC 0.", "Error expected"):
-    assert words in page
+    assert words in text
+  # MPII says nothing of what is visible.
+  text = (folder / "gt" / "metrics.json").read_text()
+  record = Record.from_json(text, "metrics.json")
+  record.doubt.pop("visibility")
+  other = page.render([page.Evaluation("gt", record, {})])
+  assert ">presence</text>" in other
+  assert ">visibility</text>" not in other
   eval_run.Case().run(tmp_path / "without")
   other = tmp_path / "without" / "eval" / "70"
   assert eval_run.read(other / "gt" / "metrics.json")["doubt"] == {}
@@ -533,3 +553,25 @@ def test_people_files_have_it(file, tmp_path):
   assert nose["score"] == pytest.approx(
     nose["presence"] * nose["similarity"], abs=2e-3
   )
+
+
+def test_report_of_mpii():
+  """Nobody says what is visible there; unreadable images say nothing."""
+  rng = np.random.default_rng(0)
+  truth = {
+    "keypoints": rng.uniform(0, 100, (3, 16, 2)),
+    "visible": np.ones((3, 16)),
+    "head_boxes": np.tile([0.0, 0, 60, 80], (3, 1)),
+  }
+  found = truth["keypoints"] + [3.0, 4.0]
+  found[1] = -1e6
+  valid = np.array([True, False, True])
+  errors = error_kinds.mpii_errors(found, truth, MPII_16, valid)
+  told = Doubt(*rng.random((4, 3, 16)))
+  tables = error_kinds.details(errors, {}, 0, told.presence, told)
+  assert "visibility" not in tables["doubt"]
+  assert tables["doubt"]["error"]["found"] == pytest.approx(5)
+  counts = [row["count"] for row in tables["calibration"]["bins"]]
+  assert sum(counts) == 32
+  assert tables["errors"]["all"]["miss"] == 16
+  np.testing.assert_allclose(errors.similarity, 0.5 ** (5 / 30) ** 2)

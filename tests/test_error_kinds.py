@@ -197,7 +197,7 @@ def test_mpii_kinds_by_head_lengths():
   found[2] += [0, 31]
   found[names.index("left_wrist")] = points[names.index("right_wrist")]
   tables, _, labeled, _, similarity, _ = error_kinds.mpii_errors(
-    found[None], truth, skeletons.MPII_16
+    found[None], truth, skeletons.MPII_16, np.ones(1, bool)
   )
   by = tables["errors"]["by_keypoint"]
   assert by["right_ankle"]["good"] == by["right_knee"]["jitter"] == 1

@@ -148,6 +148,11 @@ def check(config: ConfigDict) -> None:
       f"train.batch_size is {batch_size}; it must be a multiple of"
       f" train.microbatches, {parts}"
     )
+  if config.model.keep < 1 and config.train.keep_epochs >= config.train.epochs:
+    raise InputError(
+      f"train.keep_epochs is {config.train.keep_epochs}; it must be below"
+      f" train.epochs, {config.train.epochs}"
+    )
   which = config.eval.checkpoint
   if which not in ("best", "latest") and not which.isdigit():
     raise InputError(

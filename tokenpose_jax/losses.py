@@ -6,6 +6,7 @@ import optax
 from jaxtyping import Array, Float
 
 from tokenpose_jax.arrays import AnyArray
+from tokenpose_jax.models.doubt import log_error
 
 OHKM_TOP_K = 8
 
@@ -100,7 +101,8 @@ def doubt(
   """
   similarity = jnp.exp2(-jnp.square(distance / reach))
   cross_entropy = optax.sigmoid_binary_cross_entropy
-  presence, visibility, quality, error = jnp.moveaxis(logits, -1, 0)
+  presence, visibility, quality, _ = jnp.moveaxis(logits, -1, 0)
+  error = log_error(logits)
   if_present = (
     cross_entropy(visibility, 1 - hidden)
     + cross_entropy(quality, similarity)

@@ -83,7 +83,7 @@ class CocoKeypoints:
     results, places = coco.results_and_places(
       boxes.image_id[valid],
       predictions.keypoints[valid],
-      predictions.scores[valid],
+      predictions.peaks[valid],  # A person's score is of the maxima.
       boxes.score[valid],
       boxes.area[valid],
       self._sigmas,
@@ -102,7 +102,7 @@ class CocoKeypoints:
     results = self._with_own_ids(results)
     if predictions.doubt is not None:
       results = [
-        {**result, "doubt": _told(predictions.doubt, place)}
+        _with_doubt(result, predictions, place)
         for result, place in zip(results, evidence.boxes.tolist(), strict=True)
       ]
     return Measured(matched.figures, results, evidence)
@@ -219,9 +219,15 @@ class CocoKeypoints:
     return people
 
 
-def _told(doubt: Doubt, place: int) -> dict[str, list[float]]:
-  """What is said of a person's keypoints, for results files."""
-  return {
-    name: np.round(values[place].astype(float), 4).tolist()
-    for name, values in doubt._asdict().items()
+def _with_doubt(
+  result: dict[str, Any], predictions: Predictions, place: int
+) -> dict[str, Any]:
+  """A result with the scores of `model.doubt`, and what they are made of."""
+  keypoints = list(result["keypoints"])
+  keypoints[2::3] = predictions.scores[place].astype(float).tolist()
+  doubt = predictions.doubt
+  told = {
+    name: np.round(np.asarray(values)[place].astype(float), 4).tolist()
+    for name, values in (doubt._asdict() if doubt else {}).items()
   }
+  return {**result, "keypoints": keypoints, "doubt": told}

@@ -231,6 +231,7 @@ def mpii_errors(
   predictions: Float[np.ndarray, "n 16 2"],
   ground_truth: Mapping[str, np.ndarray],
   skeleton: Skeleton,
+  valid: Bool[np.ndarray, " n"],
 ) -> Errors:
   """Errors by head lengths: good to 0.1, right (jitter) to 0.5.
 
@@ -241,6 +242,8 @@ def mpii_errors(
     predictions: (N, 16, 2) image pixels.
     ground_truth: as for `mpii.distances`, prepared arrays.
     skeleton: MPII's.
+    valid: (N,) False where the image could not be read, which counts as wrong
+      in the tables alone.
   """
   distance = mpii.distances(predictions, ground_truth)
   order = skeleton.flip_permutation
@@ -266,13 +269,15 @@ def mpii_errors(
     "people": {"labelled": len(distance), "found": len(distance)},
   }
   points = np.asarray(ground_truth["keypoints"])
+  pixels = np.linalg.norm(predictions - points, axis=2)
+  similarity = RIGHT ** ((distance / HEAD_RIGHT) ** 2)
   return Errors(
     tables,
-    np.arange(len(distance)),
-    labeled,
+    np.flatnonzero(valid),
+    labeled[valid],
     None,
-    RIGHT ** ((distance / HEAD_RIGHT) ** 2),
-    np.linalg.norm(predictions - points, axis=2),
+    similarity[valid],
+    pixels[valid],
   )
 
 

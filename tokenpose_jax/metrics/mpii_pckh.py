@@ -46,7 +46,7 @@ class MpiiPckh:
     flat = np.concatenate([predictions.keypoints, scores[..., None]], axis=2)
     columns = (
       *(boxes.image_id, boxes.category_id),
-      *(flat.reshape(len(flat), -1), scores.mean(1)),
+      *(flat.reshape(len(flat), -1), predictions.peaks.mean(1)),
     )
     names = ("image_id", "category_id", "keypoints", "score")
     results = [
@@ -63,6 +63,7 @@ class MpiiPckh:
       self._points(predictions),
       self.ground_truth,
       self.skeleton,
+      predictions.valid,
     )
     intervals = (
       bootstrap.pckh_intervals(

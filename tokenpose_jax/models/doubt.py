@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from tokenpose_jax.arrays import AnyArray
 
-# exp beyond is no distance.
-_MOST = 10.0
+# exp beyond is no distance, and more than half precision holds.
+_MOST = 8.0
 
 
 class Doubt(NamedTuple):
@@ -55,8 +55,13 @@ def of_logits(logits: Float[AnyArray, "b k 4"], pixel: float = 1.0) -> Doubt:
   presence, visibility, similarity = jnp.moveaxis(
     jax.nn.sigmoid(logits[..., :3]), -1, 0
   )
-  error = jnp.exp(jnp.clip(logits[..., 3], -_MOST, _MOST))
+  error = jnp.exp(log_error(logits))
   return Doubt(presence, visibility, similarity, error * pixel)
+
+
+def log_error(logits: Float[AnyArray, "b k 4"]) -> Float[AnyArray, "b k"]:
+  """(B, K) the logarithm of the error in heatmap pixels, within bounds."""
+  return jnp.clip(logits[..., 3], -_MOST, _MOST)
 
 
 def averaged(

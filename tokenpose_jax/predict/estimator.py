@@ -37,11 +37,13 @@ class Poses:
       lies outside the photo.
     scores: (N, K) how sure a keypoint is: heatmap maxima, or `doubt.scores`;
       0 where it is NaN.
-    person_scores: (N,) the mean of the scores above `min_keypoint_score`.
+    person_scores: (N,) the mean of the heatmap maxima above
+      `min_keypoint_score`.
     boxes: (N, 4) x, y, w, h in image pixels, as given.
     skeleton: of the keypoints.
     doubt: how far each keypoint is to be trusted, errors in image pixels, NaN
-      where it is NaN; None without `model.doubt`, or without people.
+      where it is NaN; None without `model.doubt`, or without people in
+      boxes.
   """
 
   keypoints: Float[np.ndarray, "n k 2"]
@@ -244,6 +246,7 @@ class Estimator:
     k = self.skeleton.num_keypoints
     points = [np.full((len(b), k, 2), np.nan, np.float32) for b in boxes]
     scores = [np.zeros((len(b), k), np.float32) for b in boxes]
+    peaks = [np.zeros((len(b), k), np.float32) for b in boxes]
     told: list[Doubt | None] = [None] * len(boxes)
     places = [
       (photo, person)
@@ -272,6 +275,7 @@ class Estimator:
       for n, (photo, person) in enumerate(part):
         points[photo][person] = found.image[n]
         scores[photo][person] = found.scores[n]
+        peaks[photo][person] = found.peaks[n]
         if found.doubt is not None:
           said = told[photo] = told[photo] or _untold(scores[photo].shape)
           for place, values in zip(said, found.doubt, strict=True):
@@ -280,7 +284,7 @@ class Estimator:
       Poses(
         points[n],
         scores[n],
-        oks.rescore(np.ones(len(of)), scores[n], self._min_keypoint_score),
+        oks.rescore(np.ones(len(of)), peaks[n], self._min_keypoint_score),
         of,
         self.skeleton,
         told[n],
