@@ -155,6 +155,7 @@ SHARED = "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion"
   ("platforms", "jaxlib", "given", "flags"),
   [
     ("cpu", "0.10.2", None, SHARED),
+    ("cpu", "0.12.0.1", None, SHARED),
     ("cpu", "0.10.2", "--xla_own", "--xla_own"),
     ("cpu", "99.0.0", None, None),  # The option may be unknown there.
     ("tpu", "0.10.2", None, None),
