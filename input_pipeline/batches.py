@@ -7,6 +7,7 @@ augmentation -> crop -> batch.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -57,12 +58,14 @@ class TrainSet:
     split: of the data.
     people: of the split; every person appears once per epoch of theirs.
     reader: of their crops.
+    weight: people of it for each of `data.train_split`.
   """
 
   config: ConfigDict
   split: Split
   people: People
   reader: CropReader
+  weight: Fraction = Fraction(1)
 
   @functools.cached_property
   def reach(self) -> Float[np.ndarray, "people k"]:
@@ -84,17 +87,16 @@ def train_data(
     InputError: the data cannot be used.
   """
   others = mixing.others(config.data.mix)
-  sets = [
+  first, *more = sets = [
     _opened(config, skeleton),
     *(_other(config, skeleton, other) for other in others),
   ]
-  identity, *more = map(_identity, sets)
+  identity = _identity(first)
   if more:
     identity["mix"] = [
-      {**one, "weight": str(other.weight)}
-      for one, other in zip(more, others, strict=True)
+      {**_identity(one), "weight": str(one.weight)} for one in more
     ]
-  mix = _mix_of(config)
+  mix = mixing.Mix([one.weight for one in more])
 
   def image_ids(step: int) -> list[int]:
     batch_size = config.train.batch_size
@@ -109,7 +111,7 @@ def train_data(
 
   return TrainData(
     batches=lambda first: train_batches(sets, slots=slots, first_step=first),
-    people=round(len(sets[0].people) * mix.total),
+    people=round(len(first.people) * mix.total),
     identity=identity,
     image_ids=image_ids,
   )
@@ -137,11 +139,12 @@ def _other(
   own.data.name, own.data.dir = other.name, other.folder
   own.data.train_split = other.split
   try:
-    return _opened(own, skeleton)
+    one = _opened(own, skeleton)
   except InputError as error:
     raise InputError(
       f"data.mix, {other.name}:{other.folder}:{other.split}: {error}"
     ) from None
+  return dataclasses.replace(one, weight=other.weight)
 
 
 def _identity(one: TrainSet) -> dict[str, Any]:
@@ -153,10 +156,6 @@ def _identity(one: TrainSet) -> dict[str, Any]:
   if one.config.data.person_crops:
     identity["crop_density"] = one.config.data.crop_density
   return identity
-
-
-def _mix_of(config: ConfigDict) -> mixing.Mix:
-  return mixing.Mix([o.weight for o in mixing.others(config.data.mix)])
 
 
 def _people_at(
@@ -245,7 +244,7 @@ def train_batches(
     first_step: where to begin; nothing before it is read.
   """
   config = sets[0].config
-  mix = _mix_of(config)
+  mix = mixing.Mix([one.weight for one in sets[1:]])
 
   def examples(positions: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
     which, places = mix.at(positions)

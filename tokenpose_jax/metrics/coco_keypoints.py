@@ -18,7 +18,6 @@ from tokenpose_jax.metrics.benchmark import (
   Predictions,
 )
 from tokenpose_jax.metrics.coco_plain import ORIGINAL_ID, Plain
-from tokenpose_jax.models.doubt import Doubt
 from tokenpose_jax.skeletons import Skeleton
 
 # A person matches a box if their centers are closer than this fraction of the
@@ -113,15 +112,14 @@ class CocoKeypoints:
     """Errors by kind, calibration, intervals, figures by category."""
     matched, boxes = measured.evidence
     errors = error_kinds.coco_errors(matched, self.skeleton)
+    # Detections are boxes without those that NMS left out.
+    errors = errors._replace(detection=boxes[errors.detection])
     intervals = (
       bootstrap.coco_intervals(matched, replicates) if replicates else {}
     )
-    doubt = predictions.doubt
-    if doubt is not None:
-      doubt = Doubt(*(values[boxes] for values in doubt))
     return {
       **error_kinds.details(
-        errors, intervals, replicates, predictions.peaks[boxes], doubt
+        errors, intervals, replicates, predictions.peaks, predictions.doubt
       ),
       "categories": self._categories(matched),
     }

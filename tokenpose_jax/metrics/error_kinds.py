@@ -62,8 +62,8 @@ def details(
     errors: as returned by `coco_errors` or `mpii_errors`.
     intervals: of the metrics by name.
     replicates: that they are made of.
-    peaks: (N, K) heatmap maxima of the detections.
-    doubt: of the detections, image pixels.
+    peaks: (N, K) heatmap maxima of what `errors.detection` counts.
+    doubt: of the same, image pixels.
   """
   found, labeled = errors.detection, errors.labeled
   similarity = errors.similarity[labeled]
