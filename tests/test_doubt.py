@@ -51,7 +51,7 @@ def _weights(model=WITH, seed=0):
 
 
 _of_batch = jax.jit(
-  gradients.of_batch, static_argnums=(0, 4), static_argnames="doubt_loss"
+  gradients.of_batch, static_argnums=(0, 4), static_argnames="loss_weights"
 )
 
 
@@ -158,7 +158,8 @@ def test_the_loss_of_a_batch(microbatches):
   truth = _truth(rng, shape)
   targets = rng.random((*shape, *WITH.heatmap_hw), np.float32)
   batch = gradients.Batch(crops, targets, np.ones(shape), mask, truth)
-  found = _of_batch(WITH, params, state, batch, microbatches, doubt_loss=0.5)
+  half = gradients.LossWeights(doubt=0.5)
+  found = _of_batch(WITH, params, state, batch, microbatches, loss_weights=half)
   points, _ = codec_lib.decode(found.heatmaps, "quarter")
   distance = np.linalg.norm(np.asarray(points) - truth.points, axis=-1)
   if microbatches == 1:
@@ -168,7 +169,7 @@ def test_the_loss_of_a_batch(microbatches):
     wanted = _of_loss(np.asarray(made[0].doubt), truth, distance, mask)
     assert float(found.doubt) == pytest.approx(wanted, rel=1e-4)
   # Nothing of it reaches what is not a head of doubt.
-  zero = _of_batch(WITH, params, state, batch, microbatches, doubt_loss=0.0)
+  zero = _of_batch(WITH, params, state, batch, microbatches)
   one, other = dict(found.gradient), dict(zero.gradient)
   assert np.abs(one.pop("doubt")["bias"]).min() > 0
   assert np.abs(other.pop("doubt")["bias"]).max() == 0

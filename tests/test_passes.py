@@ -21,6 +21,7 @@ from tokenpose_jax import (
 )
 from tokenpose_jax import config as config_lib
 from tokenpose_jax.explanation import evidence
+from tokenpose_jax.gradients import LossWeights
 from tokenpose_jax.models import pruning
 from tokenpose_jax.models.config import ModelConfig
 
@@ -44,7 +45,7 @@ def _weights(model: ModelConfig) -> tuple:
 _apply = jax.jit(tp.apply, static_argnums=0, static_argnames="capture")
 _train = jax.jit(network.train_passes, static_argnums=0)
 _of_batch = jax.jit(
-  gradients.of_batch, static_argnums=0, static_argnames="token_loss"
+  gradients.of_batch, static_argnums=0, static_argnames="loss_weights"
 )
 
 
@@ -68,7 +69,7 @@ def test_one_pass_with_all_tokens_is_the_network_as_it_was():
     _apply(plain, *weights, images), _apply(other, *weights, images)
   )
   one, two = (
-    _of_batch(m, *weights, _batch(m), token_loss=weight)
+    _of_batch(m, *weights, _batch(m), loss_weights=LossWeights(weight))
     for m, weight in ((plain, 0.0), (other, 1.0))
   )
   jax.tree.map(np.testing.assert_array_equal, one, two)
@@ -167,7 +168,7 @@ def test_a_second_pass_goes_on_from_the_first():
   }
   _, captured = _apply(twice, joined, state, images, capture=True)
   np.testing.assert_allclose(second.tokens, captured["block.1.3"], atol=1e-5)
-  found = _of_batch(model, *weights, batch, token_loss=0.5)
+  found = _of_batch(model, *weights, batch, loss_weights=LossWeights(0.5))
   wanted = sum(
     float(losses.mse(one.heatmaps, *batch[1:4])) for one in (first, second)
   )
@@ -194,7 +195,9 @@ def test_all_of_it_at_once_compiles_once():
   weights = _weights(model)
 
   step = jax.jit(
-    functools.partial(gradients.of_batch, model, microbatches=2, token_loss=1.0)
+    functools.partial(
+      gradients.of_batch, model, microbatches=2, loss_weights=LossWeights(1.0)
+    )
   )
   for seed in range(3):
     found = step(*weights, _batch(model, seed))

@@ -48,12 +48,30 @@ class Batch(NamedTuple):
   truth: Truth | None = None
 
 
+class LossWeights(NamedTuple):
+  """What losses besides that of the heatmaps are multiplied by.
+
+  Attributes:
+    tokens: `losses.between_passes`.
+    doubt: `losses.doubt`, of the first pass.
+    patches: `losses.mse` of what `model.patch_head` says, each time it does.
+  """
+
+  tokens: float = 0.0
+  doubt: float = 0.0
+  patches: float = 0.0
+
+
+HEATMAPS_ALONE = LossWeights()
+
+
 class Found(NamedTuple):
   """What a batch gives.
 
   Attributes:
-    loss: () mean over the people that count, without that of doubt.
+    loss: () mean over the people that count, without those of other heads.
     doubt: () `losses.doubt`; None without such heads.
+    patches: () loss of what `model.patch_head` says; None without it.
     gradient: of the whole loss, like the parameters.
     heatmaps: (B, K, h, w) predicted, by the first pass.
     model_state: the network's, after the batch.
@@ -61,6 +79,7 @@ class Found(NamedTuple):
 
   loss: Float[Array, ""]
   doubt: Float[Array, ""] | None
+  patches: Float[Array, ""] | None
   gradient: Tree
   heatmaps: Float[Array, "b k h w"]
   model_state: Tree
@@ -73,8 +92,7 @@ def of_batch(
   batch: Batch,
   microbatches: int = 1,
   train: Train = True,
-  token_loss: float = 0.0,
-  doubt_loss: float = 0.0,
+  loss_weights: LossWeights = HEATMAPS_ALONE,
 ) -> Found:
   """The loss of a batch and its gradient.
 
@@ -93,10 +111,9 @@ def of_batch(
     batch: B people; the leading axis may be split over devices.
     microbatches: M parts; B must be a multiple of M times the devices.
     train: how the network is trained.
-    token_loss: weight of `losses.between_passes`.
-    doubt_loss: weight of `losses.doubt`, of the first pass.
+    loss_weights: of what is learned besides.
   """
-  of_part = functools.partial(_of_part, model, train, token_loss, doubt_loss)
+  of_part = functools.partial(_of_part, model, train, loss_weights)
   if microbatches == 1:
     return of_part(params, model_state, batch)
   count = jnp.maximum(batch.mask.sum(), 1)
@@ -109,26 +126,26 @@ def of_batch(
     sums = jax.tree.map(
       lambda total, new: total + share * new,
       sums,
-      [found.loss, found.doubt, found.gradient],
+      [found.loss, found.doubt, found.patches, found.gradient],
     )
     return (*sums, found.model_state), found.heatmaps
 
   start = (
     jnp.zeros(()),
     jnp.zeros(()) if model.doubt else None,
+    jnp.zeros(()) if model.patch_head else None,
     jax.tree.map(jnp.zeros_like, params),
     model_state,
   )
   parts = jax.tree.map(lambda array: _split(array, microbatches), batch)
-  (loss, doubt, gradient, new), heatmaps = jax.lax.scan(add, start, parts)
-  return Found(loss, doubt, gradient, _join(heatmaps), new)
+  (*sums, new), heatmaps = jax.lax.scan(add, start, parts)
+  return Found(*sums, _join(heatmaps), new)
 
 
 def _of_part(
   model: ModelConfig,
   train: Train,
-  token_loss: float,
-  doubt_loss: float,
+  loss_weights: LossWeights,
   params: Tree,
   model_state: Tree,
   part: Batch,
@@ -143,17 +160,27 @@ def _of_part(
     loss = losses.mse(first.heatmaps, part.targets, part.weights, part.mask)
     for one, other in zip(passes, others, strict=False):
       loss += losses.mse(other.heatmaps, part.targets, part.weights, part.mask)
-      loss += token_loss * losses.between_passes(
+      loss += loss_weights.tokens * losses.between_passes(
         one.tokens, other.tokens, model.num_keypoints, part.mask
       )
-    if first.doubt is None:
-      return loss, (loss, None, first.heatmaps, new)
-    doubt = _doubt(first.doubt, first.heatmaps, part)
-    return loss + doubt_loss * doubt, (loss, doubt, first.heatmaps, new)
+    total, doubt, patches = loss, None, None
+    if first.doubt is not None:
+      doubt = _doubt(first.doubt, first.heatmaps, part)
+      total += loss_weights.doubt * doubt
+    if model.patch_head:
+      patches = sum(
+        (
+          losses.mse(heatmaps, part.targets, part.weights, part.mask)
+          for heatmaps in first.patches
+        ),
+        jnp.zeros(()),
+      )
+      total += loss_weights.patches * patches
+    return total, (loss, doubt, patches, first.heatmaps, new)
 
   gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-  (_, (loss, doubt, heatmaps, new)), gradient = gradient_of(params)
-  return Found(loss, doubt, gradient, heatmaps, new)
+  (_, (*found, heatmaps, new)), gradient = gradient_of(params)
+  return Found(*found, gradient, heatmaps, new)
 
 
 def _doubt(

@@ -53,8 +53,7 @@ def train_step(
   microbatches: int = 1,
   decay: float = 0.0,
   train: Train = True,
-  token_loss: float = 0.0,
-  doubt_loss: float = 0.0,
+  loss_weights: gradients.LossWeights = gradients.HEATMAPS_ALONE,
 ) -> tuple[TrainState, StepMetrics]:
   """One update, as a pure function.
 
@@ -68,8 +67,7 @@ def train_step(
     microbatches: how many parts it is worked on in (`gradients.of_batch`).
     decay: of the moving average, where the state has one.
     train: how the network is trained.
-    token_loss: weight of the tokens' distance from pass to pass.
-    doubt_loss: weight of what the heads of `model.doubt` get wrong.
+    loss_weights: of what is learned besides heatmaps.
 
   Returns:
     the state after the update, and the metrics of the step.
@@ -85,16 +83,16 @@ def train_step(
       batch["hidden"],
       batch["reach"] / target.pixel,
     )
-  loss, doubt, grads, heatmaps, model_state = gradients.of_batch(
+  found = gradients.of_batch(
     model,
     state.params,
     state.model_state,
     gradients.Batch(batch["image"], targets, weights, batch["mask"], truth),
     microbatches,
     train,
-    token_loss,
-    doubt_loss,
+    loss_weights,
   )
+  grads, model_state = found.gradient, found.model_state
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   average = state.ema
@@ -108,18 +106,19 @@ def train_step(
     ema=average,
   )
   scalars = {
-    "loss": loss,
-    "accuracy": heatmap_accuracy(heatmaps, targets, weights),
+    "loss": found.loss,
+    "accuracy": heatmap_accuracy(found.heatmaps, targets, weights),
     "grad_norm": optim.norm(grads),
     "update_norm": optim.norm(updates),
     "learning_rate": schedule(state.step),
     "unreadable": (1 - batch["mask"]).sum(),
     "labeled": (weights > 0).sum(),
   }
-  if doubt is not None:
-    scalars["doubt"] = doubt
+  for name in ("doubt", "patches"):
+    if (value := getattr(found, name)) is not None:
+      scalars[name] = value
   # Of all, then a few: so no heatmap has to leave its device.
-  points, scores = target.decode(heatmaps, "argmax")
+  points, scores = target.decode(found.heatmaps, "argmax")
   return new, StepMetrics(scalars, points[:PICTURED], scores[:PICTURED])
 
 
@@ -158,8 +157,11 @@ def jit_train_step(
     microbatches=config.train.microbatches,
     decay=config.train.ema,
     train=train,
-    token_loss=config.train.token_loss,
-    doubt_loss=config.train.doubt_loss,
+    loss_weights=gradients.LossWeights(
+      tokens=config.train.token_loss,
+      doubt=config.train.doubt_loss,
+      patches=config.train.patch_loss,
+    ),
   )
   return jax.jit(
     _skipping(step) if config.train.on_nonfinite == "skip" else step,

@@ -133,7 +133,7 @@ def transfer_weights(
   row = {name: i for i, name in enumerate(source_skeleton.keypoints)}
   rows = [[row[n] for n in token.names] for token in matched.values()]
   params, model_state = map(_flat, source)
-  _fit_doubt(params, _flat(target[0]))
+  _fit_heads(params, _flat(target[0]))
   # A fixed position table has no rows of keypoints, and is not a parameter.
   for path in names.PER_KEYPOINT & params.keys():
     value = np.asarray(params[path])
@@ -157,10 +157,14 @@ def transfer_weights(
   return _like(target[0], params), _like(target[1], model_state)
 
 
-def _fit_doubt(params: dict[str, Any], target: Mapping[str, Any]) -> None:
-  """The heads of `model.doubt` start fresh, or are left out."""
-  of_doubt = [path for path in {*params, *target} if path.startswith("doubt/")]
-  for path in of_doubt:
+# Heads that a network may have besides that of the heatmaps.
+_HEADS = ("doubt", "patch_head")
+
+
+def _fit_heads(params: dict[str, Any], target: Mapping[str, Any]) -> None:
+  """What does not fit of `_HEADS` starts fresh, or is left out."""
+  heads = [p for p in {*params, *target} if p.startswith(_HEADS)]
+  for path in heads:
     if path not in target:
       del params[path]
     elif path not in params or params[path].shape != target[path].shape:
@@ -247,8 +251,12 @@ def _read(
     state_dict = convert.read_state_dict(path)
     count = _keypoints_of(state_dict, skeleton.num_keypoints)
     entries, _ = names.canonical(state_dict)
-    doubt = any(name.endswith(".doubt.weight") for name in entries)
-    source = dataclasses.replace(model, num_keypoints=count, doubt=doubt)
+    source = dataclasses.replace(
+      model,
+      num_keypoints=count,
+      doubt=any(".doubt." in name for name in entries),
+      patch_head=any(".patch_head." in name for name in entries),
+    )
     return (
       convert.import_torch(source, state_dict),
       _of_count(path, count, skeleton),
@@ -258,11 +266,11 @@ def _read(
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
   # Shapes are not enough: the number of heads, for example, leaves no trace in
-  # them. Keypoints, patches and heads of doubt may differ, and weights are
-  # float32 whatever computes.
+  # them. Keypoints, patches and `_HEADS` may differ, and weights are float32
+  # whatever computes.
   source = ModelConfig.of(saved["config"]["model"])
   changed = checkpoint.network_differences(source, model)
-  for field in ("num_keypoints", "dtype", "patch_hw", "doubt"):
+  for field in ("num_keypoints", "dtype", "patch_hw", *_HEADS):
     changed.pop(f"model.{field}", None)
   if changed:
     raise InputError(

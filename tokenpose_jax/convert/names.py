@@ -28,6 +28,12 @@ RULES = (
    r"{b}\1.\2.fuse_layers.\3.\4.[\5]"),
   (r"backbone/(stage\d)/(\d)/fuse/(\d)/(\d)/down/(\d)/(.+)",
    r"{b}\1.\2.fuse_layers.\3.\4.\5.[\6]"),
+  # Of the pyramid and the patch head: names of our own.
+  (r"backbone/(down|up)/(\d)/(.+)", r"{b}\1.\2.[\3]"),
+  (r"backbone/levels/(\d)/(\d)/(.+)", r"{b}levels.\1.\2.<\3>"),
+  (r"backbone/merge/(\d)/(.+)", r"{b}merge.\1.<\2>"),
+  (r"patch_head/norm", r"{t}patch_head.0"),
+  (r"patch_head/linear", r"{t}patch_head.1"),
   (r"patch_embedding", r"{t}patch_to_embedding"),
   (r"stacks/\d/(\d+)/norm1", r"{s}.layers.\1.0.fn.norm"),
   (r"stacks/\d/(\d+)/attention/to_qkv", r"{s}.layers.\1.0.fn.fn.to_qkv"),
@@ -75,6 +81,7 @@ PREFIXES = {
   "stem": ("features.", "features."),
   "hrnet_w32": ("pre_feature.", "transformer."),
   "hrnet_w48": ("pre_feature.", "transformer."),
+  "pyramid": ("pre_feature.", "transformer."),
 }
 
 

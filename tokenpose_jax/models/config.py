@@ -40,6 +40,7 @@ BACKBONES = {
   "stem": BackboneFacts("backbones:stem", 4, 4),
   "hrnet_w32": BackboneFacts("backbones:hrnet_w32", 4, 16, pretrained=True),
   "hrnet_w48": BackboneFacts("backbones:hrnet_w48", 4, 16, pretrained=True),
+  "pyramid": BackboneFacts("pyramid:pyramid", 4, 32),
 }
 POSITIONS = ("none", "learnable", "sine", "sine-full")
 ATTENTION_SCALES = ("head", "width")
@@ -62,9 +63,9 @@ class ModelConfig:
     heatmap_hw: heatmap size, pixels; (): a quarter of the crop's.
     num_keypoints: K.
     backbone: "none" (patches of the image itself, T), "stem" (S), "hrnet_w32"
-      (B) or "hrnet_w48" (L).
-    stem_channels: inner channels of S's stem; its output has four times as
-      many.
+      (B), "hrnet_w48" (L) or "pyramid" (models/pyramid.py, ours).
+    stem_channels: inner channels of S's stem, whose output has four times as
+      many; of the pyramid's finest map.
     patch_hw: patch size on the backbone's map, pixels of that map.
     dim: token width.
     depth: blocks in a stack.
@@ -91,6 +92,8 @@ class ModelConfig:
     prune_before: blocks of a stack, from 0, before which tokens are left out.
     doubt: heads that say how far each keypoint is to be trusted
       (models/doubt.py). They read the keypoint tokens and change nothing else.
+    patch_head: a head that says each visual token's own part of every heatmap,
+      for a loss on it (`train.patch_loss`); an evaluation does not use it.
 
   Raises:
     InputError: naming the field that does not fit, and what would.
@@ -116,6 +119,7 @@ class ModelConfig:
   keep: float = 1.0
   prune_before: tuple[int, ...] = (3, 6, 9)
   doubt: bool = False
+  patch_head: bool = False
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
@@ -160,6 +164,24 @@ class ModelConfig:
           f"model.patch_hw is {self.patch_hw}; its {side} must divide the"
           f" backbone's map, which is {self.map_hw} (h, w) for model.input_hw ="
           f" {self.input_hw}"
+        )
+
+    self._check_patch_head()
+
+  def _check_patch_head(self) -> None:
+    if not self.patch_head:
+      return
+    if self.keep < 1:
+      raise InputError(
+        f"model.patch_head needs all visual tokens; model.keep is {self.keep}"
+      )
+    for size, count, side in zip(
+      self.heatmap_hw, self.grid_hw, "hw", strict=True
+    ):
+      if size % count:
+        raise InputError(
+          f"model.heatmap_hw is {self.heatmap_hw}; with model.patch_head its"
+          f" {side} must be a multiple of the patches, {self.grid_hw} (h, w)"
         )
 
   def _check_pruning(self) -> None:

@@ -5,6 +5,7 @@ T, S, B and L are arguments of one class. Exact behavior: reference 2.
 
 import importlib
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,11 +36,14 @@ class Pass(NamedTuple):
       network with a single pass, without them.
     heatmaps: (B, K, h, w).
     doubt: (B, K, 4), as `doubt.of_logits` takes it; None without such heads.
+    patches: (B, K, h, w) heatmaps by `model.patch_head`: from the tokens before
+      the first and before the last block, of a training's first pass.
   """
 
   tokens: Float[Array, "b n d"]
   heatmaps: Float[Array, "b k hh ww"]
   doubt: Float[Array, "b k 4"] | None
+  patches: Sequence[Float[Array, "b k hh ww"]] = ()
 
 
 class Fixed(nnx.Variable):
@@ -96,6 +100,7 @@ class TokenPose(nnx.Module):
       if config.doubt
       else None
     )
+    self.patch_head = PatchHead(config) if config.patch_head else None
 
   def __call__(
     self,
@@ -175,10 +180,16 @@ class TokenPose(nnx.Module):
     passes: list[Pass] = []
     for _ in range(config.cycles):
       # What is captured is of the first pass, which evaluations have.
-      x, tokens = self._pass(x, position, train, None if passes else inner)
+      taught: list[Array] = []
+      x, tokens = self._pass(
+        x, position, train, None if passes else inner, taught
+      )
       captured.setdefault("head_in", tokens)
       heatmaps = self.heatmaps(tokens)
-      passes.append(Pass(x, heatmaps, self._doubt(tokens, heatmaps)))
+      patches: list[Array] = []
+      if self.patch_head is not None and train and not passes:
+        patches = [self.patch_head(visual) for visual in taught]
+      passes.append(Pass(x, heatmaps, self._doubt(tokens, heatmaps), patches))
     return passes
 
   def _doubt(
@@ -201,6 +212,7 @@ class TokenPose(nnx.Module):
     position: Float[Array, "1 n d"] | None,
     train: layers.Train,
     captured: Captured | None,
+    taught: list[Array],
   ) -> tuple[Float[Array, "b m d"], Float[Array, "b k c"]]:
     """Through all stacks: the tokens, and those for the head.
 
@@ -209,10 +221,13 @@ class TokenPose(nnx.Module):
       position: of all tokens.
       train: as for a call.
       captured: is filled, or not.
+      taught: is filled: the visual tokens before the first block and, if there
+        are several, before the last one.
     """
     per_stack = []
+    taught.append(x[:, self.config.num_keypoints :])
     for s in range(self.config.stacks):
-      x = self._stack(s, x, position, train, captured)
+      x = self._stack(s, x, position, train, captured, taught)
       per_stack.append(x[:, : self.config.num_keypoints])
     return x, jnp.concatenate(per_stack, axis=-1)
 
@@ -223,9 +238,11 @@ class TokenPose(nnx.Module):
     position: Float[Array, "1 n d"] | None,
     train: layers.Train,
     captured: Captured | None,
+    taught: list[Array],
   ) -> Float[Array, "b m d"]:
     """Through a stack, of whose blocks the later ones may have fewer tokens."""
     k = self.config.num_keypoints
+    last = (self.config.stacks - 1, self.config.depth - 1)
     counts = (*self.config.visual_counts, math.inf)
     again = position if self.config.position == "sine-full" else None
     # Another stack or pass takes those that were left out, too.
@@ -236,6 +253,8 @@ class TokenPose(nnx.Module):
       # each stack.
       if i and again is not None:
         x = x + again
+      if i and (s, i) == last:
+        taught.append(x[:, k:])
       prunes = counts[i + 1] < counts[i]
       received = block.received(x, k) if prunes else None
       if train and captured is None:
@@ -325,6 +344,33 @@ class Head(nnx.Module):
     return self.linear2(self.norm2(x))
 
 
+class PatchHead(nnx.Module):
+  """Each visual token to its own part of every keypoint's heatmap: LN, linear.
+
+  A keypoint token learns where to look only once visual tokens know what they
+  hold, and what they hold only through keypoint tokens that look at them. With
+  few people that takes long; here visual tokens learn it by themselves.
+  """
+
+  def __init__(self, config: ModelConfig):
+    self.config = config
+    pixels = math.prod(config.heatmap_hw) // math.prod(config.grid_hw)
+    options: dict[str, Any] = dict(dtype=jnp.float32)
+    self.norm = layers.layer_norm(config.dim, **options)
+    self.linear = layers.linear(
+      config.dim, config.num_keypoints * pixels, **options
+    )
+
+  def __call__(self, visual: Float[Array, "b v d"]) -> Float[Array, "b k h w"]:
+    """Maps visual tokens (B, patches, dim) to heatmaps (B, K, h, w)."""
+    (rows, columns), (h, w) = self.config.grid_hw, self.config.heatmap_hw
+    x = self.linear(self.norm(visual))
+    x = x.reshape(
+      -1, rows, columns, self.config.num_keypoints, h // rows, w // columns
+    )
+    return x.transpose(0, 3, 1, 4, 2, 5).reshape(x.shape[0], -1, h, w)
+
+
 def _backbone(config: ModelConfig, **options: Any) -> Any:
   """Builds the backbone; None where patches are those of the images."""
   module, _, builder = BACKBONES[config.backbone].builder.partition(":")
@@ -361,7 +407,7 @@ def keep_variance(
     return leaf / layers.LINEAR_STD
   if path[-1] != "kernel":
     return leaf
-  if path[:2] == ("head", "linear2"):
+  if path[:2] in (("head", "linear2"), ("patch_head", "linear")):
     return leaf * 0.05  # heatmaps begin near 0
   fan_in = math.prod(leaf.shape[:-1])
   if leaf.ndim == 4:  # convolutions, before a ReLU (He et al., 2015)
