@@ -29,7 +29,7 @@ def state_of(
   for tree in weights:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       *parts, last = [key.key for key in path]
-      if (last, *parts) == ("position_table",):
+      if last == "position_table" and model.position == "sine-full":
         continue  # Of the same function.
       value = np.array(leaf)
       if parts == ["patch_embedding"] and value.ndim == 2:
@@ -49,10 +49,12 @@ def shape_of(model: ModelConfig) -> dict[str, Any]:
   """The arguments of `peers_torch.Shape`, for networks with a stem or without.
 
   Args:
-    model: the network; its positions are "sine-full".
+    model: the network; its positions are "sine-full" or "learnable".
   """
-  if model.position != "sine-full" or model.mlp_ratio != 3:
-    raise ValueError("peers have position = sine-full and mlp_ratio = 3")
+  if model.position not in ("sine-full", "learnable") or model.mlp_ratio != 3:
+    raise ValueError(
+      "peers have position = sine-full or learnable, and mlp_ratio = 3"
+    )
   return {
     "backbone": model.backbone,
     "patch": model.patch_hw,
@@ -64,4 +66,6 @@ def shape_of(model: ModelConfig) -> dict[str, Any]:
     "input_hw": model.input_hw,
     "dim": model.dim,
     "stem_channels": model.stem_channels,
+    "learned": model.position == "learnable",
+    "patch_head": model.patch_head,
   }

@@ -35,7 +35,7 @@ class Shape:
   """What distinguishes the networks.
 
   Attributes:
-    backbone: "none", "stem", or the width of HRNet's finest branch.
+    backbone: "none", "stem", "pyramid", or the width of HRNet's finest branch.
     patch: (height, width) on the backbone's map.
     heads: of the attention.
     stacks: blocks of each stack.
@@ -44,7 +44,9 @@ class Shape:
     hidden: of the head; 0: one layer.
     input_hw: of the crops.
     dim: width of tokens.
-    stem_channels: inner channels of the stem.
+    stem_channels: inner channels of the stem, or of the pyramid's finest map.
+    learned: positions are, and added once; else sines, before every block.
+    patch_head: has `PatchHead`.
   """
 
   backbone: str | int
@@ -57,6 +59,8 @@ class Shape:
   input_hw: tuple[int, int] = (256, 192)
   dim: int = 192
   stem_channels: int = 64
+  learned: bool = False
+  patch_head: bool = False
 
 
 SHAPES = {
@@ -226,6 +230,37 @@ class HRNet(nn.Module):
     return self.stage3([*maps, new])[0]
 
 
+class Pyramid(nn.Module):
+  """Down to 1/32, and up again to 1/4."""
+
+  def __init__(self, channels: int):
+    super().__init__()
+    self.channels = channels
+    widths = [channels * width for width in (1, 2, 4, 6)]
+    steps = list(itertools.pairwise(widths))
+    self.conv1 = ConvNorm(3, channels, 3, 2)
+    self.conv2 = ConvNorm(channels, channels, 3, 2)
+    self.down = nn.ModuleList(ConvNorm(a, b, 3, 2) for a, b in steps)
+    self.levels = nn.ModuleList(
+      nn.Sequential(*(BasicBlock(width) for _ in range(count)))
+      for width, count in zip(widths, (1, 2, 2, 2), strict=True)
+    )
+    self.up = nn.ModuleList(ConvNorm(b, a, 1) for a, b in steps)
+    self.merge = nn.ModuleList(BasicBlock(a) for a, _ in steps)
+
+  def forward(self, x: Tensor) -> Tensor:
+    """(B, 3, H, W) to (B, channels, H / 4, W / 4)."""
+    x = F.relu(self.conv2(F.relu(self.conv1(x))))
+    maps = [self.levels[0](x)]
+    for down, blocks in zip(self.down, self.levels[1:], strict=True):
+      maps.append(blocks(F.relu(down(maps[-1]))))
+    x = maps.pop()
+    for up, merge in zip(reversed(self.up), reversed(self.merge), strict=True):
+      coarse = F.interpolate(F.relu(up(x)), scale_factor=2)
+      x = merge(maps.pop() + coarse)
+    return x
+
+
 class Attention(nn.Module):
   """Self-attention over all tokens."""
 
@@ -276,6 +311,27 @@ class Head(nn.Module):
     return self.linear2(self.norm2(self.linear1(self.norm1(x))))
 
 
+class PatchHead(nn.Module):
+  """Visual tokens to their parts of the heatmaps."""
+
+  def __init__(self, dim: int, grid: tuple[int, int], heatmap: tuple[int, ...]):
+    super().__init__()
+    self.grid = grid
+    self.cell = heatmap[0] // grid[0], heatmap[1] // grid[1]
+    self.norm = nn.LayerNorm(dim)
+    self.linear = nn.Linear(dim, KEYPOINTS * math.prod(self.cell))
+
+  def forward(self, x: Tensor) -> Tensor:
+    """(B, patches, dim) to (B, K, h, w)."""
+    x = self.linear(self.norm(x)).transpose(1, 2)
+    return F.fold(
+      x,
+      [n * size for n, size in zip(self.grid, self.cell, strict=True)],
+      self.cell,
+      stride=self.cell,
+    )
+
+
 class TokenPose(nn.Module):
   """8-bit crops in, one heatmap per keypoint out."""
 
@@ -286,6 +342,8 @@ class TokenPose(nn.Module):
     self.backbone: nn.Module = nn.Identity()
     if shape.backbone == "stem":
       self.backbone = Stem(shape.stem_channels)
+    elif shape.backbone == "pyramid":
+      self.backbone = Pyramid(shape.stem_channels)
     elif isinstance(shape.backbone, int):
       self.backbone = HRNet(shape.backbone)
     if shape.backbone != "none":
@@ -297,9 +355,14 @@ class TokenPose(nn.Module):
       side // stride // patch
       for side, patch in zip(shape.input_hw, shape.patch, strict=True)
     )
-    # Keypoint tokens have no place.
-    table = F.pad(sine_table(rows, columns, dim), (0, 0, KEYPOINTS, 0))
-    self.register_buffer("position_table", table)
+    self.learned = shape.learned
+    if shape.learned:
+      self.position_table = nn.Parameter(
+        0.02 * torch.randn(KEYPOINTS + rows * columns, dim)
+      )
+    else:  # Keypoint tokens have no place.
+      table = F.pad(sine_table(rows, columns, dim), (0, 0, KEYPOINTS, 0))
+      self.register_buffer("position_table", table)
     scale = (dim if shape.full_scale else dim // shape.heads) ** -0.5
     self.stacks = nn.ModuleList(
       nn.ModuleList(Block(dim, shape.heads, scale) for _ in range(depth))
@@ -308,22 +371,37 @@ class TokenPose(nn.Module):
     self.head = Head(
       dim * len(shape.stacks), shape.hidden, math.prod(self.heatmap_hw)
     )
+    self.patch_head = (
+      PatchHead(dim, (rows, columns), self.heatmap_hw)
+      if shape.patch_head
+      else None
+    )
     mean, std = (255 * torch.tensor(v)[:, None, None] for v in (MEAN, STD))
     self.register_buffer("mean", mean, persistent=False)
     self.register_buffer("std", std, persistent=False)
 
-  def forward(self, crops: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 to (B, K, H / 4, W / 4)."""
+  def forward(self, crops: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
+    """(B, 3, H, W) uint8 to (B, K, H / 4, W / 4).
+
+    In a training with a patch head, also what that says.
+    """
     x = self.backbone((crops - self.mean) / self.std)
     x = self.patch_embedding(x).flatten(2).transpose(1, 2)
     tokens = self.keypoint_tokens.expand(len(x), -1, -1)
     x = torch.cat([tokens, x], 1) + self.position_table
-    found = []
+    found, taught = [], [x]
     for stack in self.stacks:
       for i, block in enumerate(stack):
-        x = block(x + self.position_table if i else x)
+        if i and not self.learned:
+          x = x + self.position_table
+        if i and block is self.stacks[-1][-1]:
+          taught.append(x)
+        x = block(x)
       found.append(x[:, :KEYPOINTS])
-    return self.head(torch.cat(found, -1)).unflatten(-1, self.heatmap_hw)
+    maps = self.head(torch.cat(found, -1)).unflatten(-1, self.heatmap_hw)
+    if self.patch_head is None or not self.training:
+      return maps
+    return maps, [self.patch_head(x[:, KEYPOINTS:]) for x in taught]
 
 
 def sine_table(rows: int, columns: int, dim: int) -> Tensor:

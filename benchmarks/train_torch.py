@@ -164,6 +164,7 @@ def run_of(
     "b2": config.optim.b2,
     "weight_decay": config.optim.weight_decay,
     "ema": config.train.ema,
+    "patch_loss": config.train.patch_loss,
     "log_every": config.train.log_every,
     "workers": _WORKERS.value,
     "compile": _COMPILE.value,

@@ -105,7 +105,7 @@ def train(run, people, settings, folder):
     {name: torch.from_numpy(value) for name, value in start.items()},
     strict=False,
   )
-  assert (missing, unknown) == (["position_table"], [])
+  assert set(missing) <= {"position_table"} and not unknown
   model.mean.zero_()  # The loader has normalized the crops.
   model.std.fill_(1)
   average = None
@@ -155,7 +155,15 @@ def train(run, people, settings, folder):
   for step, batch in enumerate(loader, 1):
     images = batch["image"].contiguous(memory_format=torch.channels_last)
     weights = batch["weight"][:, :, None, None]
-    loss = (weights * (forward(images) - batch["target"])).square().mean() / 2
+    made = forward(images)
+    found, patches = made if isinstance(made, tuple) else (made, [])
+    loss = sum(
+      share * (weights * (maps - batch["target"])).square().mean() / 2
+      for share, maps in [
+        (1, found),
+        *((run["patch_loss"], p) for p in patches),
+      ]
+    )
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tokenpose_jax import network
+from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.published import PUBLISHED
 
 torch = pytest.importorskip("torch", reason="no PyTorch to compare with")
@@ -28,6 +29,48 @@ def test_peers_have_as_many_parameters(name):
 )
 def test_peers_are_the_same_functions(name):
   model, shape = PUBLISHED[name], peers_torch.SHAPES[name]
+  peer, weights, crops = _same(model, shape, 1)
+  apply = jax.jit(functools.partial(network.apply, model))
+  wanted = apply(*weights, network.normalize(crops))
+  with torch.inference_mode():
+    found = peer.eval()(_planes(crops)).numpy()
+  assert found.std() > 0.01
+  np.testing.assert_allclose(found, wanted, atol=2e-4 * found.std())
+
+
+def test_a_pyramid_with_a_patch_head_is_the_same_function():
+  """In training, where the head speaks and norms are of the batch."""
+  model = ModelConfig(
+    input_hw=(64, 96),
+    backbone="pyramid",
+    stem_channels=8,
+    dim=32,
+    depth=3,
+    heads=2,
+    head_dim=48,
+    position="learnable",
+    patch_head=True,
+  )
+  shape = peers_torch.Shape(**peer_weights.shape_of(model))
+  peer, weights, crops = _same(model, shape, 4)
+  passes, _ = jax.jit(functools.partial(network.train_passes, model))(
+    *weights, network.normalize(crops)
+  )
+  with torch.inference_mode():
+    maps, patches = peer.train()(_planes(crops))
+    apart = peer.eval()(_planes(crops))
+  for found, wanted in zip(
+    [maps, *patches], [passes[0].heatmaps, *passes[0].patches], strict=True
+  ):
+    assert found.std() > 0.01
+    np.testing.assert_allclose(
+      found.numpy(), wanted, atol=1e-3 * float(found.std())
+    )
+  assert len(patches) == 2 and apart.shape == maps.shape
+
+
+def _same(model, shape, people: int) -> tuple:
+  """A peer and ours with the same weights, and crops to show them."""
   rng = np.random.default_rng(0)
   # Larger than at a start, and norms that do something.
   weights = jax.tree.map(
@@ -38,7 +81,7 @@ def test_peers_are_the_same_functions(name):
     ),
     network.init(model, 0, "fan_in"),
   )
-  peer = peers_torch.build(shape).eval()
+  peer = peers_torch.build(shape)
   missing, unknown = peer.load_state_dict(
     {
       name: torch.from_numpy(value)
@@ -46,14 +89,14 @@ def test_peers_are_the_same_functions(name):
     },
     strict=False,
   )
-  assert (missing, unknown) == (["position_table"], [])
-  crops = rng.integers(0, 256, (1, *model.input_hw, 3)).astype(np.uint8)
-  apply = jax.jit(functools.partial(network.apply, model))
-  wanted = apply(*weights, network.normalize(crops))
-  with torch.inference_mode():
-    found = peer(torch.from_numpy(crops.transpose(0, 3, 1, 2).copy())).numpy()
-  assert found.std() > 0.01
-  np.testing.assert_allclose(found, wanted, atol=2e-4 * found.std())
+  of_sines = [] if shape.learned else ["position_table"]
+  assert (missing, unknown) == (of_sines, [])
+  crops = rng.integers(0, 256, (people, *model.input_hw, 3)).astype(np.uint8)
+  return peer, weights, crops
+
+
+def _planes(crops):
+  return torch.from_numpy(crops.transpose(0, 3, 1, 2).copy())
 
 
 def test_a_training_step_of_a_peer_learns():
