@@ -105,7 +105,8 @@ def train(run, people, settings, folder):
     {name: torch.from_numpy(value) for name, value in start.items()},
     strict=False,
   )
-  assert set(missing) <= {"position_table"} and not unknown
+  assert set(missing) <= {"position_table"}, missing
+  assert not unknown, unknown
   model.mean.zero_()  # The loader has normalized the crops.
   model.std.fill_(1)
   average = None

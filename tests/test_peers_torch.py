@@ -66,7 +66,8 @@ def test_a_pyramid_with_a_patch_head_is_the_same_function():
     np.testing.assert_allclose(
       found.numpy(), wanted, atol=1e-3 * float(found.std())
     )
-  assert len(patches) == 2 and apart.shape == maps.shape
+  assert len(patches) == 2
+  assert apart.shape == maps.shape
 
 
 def _same(model, shape, people: int) -> tuple:
@@ -90,7 +91,8 @@ def _same(model, shape, people: int) -> tuple:
     strict=False,
   )
   of_sines = [] if shape.learned else ["position_table"]
-  assert (missing, unknown) == (of_sines, [])
+  assert missing == of_sines
+  assert unknown == []
   crops = rng.integers(0, 256, (people, *model.input_hw, 3)).astype(np.uint8)
   return peer, weights, crops
 

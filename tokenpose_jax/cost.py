@@ -98,6 +98,9 @@ def summarize(model: Network, batch_size: int) -> dict[str, Cost]:
     parts["doubt"] = costs(
       module.doubt, plain, config.num_keypoints, config.stacks * config.dim
     )
+  if module.patch_head is not None:  # Of trainings alone.
+    _, params, _ = network.split_module(module.patch_head)
+    parts["patch head"] = Cost(network.count_parameters(params), 0, 0, 0)
   columns = zip(*map(dataclasses.astuple, parts.values()), strict=True)
   return {**parts, "total": Cost(*map(sum, columns))}
 

@@ -100,9 +100,7 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
     heatmap_hw=heatmap_hw,
     num_keypoints=keypoints,
     backbone=backbone,
-    stem_channels=shape["features.conv1.weight"][0]
-    if backbone == "stem"
-    else 64,
+    stem_channels=_STEM_CHANNELS.get(backbone, lambda c: 64)(channels),
     patch_hw=patch_hw,
     dim=dim,
     depth=depth,
@@ -113,8 +111,13 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
     position=position,
     head_dim=shape[f"{prefix}mlp_head.1.weight"][0] if two_layers else 0,
     doubt=f"{prefix}doubt.weight" in shape,
+    patch_head=f"{prefix}patch_head.1.weight" in shape,
   )
   return Detection(model, layout, tuple(assumed))
+
+
+# By the channels of the map.
+_STEM_CHANNELS = {"stem": lambda c: c // 4, "pyramid": lambda c: c}
 
 
 def _backbone(shape: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
@@ -127,6 +130,9 @@ def _backbone(shape: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
       f"not a TokenPose state dict: no keypoint_token; its names begin {some}."
       " The weights of a backbone alone go to --config.init.backbone"
     )
+  level = "pre_feature.levels.0.0.conv1.weight"
+  if level in shape:
+    return "pyramid", shape[level][0]
   fuse = "pre_feature.stage2.0.branches.0.0.conv1.weight"
   if fuse not in shape:
     return "none", 3
