@@ -1,0 +1,282 @@
+r"""What makes a small network learn from few real people: a row a command.
+
+    python -m benchmarks.learning --coco=DIR --train=minitrain --val=minival \
+        --sports=DIR --drawn=DIR --out=runs/learning --row=recipe
+    python -m benchmarks.learning --out=runs/learning --table
+
+A row is configs/small.py with one thing changed (`ROWS`), trained on as many
+people as the others (--people), from a seed of its own (--seed); --row=long is
+the recipe as it stands. COCO's people are mixed with those of a COCO folder of
+sports photos (split "lspet") and with drawn ones. Run again, a row goes on. OUT
+gets for each its command, log, curves and evaluations; --table makes the table
+and the curves of all that are there.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+from typing import NamedTuple
+
+from benchmarks import tables
+
+SPORTS, DRAWN = 1.5, 0.5  # for each of COCO's people
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A training.
+
+  Attributes:
+    words: what is changed.
+    fields: of the config.
+    sports: people of sports photos for each of COCO's.
+    drawn: drawn people for each of COCO's.
+    whole: as long as the recipe says, not --people.
+  """
+
+  words: str
+  fields: tuple[str, ...] = ()
+  sports: float = SPORTS
+  drawn: float = DRAWN
+  whole: bool = False
+
+
+ROWS = {
+  "long": Row("the recipe, to its end", whole=True),
+  "recipe": Row("the recipe, short"),
+  "no_patch_head": Row("no patch head", ("model.patch_head=False",)),
+  "stem": Row("S's stem for the pyramid", ("model.backbone=stem",)),
+  "patches_4": Row(
+    "4 visual tokens, not 64",
+    ("model.patch_hw=16,12",),
+  ),
+  "sines": Row("sines for positions", ("model.position=sine-full",)),
+  "rate_half": Row("learning rate 1e-3", ("optim.learning_rate=1e-3",)),
+  "rate_double": Row("learning rate 4e-3", ("optim.learning_rate=4e-3",)),
+  "batch_16": Row("batches of 16", ("train.batch_size=16",)),
+  "official": Row(
+    "the original implementation's augmentation",
+    (
+      "augment.rotation_probability=0.6",
+      "augment.rotation_degrees=45.0",
+      "augment.scale=0.35",
+      "augment.half_body_probability=0.3",
+    ),
+  ),
+  "original_start": Row(
+    "the original initial weights", ("init.scheme=original",)
+  ),
+  "udp": Row("rows of crop and heatmap as in UDP", ("codec.udp=True",)),
+  "two_passes": Row("two passes (SDPose)", ("model.cycles=2",)),
+  "no_drawn": Row("no drawn people", drawn=0),
+  "no_sports": Row("no sports photos", sports=0),
+  "coco_alone": Row("COCO's people alone", sports=0, drawn=0),
+}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add("--out", required=True, type=pathlib.Path)
+  add("--row", choices=ROWS)
+  add("--coco", help="a COCO folder")
+  add("--train", default="train2017", help="its split to train on")
+  add("--val", default="val2017", help="its split to evaluate on")
+  add("--sports", help="a COCO folder with the split lspet")
+  add("--drawn", default="data/synthetic", help="drawn people, made if absent")
+  add("--boxes", help="a detector's, to evaluate with as well")
+  add("--people", type=int, default=40_000, help="that are trained on")
+  add("--seed", type=int, default=0)
+  add("--more", default="", help="other flags of main.py, in one argument")
+  add("--table", action="store_true")
+  options = parser.parse_args()
+  if options.row:
+    train(options)
+  if options.table:
+    table(options.out)
+
+
+def train(options: argparse.Namespace) -> None:
+  """Trains a row, and evaluates it."""
+  row = ROWS[options.row]
+  folder = options.out / f"{options.row}-{options.seed}"
+  folder.mkdir(parents=True, exist_ok=True)
+  command = command_of(options, row, folder)
+  (folder / "command.txt").write_text(shlex.join(command) + "\n")
+  call(command, folder)
+  if options.boxes:
+    evaluation = [
+      "--mode=evaluate",
+      f"--config.eval.boxes={options.boxes}",
+      "--config.eval.min_box_score=0.2",
+    ]
+    call([*command, *evaluation], folder)
+
+
+def command_of(
+  options: argparse.Namespace, row: Row, folder: pathlib.Path
+) -> list[str]:
+  """The command line of a row's training."""
+  mix = []
+  if row.sports:
+    mix.append(f"coco:{options.sports}:lspet:{row.sports:g}")
+  if row.drawn:
+    mix.append(f"synthetic:{options.drawn}:train:{row.drawn:g}")
+  fields = {
+    "seed": options.seed,
+    "data.dir": options.coco,
+    "data.train_split": options.train,
+    "data.eval_split": options.val,
+    "data.mix": "".join(f"{one!r}," for one in mix) or "()",
+  }
+  if not row.whole:
+    epoch = labeled(options) * (1 + row.sports + row.drawn)
+    fields["train.epochs"] = round(options.people / epoch, 3)
+    fields["train.eval_every_epochs"] = 0
+  return [
+    sys.executable,
+    "main.py",
+    "--config=configs/small.py",
+    f"--workdir={folder}/run",
+    *(f"--config.{name}={value}" for name, value in fields.items()),
+    *(f"--config.{field}" for field in row.fields),
+    *shlex.split(options.more),
+  ]
+
+
+def labeled(options: argparse.Namespace) -> int:
+  """COCO's people with a labeled keypoint."""
+  path = f"{options.coco}/annotations/person_keypoints_{options.train}.json"
+  with open(path) as file:
+    people = json.load(file)["annotations"]
+  return sum(any(person["keypoints"][2::3]) for person in people)
+
+
+def call(command: list[str], folder: pathlib.Path) -> None:
+  with open(folder / "log.txt", "a") as log:
+    subprocess.run(command, check=True, stdout=log, stderr=log)
+
+
+def table(out: pathlib.Path) -> None:
+  """Prints what is there, and draws curves.png."""
+  runs = {
+    name: runs_of(out, name)
+    for name in ROWS
+    if list(out.glob(f"{name}-*/run/eval"))
+  }
+  rows = []
+  for name, found in runs.items():
+    for run in found:
+      step, figures = sorted(run.figures.items())[-1]
+      people = step * run.batch
+      cells = [
+        f"{of['AP'][0]:.3f} [{of['AP'][1]:.3f}, {of['AP'][2]:.3f}]"
+        if (of := figures.get(boxes))
+        else ""
+        for boxes in ("annotated", "detected")
+      ]
+      last = run.curve[-1] if run.curve else ("", "", "")
+      rows.append(
+        [
+          f"`{name}`",
+          ROWS[name].words,
+          str(run.seed),
+          f"{people:,}",
+          f"{last[2]:.3f}",
+          *cells,
+        ]
+      )
+  titles = ["row", "changed", "seed", "people seen", "training accuracy"]
+  print(tables.markdown([*titles, "AP, annotated", "AP, detected"], rows))
+  draw(runs, out / "curves.png")
+
+
+class Run(NamedTuple):
+  """What a training left.
+
+  Attributes:
+    seed: of it.
+    batch: people in a step.
+    curve: (step, loss, accuracy), as logged.
+    figures: (AP and its interval) by step and "annotated" or "detected".
+  """
+
+  seed: int
+  batch: int
+  curve: list[tuple[int, float, float]]
+  figures: dict[int, dict[str, dict[str, tuple[float, float, float]]]]
+
+
+_LOGGED = re.compile(r"step (\d+)/\d+  loss (\S+)  accuracy (\S+)")
+
+
+def runs_of(out: pathlib.Path, name: str) -> list[Run]:
+  """The trainings of a row, by their seeds."""
+  found = []
+  for folder in sorted(out.glob(f"{name}-*")):
+    text = (folder / "log.txt").read_text()
+    curve = {
+      int(step): (int(step), float(loss), float(accuracy))
+      for step, loss, accuracy in _LOGGED.findall(text)
+    }
+    figures: dict = {}
+    batch = 0
+    for path in sorted(folder.glob("run/eval/*/*/metrics.json")):
+      told = json.loads(path.read_text())
+      made = told["made"]
+      batch = made["config"]["train"]["batch_size"]
+      if made["weights"] != made["config"]["eval"]["weights"]:
+        continue
+      boxes = "annotated" if made["boxes"] == "gt" else "detected"
+      interval = told["intervals"].get("AP", (float("nan"),) * 2)
+      figures.setdefault(int(path.parts[-3]), {})[boxes] = {
+        "AP": (told["figures"]["AP"], *interval)
+      }
+    if figures:
+      seed = int(folder.name.rpartition("-")[2])
+      found.append(Run(seed, batch, list(curve.values()), figures))
+  return found
+
+
+def draw(runs: dict[str, list[Run]], path: pathlib.Path) -> None:
+  """Curves: training loss and accuracy, and AP, by people seen."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(12, 4), layout="constrained")
+  FigureCanvasAgg(figure)
+  axes = figure.subplots(1, 3)
+  for color, (name, found) in enumerate(runs.items()):
+    for run in found:
+      style = dict(
+        color=f"C{color % 10}",
+        linestyle=("-", "--", ":")[color // 10 % 3],
+        label=None if run is not found[0] else name,
+      )
+      steps, loss, accuracy = zip(*run.curve, strict=True)
+      people = [step * run.batch / 1000 for step in steps]
+      axes[0].plot(people, loss, **style)
+      axes[1].plot(people, accuracy, **style)
+      told = [
+        (step * run.batch / 1000, of["annotated"]["AP"][0])
+        for step, of in sorted(run.figures.items())
+        if "annotated" in of
+      ]
+      axes[2].plot(*zip(*told, strict=True), marker="o", **style)
+  titles = ("loss", "training accuracy", "AP, annotated boxes")
+  for axis, title in zip(axes, titles, strict=True):
+    axis.set(title=title, xlabel="thousands of people seen")
+    axis.grid(alpha=0.3)
+  axes[0].legend(fontsize=8)
+  figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+  main()
