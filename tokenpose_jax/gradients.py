@@ -138,8 +138,10 @@ def of_batch(
     model_state,
   )
   parts = jax.tree.map(lambda array: _split(array, microbatches), batch)
-  (*sums, new), heatmaps = jax.lax.scan(add, start, parts)
-  return Found(*sums, _join(heatmaps), new)
+  (loss, doubt, patches, gradient, new), heatmaps = jax.lax.scan(
+    add, start, parts
+  )
+  return Found(loss, doubt, patches, gradient, _join(heatmaps), new)
 
 
 def _of_part(
@@ -179,8 +181,8 @@ def _of_part(
     return total, (loss, doubt, patches, first.heatmaps, new)
 
   gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-  (_, (*found, heatmaps, new)), gradient = gradient_of(params)
-  return Found(*found, gradient, heatmaps, new)
+  (_, (loss, doubt, patches, heatmaps, new)), gradient = gradient_of(params)
+  return Found(loss, doubt, patches, gradient, heatmaps, new)
 
 
 def _doubt(

@@ -186,10 +186,10 @@ class TokenPose(nnx.Module):
       )
       captured.setdefault("head_in", tokens)
       heatmaps = self.heatmaps(tokens)
-      patches: list[Array] = []
+      by_patch: list[Array] = []
       if self.patch_head is not None and train and not passes:
-        patches = [self.patch_head(visual) for visual in taught]
-      passes.append(Pass(x, heatmaps, self._doubt(tokens, heatmaps), patches))
+        by_patch = [self.patch_head(visual) for visual in taught]
+      passes.append(Pass(x, heatmaps, self._doubt(tokens, heatmaps), by_patch))
     return passes
 
   def _doubt(
