@@ -51,7 +51,8 @@ def main(argv: list[str]) -> None:
     }
     say(f"{name}, boxes: {data.source}, {len(data.boxes)} people")
     print(data.benchmark.format_table(measured.metrics))
-    say(f"intervals: {details['intervals'].get(data.benchmark.headline)}")
+    low, high = details["intervals"].get(data.benchmark.headline, (-1, -1))
+    say(f"{data.benchmark.headline}, 95 %: {low:.4f} to {high:.4f}")
   if _OUT.value:
     with open(_OUT.value, "w") as file:
       json.dump(found, file, indent=1)

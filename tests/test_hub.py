@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 import tokenpose_jax as tp
-from tests import eval_run, fixtures, hub_server, tiny
+from tests import eval_run, exporting, fixtures, hub_server, tiny
 from tokenpose_jax import checkpoint, hub, saving
+from tokenpose_jax.errors import InputError
 from tokenpose_jax.predict import saved as saved_lib
 
 PHOTO = fixtures.rng(0).integers(0, 256, (120, 200, 3)).astype(np.uint8)
@@ -75,6 +76,32 @@ def test_a_card_has_the_figures_of_the_evaluation(run, published):
   # Neither of them names a folder of this machine.
   assert result["dataset"]["name"] == "coco val2017"
   assert str(run) not in text
+
+
+def test_a_card_says_what_should_be_known(run, tmp_path):
+  """Words of one's own, intervals, each keypoint, calibration."""
+  about, folder = tmp_path / "about.md", tmp_path / "out"
+  about.write_text("## Data\n\nTrained on noise.\n")
+  exporting.command(
+    *(hub, str(run), str(folder), "--license=apache-2.0", f"--about={about}")
+  )
+  text = (folder / "README.md").read_text()
+  metrics = eval_run.read(run / "eval" / "70" / "gt" / "metrics.json")
+  assert text.index("Trained on noise.") < text.index("## Evaluation")
+  low, high = metrics["intervals"]["AP"]
+  assert f"AP {low:.3f} to {high:.3f}" in text
+  for row in metrics["keypoints"]:
+    cells = f"| {row['name']} | {row['labelled']} | {row['similarity']:.3f} |"
+    assert cells in text
+  assert f"above 0.5): {metrics['calibration']['error']:.3f}." in text
+
+
+def test_words_that_cannot_be_read(run, tmp_path):
+  with pytest.raises(InputError, match=r"--about=.*about\.md: "):
+    exporting.command(
+      hub, str(run), str(tmp_path / "out"), f"--about={tmp_path / 'about.md'}"
+    )
+  assert not (tmp_path / "out").exists()
 
 
 def test_a_card_has_the_figures_of_its_own_weights(run, tmp_path):

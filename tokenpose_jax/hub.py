@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--license", default="", help="of the weights, as apache-2.0, for the card"
   )
   parser.add_argument(
+    "--about",
+    metavar="FILE",
+    help="Markdown for the card: data and their licenses, limits",
+  )
+  parser.add_argument(
     "--push", metavar="REPO", help="also upload to Hugging Face: USER/NAME"
   )
   parser.add_argument(
@@ -60,10 +65,19 @@ def run(arguments: argparse.Namespace) -> None:
     skeleton=arguments.skeleton,
     weights=arguments.kind,
     license=arguments.license,
+    about=_about(arguments.about) if arguments.about else "",
   )
   say(f"written to {arguments.folder}; read its {CARD}")
   if arguments.push:
     say(push(arguments.folder, arguments.push, private=arguments.private))
+
+
+def _about(path: str) -> str:
+  """The words for a card."""
+  try:
+    return epath.Path(path).read_text()
+  except (OSError, UnicodeError) as error:
+    raise InputError(f"--about={path}: {one_line(error)}") from None
 
 
 def save_pretrained(
@@ -74,6 +88,7 @@ def save_pretrained(
   skeleton: str = "",
   weights: str = "",
   license: str = "",
+  about: str = "",
 ) -> None:
   """Writes a folder that `from_pretrained` and `load` read.
 
@@ -84,6 +99,7 @@ def save_pretrained(
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
     weights: of a work directory: "raw" or "ema"; "": as in `load`.
     license: of the weights, for the card; "": none is stated.
+    about: Markdown for the card: what should be known besides.
 
   Raises:
     InputError: the source cannot be read, or the folder not written.
@@ -102,7 +118,7 @@ def save_pretrained(
   try:
     target.mkdir(parents=True)
     saved_lib.write(saved, target)
-    card = model_card(saved, target.name, evaluations, license)
+    card = model_card(saved, target.name, evaluations, license, about)
     (target / CARD).write_text(card)
   except OSError as error:
     raise InputError(f"cannot write to {folder}: {one_line(error)}") from None
@@ -182,6 +198,7 @@ def model_card(
   name: str,
   evaluations: list[eval_report.Evaluation],
   license: str,
+  about: str = "",
 ) -> str:
   """The text of a model card: what it is, how to use it, what it reaches.
 
@@ -190,6 +207,7 @@ def model_card(
     name: of the folder.
     evaluations: of these weights.
     license: of the weights; "": none is stated.
+    about: Markdown, before the figures.
   """
   header: dict[str, Any] = {
     "library_name": "tokenpose_jax",
@@ -232,10 +250,12 @@ def model_card(
     f" {one_line(', '.join(skeleton.keypoints))}",
     f"- license of the weights: {license or 'not stated'}",
     "",
+    *([about.strip(), ""] if about.strip() else []),
     "## Evaluation",
     "",
     *(_table(evaluations) or ["Not evaluated."]),
     "",
+    *(_details(evaluations[0]) if evaluations else []),
   ]
   return "\n".join(lines)
 
@@ -265,6 +285,54 @@ def _table(evaluations: list[eval_report.Evaluation]) -> list[str]:
     boxes = epath.Path(evaluation.metrics.made["boxes"]).name
     rows.append(f"| {_data(evaluation)} | {boxes} | {figures} |")
   return rows
+
+
+def _details(evaluation: eval_report.Evaluation) -> list[str]:
+  """Intervals, by keypoint, and calibration of an evaluation."""
+  record = evaluation.metrics
+  boxes = epath.Path(record.made["boxes"]).name
+  intervals = [
+    f"{name} {low:.3f} to {high:.3f}"
+    for name, (low, high) in record.intervals.items()
+    if name in _defined(evaluation)
+  ]
+  lines = [f"The rest is of {_data(evaluation)}, boxes: {boxes}.", ""]
+  if intervals:
+    lines += [
+      f"95 % intervals, bootstrap over images: {', '.join(intervals)}.",
+      "",
+    ]
+  columns = [
+    name
+    for name, value in (record.keypoints or [{}])[0].items()
+    if isinstance(value, float)
+  ]
+  if columns:
+    lines += [
+      f"| keypoint | labeled | {' | '.join(columns)} |",
+      "| --- " * (2 + len(columns)) + "|",
+    ]
+    lines += [
+      f"| {one_line(row['name'])} | {row['labelled']} | "
+      + " | ".join(f"{row[column]:.3f}" for column in columns)
+      + " |"
+      for row in record.keypoints
+    ]
+    lines.append("")
+  if "error" in record.calibration:
+    lines += [
+      "Expected calibration error of the heatmaps' maxima as scores (chance of"
+      f" a similarity above 0.5): {record.calibration['error']:.3f}.",
+      "",
+    ]
+  said = record.doubt.get("score", {})
+  if "error" in said:
+    lines += [
+      "Scores are the expected similarity (term of OKS); their expected"
+      f" calibration error: {said['error']:.3f}.",
+      "",
+    ]
+  return lines
 
 
 def _defined(evaluation: eval_report.Evaluation) -> dict[str, float]:
