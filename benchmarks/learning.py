@@ -5,7 +5,7 @@ r"""What makes a small network learn from few real people: a row a command.
     python -m benchmarks.learning --out=runs/learning --table
 
 A row is configs/small.py with one thing changed (`ROWS`), trained on as many
-people as the others (--people), from a seed of its own (--seed); --row=long is
+people as the others (--epochs of the recipe's mix), from a seed of its own (--seed); --row=long is
 the recipe as it stands. COCO's people are mixed with those of a COCO folder of
 sports photos (split "lspet") and with drawn ones. Run again, a row goes on. OUT
 gets for each its command, log, curves and evaluations; --table makes the table
@@ -36,7 +36,7 @@ class Row:
     fields: of the config.
     sports: people of sports photos for each of COCO's.
     drawn: drawn people for each of COCO's.
-    whole: as long as the recipe says, not --people.
+    whole: as long as the recipe says, not --epochs.
   """
 
   words: str
@@ -73,7 +73,7 @@ ROWS = {
   ),
   "udp": Row("rows of crop and heatmap as in UDP", ("codec.udp=True",)),
   "two_passes": Row("two passes (SDPose)", ("model.cycles=2",)),
-  "no_drawn": Row("no drawn people", drawn=0),
+  "no_drawn": Row("sports photos for the drawn people", sports=2, drawn=0),
   "no_sports": Row("no sports photos", sports=0),
   "coco_alone": Row("COCO's people alone", sports=0, drawn=0),
 }
@@ -92,7 +92,7 @@ def main() -> None:
   add("--sports", help="a COCO folder with the split lspet")
   add("--drawn", default="data/synthetic", help="drawn people, made if absent")
   add("--boxes", help="a detector's, to evaluate with as well")
-  add("--people", type=int, default=40_000, help="that are trained on")
+  add("--epochs", type=int, default=4, help="of the recipe's mix")
   add("--seed", type=int, default=0)
   add("--more", default="", help="other flags of main.py, in one argument")
   add("--table", action="store_true")
@@ -137,8 +137,9 @@ def command_of(
     "data.mix": "".join(f"{one!r}," for one in mix) or "()",
   }
   if not row.whole:
-    epoch = labeled(options) * (1 + row.sports + row.drawn)
-    fields["train.epochs"] = round(options.people / epoch, 3)
+    # As many people in all, whatever an epoch is.
+    share = (1 + SPORTS + DRAWN) / (1 + row.sports + row.drawn)
+    fields["train.epochs"] = round(options.epochs * share)
     fields["train.eval_every_epochs"] = 0
   return [
     sys.executable,
@@ -151,17 +152,13 @@ def command_of(
   ]
 
 
-def labeled(options: argparse.Namespace) -> int:
-  """COCO's people with a labeled keypoint."""
-  path = f"{options.coco}/annotations/person_keypoints_{options.train}.json"
-  with open(path) as file:
-    people = json.load(file)["annotations"]
-  return sum(any(person["keypoints"][2::3]) for person in people)
-
-
 def call(command: list[str], folder: pathlib.Path) -> None:
-  with open(folder / "log.txt", "a") as log:
-    subprocess.run(command, check=True, stdout=log, stderr=log)
+  path = folder / "log.txt"
+  with open(path, "a") as log:
+    ended = subprocess.run(command, stdout=log, stderr=log)
+  if ended.returncode:
+    last = path.read_text().strip().rpartition("\n")[2]
+    raise SystemExit(f"{path}: {last}")
 
 
 def table(out: pathlib.Path) -> None:
