@@ -5,11 +5,11 @@ r"""What makes a small network learn from few real people: a row a command.
     python -m benchmarks.learning --out=runs/learning --table
 
 A row is configs/small.py with one thing changed (`ROWS`), trained on as many
-people as the others (--epochs of the recipe's mix), from a seed of its own (--seed); --row=long is
-the recipe as it stands. COCO's people are mixed with those of a COCO folder of
-sports photos (split "lspet") and with drawn ones. Run again, a row goes on. OUT
-gets for each its command, log, curves and evaluations; --table makes the table
-and the curves of all that are there.
+people as the others (--epochs of the recipe's mix), with a seed of its own
+(--seed); --row=long is the recipe as it stands. COCO's people are mixed with
+those of a COCO folder of sports photos (split "lspet") and with drawn ones. Run
+again, a row goes on. OUT gets for each its command, log, checkpoints and
+evaluations; --table makes the table and the curves of all that are there.
 """
 
 import argparse
