@@ -165,7 +165,6 @@ class ModelConfig:
           f" backbone's map, which is {self.map_hw} (h, w) for model.input_hw ="
           f" {self.input_hw}"
         )
-
     self._check_patch_head()
 
   def _check_patch_head(self) -> None:
