@@ -238,8 +238,9 @@ class Pyramid(nn.Module):
     self.channels = channels
     widths = [channels * width for width in (1, 2, 4, 6)]
     steps = list(itertools.pairwise(widths))
-    self.conv1 = ConvNorm(3, channels, 3, 2)
-    self.conv2 = ConvNorm(channels, channels, 3, 2)
+    half = 3 * channels // 4
+    self.conv1 = ConvNorm(3, half, 3, 2)
+    self.conv2 = ConvNorm(half, channels, 3, 2)
     self.down = nn.ModuleList(ConvNorm(a, b, 3, 2) for a, b in steps)
     self.levels = nn.ModuleList(
       nn.Sequential(*(BasicBlock(width) for _ in range(count)))

@@ -41,8 +41,9 @@ class Pyramid(nnx.Module):
     widths = [width * channels for width in WIDTHS]
     steps = list(itertools.pairwise(widths))
     self.channels = channels
-    self.conv1 = ConvNorm(3, channels, kernel=3, stride=2, **options)
-    self.conv2 = ConvNorm(channels, channels, kernel=3, stride=2, **options)
+    half = 3 * channels // 4  # at half of the image's size, the most pixels
+    self.conv1 = ConvNorm(3, half, kernel=3, stride=2, **options)
+    self.conv2 = ConvNorm(half, channels, kernel=3, stride=2, **options)
     self.down = nnx.List(
       [ConvNorm(a, b, kernel=3, stride=2, **options) for a, b in steps]
     )
