@@ -66,9 +66,11 @@ def mean_pose(
   people = datasets.people(split, config)
   labeled = people.visible[..., None] > 0
   places = geometry.transform(to_crop(config, people), people.keypoints)
-  mean = (places * labeled).sum(0) / labeled.sum(0)
+  mean = (places * labeled).sum(0) / np.maximum(labeled.sum(0), 1)
   split = datasets.prepare(config.data, config.data.eval_split, skeleton)
   boxes = datasets.people(split, config, boxes=config.eval.boxes)
+  if count := config.eval.max_images:
+    boxes = boxes.first_images(count)
   back = geometry.invert(to_crop(config, boxes))
   points = geometry.transform(
     back, np.broadcast_to(mean, (len(boxes), *mean.shape))

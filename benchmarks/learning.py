@@ -5,11 +5,11 @@ r"""What makes a small network learn from few real people: a row a command.
     python -m benchmarks.learning --out=runs/learning --table
 
 A row is configs/small.py with one thing changed (`ROWS`), trained on as many
-people as the others (--epochs of the recipe's mix), with a seed of its own
-(--seed); --row=long is the recipe as it stands. COCO's people are mixed with
-those of a COCO folder of sports photos (split "lspet") and with drawn ones. Run
-again, a row goes on. OUT gets for each its command, log, checkpoints and
-evaluations; --table makes the table and the curves of all that are there.
+people as the others (--epochs of the recipe's mix); --row=long is the recipe as
+it stands. COCO's people are mixed with those of a COCO folder of sports photos
+(split "lspet") and with drawn ones. Run again, a row goes on. OUT gets for each
+its command, log, checkpoints and evaluations; --table makes the table and the
+curves of all that are there.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import sys
 from typing import NamedTuple
 
 from benchmarks import tables
+from configs import small
 
 SPORTS, DRAWN = 1.5, 0.5  # for each of COCO's people
 
@@ -71,7 +72,7 @@ ROWS = {
   "original_start": Row(
     "the original initial weights", ("init.scheme=original",)
   ),
-  "udp": Row("rows of crop and heatmap as in UDP", ("codec.udp=True",)),
+  "udp": Row("pixel coordinates as in UDP", ("codec.udp=True",)),
   "two_passes": Row("two passes (SDPose)", ("model.cycles=2",)),
   "no_drawn": Row("sports photos for the drawn people", sports=2, drawn=0),
   "no_sports": Row("no sports photos", sports=0),
@@ -116,6 +117,7 @@ def train(options: argparse.Namespace) -> None:
       "--mode=evaluate",
       f"--config.eval.boxes={options.boxes}",
       "--config.eval.min_box_score=0.2",
+      "--config.eval.checkpoint=latest",
     ]
     call([*command, *evaluation], folder)
 
@@ -139,7 +141,9 @@ def command_of(
   if not row.whole:
     # As many people in all, whatever an epoch is.
     share = (1 + SPORTS + DRAWN) / (1 + row.sports + row.drawn)
+    recipe = small.get_config()
     fields["train.epochs"] = round(options.epochs * share)
+    fields["optim.warmup_epochs"] = recipe.optim.warmup_epochs * share
     fields["train.eval_every_epochs"] = 0
   return [
     sys.executable,
@@ -179,14 +183,14 @@ def table(out: pathlib.Path) -> None:
         else ""
         for boxes in ("annotated", "detected")
       ]
-      last = run.curve[-1] if run.curve else ("", "", "")
+      accuracy = run.curve[-1][2] if run.curve else float("nan")
       rows.append(
         [
           f"`{name}`",
           ROWS[name].words,
           str(run.seed),
           f"{people:,}",
-          f"{last[2]:.3f}",
+          f"{accuracy:.3f}",
           *cells,
         ]
       )
@@ -257,6 +261,8 @@ def draw(runs: dict[str, list[Run]], path: pathlib.Path) -> None:
         linestyle=("-", "--", ":")[color // 10 % 3],
         label=None if run is not found[0] else name,
       )
+      if not run.curve:
+        continue
       steps, loss, accuracy = zip(*run.curve, strict=True)
       people = [step * run.batch / 1000 for step in steps]
       axes[0].plot(people, loss, **style)

@@ -46,7 +46,7 @@ def state_of(
 
 
 def shape_of(model: ModelConfig) -> dict[str, Any]:
-  """The arguments of `peers_torch.Shape`, for networks with a stem or without.
+  """The arguments of `peers_torch.Shape`, for all networks but HRNet's.
 
   Args:
     model: the network; its positions are "sine-full" or "learnable".

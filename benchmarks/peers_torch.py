@@ -395,7 +395,7 @@ class TokenPose(nn.Module):
       for i, block in enumerate(stack):
         if i and not self.learned:
           x = x + self.position_table
-        if i and block is self.stacks[-1][-1]:
+        if block is self.stacks[-1][-1] is not self.stacks[0][0]:
           taught.append(x)
         x = block(x)
       found.append(x[:, :KEYPOINTS])

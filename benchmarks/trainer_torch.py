@@ -105,7 +105,8 @@ def train(run, people, settings, folder):
     {name: torch.from_numpy(value) for name, value in start.items()},
     strict=False,
   )
-  assert set(missing) <= {"position_table"}, missing
+  of_sines = [] if run["shape"]["learned"] else ["position_table"]
+  assert missing == of_sines, missing
   assert not unknown, unknown
   model.mean.zero_()  # The loader has normalized the crops.
   model.std.fill_(1)

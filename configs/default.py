@@ -144,7 +144,7 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # rate with any; it matters only beside optim.clip_norm.
   train.doubt_loss = 1e-3
   # With model.patch_head: weight of the loss of what it says of the visual
-  # tokens, before the first and before the last block each.
+  # tokens, before the first block and before the last one with all of them.
   train.patch_loss = 1.0
   # Decay of a moving average of the weights, as 0.9998; 0: none. In the first
   # steps it is at most (1 + step) / (10 + step). Batch norm's statistics are

@@ -57,6 +57,8 @@ def test_rows_are_recipes(name):
   share = 1 + row.sports + row.drawn
   if not row.whole:  # As many people as the others.
     assert config.train.epochs * share == 4 * 3
+    warmup = small.get_config().optim.warmup_epochs
+    assert config.optim.warmup_epochs * share == pytest.approx(warmup * 3)
   weights = [float(one.rpartition(":")[2]) for one in config.data.mix]
   assert 1 + sum(weights) == share
 

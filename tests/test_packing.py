@@ -98,7 +98,12 @@ def test_batch_norm_is_the_same(dtype, replicas):
 # HRNet's gradient takes a minute to compile.
 @pytest.mark.parametrize(
   ("backbone", "of_gradient"),
-  [("stem", True), ("hrnet_w32", False), ("hrnet_w48", False)],
+  [
+    ("stem", True),
+    ("hrnet_w32", False),
+    ("hrnet_w48", False),
+    ("pyramid", False),
+  ],
 )
 def test_a_network_is_the_same(backbone, of_gradient, monkeypatch):
   """Its values, its captured maps, its statistics and its gradient."""

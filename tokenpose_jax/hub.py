@@ -255,7 +255,7 @@ def model_card(
     "",
     *(_table(evaluations) or ["Not evaluated."]),
     "",
-    *(_details(evaluations[0]) if evaluations else []),
+    *(_details(evaluations) if evaluations else []),
   ]
   return "\n".join(lines)
 
@@ -287,8 +287,9 @@ def _table(evaluations: list[eval_report.Evaluation]) -> list[str]:
   return rows
 
 
-def _details(evaluation: eval_report.Evaluation) -> list[str]:
-  """Intervals, by keypoint, and calibration of an evaluation."""
+def _details(evaluations: list[eval_report.Evaluation]) -> list[str]:
+  """Intervals, by keypoint, and calibration: with annotated boxes, if any."""
+  evaluation = min(evaluations, key=lambda e: e.metrics.made["boxes"] != "gt")
   record = evaluation.metrics
   boxes = epath.Path(record.made["boxes"]).name
   intervals = [
@@ -314,25 +315,30 @@ def _details(evaluation: eval_report.Evaluation) -> list[str]:
     ]
     lines += [
       f"| {one_line(row['name'])} | {row['labelled']} | "
-      + " | ".join(f"{row[column]:.3f}" for column in columns)
+      + " | ".join(_shown(row[column]) for column in columns)
       + " |"
       for row in record.keypoints
     ]
     lines.append("")
-  if "error" in record.calibration:
+  if record.calibration.get("error", -1) >= 0:
     lines += [
       "Expected calibration error of the heatmaps' maxima as scores (chance of"
       f" a similarity above 0.5): {record.calibration['error']:.3f}.",
       "",
     ]
   said = record.doubt.get("score", {})
-  if "error" in said:
+  if said.get("error", -1) >= 0:
     lines += [
-      "Scores are the expected similarity (term of OKS); their expected"
-      f" calibration error: {said['error']:.3f}.",
+      "Scores are expected similarities; their expected calibration error:"
+      f" {said['error']:.3f}.",
       "",
     ]
   return lines
+
+
+def _shown(value: float) -> str:
+  """A figure; below 0 it is not defined."""
+  return f"{value:.3f}" if value >= 0 else ""
 
 
 def _defined(evaluation: eval_report.Evaluation) -> dict[str, float]:

@@ -133,6 +133,13 @@ def transfer_weights(
   row = {name: i for i, name in enumerate(source_skeleton.keypoints)}
   rows = [[row[n] for n in token.names] for token in matched.values()]
   params, model_state = map(_flat, source)
+  if source_skeleton.keypoints != target_skeleton.keypoints:
+    # What a visual token says of other keypoints is of no use.
+    params = {
+      path: value
+      for path, value in params.items()
+      if not path.startswith("patch_head/")
+    }
   _fit_heads(params, _flat(target[0]))
   # A fixed position table has no rows of keypoints, and is not a parameter.
   for path in names.PER_KEYPOINT & params.keys():
@@ -158,12 +165,12 @@ def transfer_weights(
 
 
 # Heads that a network may have besides that of the heatmaps.
-_HEADS = ("doubt", "patch_head")
+HEADS = ("doubt", "patch_head")
 
 
 def _fit_heads(params: dict[str, Any], target: Mapping[str, Any]) -> None:
-  """What does not fit of `_HEADS` starts fresh, or is left out."""
-  heads = [p for p in {*params, *target} if p.startswith(_HEADS)]
+  """What does not fit of `HEADS` starts fresh, or is left out."""
+  heads = [p for p in {*params, *target} if p.split("/")[0] in HEADS]
   for path in heads:
     if path not in target:
       del params[path]
@@ -266,11 +273,11 @@ def _read(
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
   # Shapes are not enough: the number of heads, for example, leaves no trace in
-  # them. Keypoints, patches and `_HEADS` may differ, and weights are float32
+  # them. Keypoints, patches and `HEADS` may differ, and weights are float32
   # whatever computes.
   source = ModelConfig.of(saved["config"]["model"])
   changed = checkpoint.network_differences(source, model)
-  for field in ("num_keypoints", "dtype", "patch_hw", *_HEADS):
+  for field in ("num_keypoints", "dtype", "patch_hw", *HEADS):
     changed.pop(f"model.{field}", None)
   if changed:
     raise InputError(

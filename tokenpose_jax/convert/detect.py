@@ -87,8 +87,12 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
     )
   heads = _published_heads(backbone, depth)
   assumed.append(
-    f"heads = {heads}: shapes are the same for any; as published for this"
-    " network"
+    f"heads = {heads}: shapes are the same for any; as "
+    + (
+      "in configs/small.py"
+      if backbone == "pyramid"
+      else "published for this network"
+    )
   )
   scale = "width" if backbone == "stem" and layout == "official" else "head"
   assumed.append(

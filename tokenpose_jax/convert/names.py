@@ -163,7 +163,7 @@ _TOKEN = re.compile(
   r"(?P<prefix>|.*\.)(transformer|features|keypoint_head\.tokenpose)"
   r"\.keypoint_token"
 )
-BACKBONE = re.compile(r"(?P<prefix>|.*\.)layer1\.0\.\w+\.\w+")
+BACKBONE = re.compile(r"(?P<prefix>|.*\.)(layer1|levels\.0)\.0\.\w+\.\w+")
 # What is averaged over steps, or of a teacher.
 AVERAGED = re.compile(r"ema|teacher|averag|shadow|swa")
 # Counters of tools that measure networks (thop), in every module.

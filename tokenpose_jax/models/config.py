@@ -170,10 +170,6 @@ class ModelConfig:
   def _check_patch_head(self) -> None:
     if not self.patch_head:
       return
-    if self.keep < 1:
-      raise InputError(
-        f"model.patch_head needs all visual tokens; model.keep is {self.keep}"
-      )
     for size, count, side in zip(
       self.heatmap_hw, self.grid_hw, "hw", strict=True
     ):

@@ -114,13 +114,14 @@ def linear(
   *,
   dtype: DTypeLike = jnp.float32,
   use_bias: bool = True,
+  std: float = LINEAR_STD,
 ) -> nnx.Linear:
   """A linear layer initialized as in reference 2.7; parameters stay float32."""
   return nnx.Linear(
     inputs,
     outputs,
     use_bias=use_bias,
-    kernel_init=LINEAR_INIT,
+    kernel_init=initial.normal(std),
     bias_init=initial.zeros,
     dtype=dtype,
     param_dtype=jnp.float32,

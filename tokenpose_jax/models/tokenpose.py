@@ -36,14 +36,20 @@ class Pass(NamedTuple):
       network with a single pass, without them.
     heatmaps: (B, K, h, w).
     doubt: (B, K, 4), as `doubt.of_logits` takes it; None without such heads.
-    patches: (B, K, h, w) heatmaps by `model.patch_head`: from the tokens before
-      the first and before the last block, of a training's first pass.
+    patches: (B, K, h, w) heatmaps by `model.patch_head`, of a training's first
+      pass: from the tokens before the first block, and before the last one that
+      has all of them, if that is another.
   """
 
   tokens: Float[Array, "b n d"]
   heatmaps: Float[Array, "b k hh ww"]
   doubt: Float[Array, "b k 4"] | None
   patches: Sequence[Float[Array, "b k hh ww"]] = ()
+
+
+# Of the patch head's kernel: its heatmaps begin near 0. Those of an ordinary
+# start are noise that it teaches for thousands of people.
+PATCH_STD = 0.001
 
 
 class Fixed(nnx.Variable):
@@ -221,8 +227,7 @@ class TokenPose(nnx.Module):
       position: of all tokens.
       train: as for a call.
       captured: is filled, or not.
-      taught: is filled: the visual tokens before the first block and, if there
-        are several, before the last one.
+      taught: is filled: the visual tokens that `Pass.patches` are made of.
     """
     per_stack = []
     taught.append(x[:, self.config.num_keypoints :])
@@ -242,8 +247,8 @@ class TokenPose(nnx.Module):
   ) -> Float[Array, "b m d"]:
     """Through a stack, of whose blocks the later ones may have fewer tokens."""
     k = self.config.num_keypoints
-    last = (self.config.stacks - 1, self.config.depth - 1)
     counts = (*self.config.visual_counts, math.inf)
+    last = (self.config.stacks - 1, counts.count(counts[0]) - 1)
     again = position if self.config.position == "sine-full" else None
     # Another stack or pass takes those that were left out, too.
     more = self.config.cycles > 1 or s + 1 < self.config.stacks
@@ -253,7 +258,7 @@ class TokenPose(nnx.Module):
       # each stack.
       if i and again is not None:
         x = x + again
-      if i and (s, i) == last:
+      if (s, i) == last != (0, 0):
         taught.append(x[:, k:])
       prunes = counts[i + 1] < counts[i]
       received = block.received(x, k) if prunes else None
@@ -358,7 +363,7 @@ class PatchHead(nnx.Module):
     options: dict[str, Any] = dict(dtype=jnp.float32)
     self.norm = layers.layer_norm(config.dim, **options)
     self.linear = layers.linear(
-      config.dim, config.num_keypoints * pixels, **options
+      config.dim, config.num_keypoints * pixels, std=PATCH_STD, **options
     )
 
   def __call__(self, visual: Float[Array, "b v d"]) -> Float[Array, "b k h w"]:
@@ -407,7 +412,9 @@ def keep_variance(
     return leaf / layers.LINEAR_STD
   if path[-1] != "kernel":
     return leaf
-  if path[:2] in (("head", "linear2"), ("patch_head", "linear")):
+  if path[0] == "patch_head":
+    return leaf
+  if path[:2] == ("head", "linear2"):
     return leaf * 0.05  # heatmaps begin near 0
   fan_in = math.prod(leaf.shape[:-1])
   if leaf.ndim == 4:  # convolutions, before a ReLU (He et al., 2015)
