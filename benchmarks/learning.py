@@ -178,9 +178,7 @@ def table(out: pathlib.Path) -> None:
       step, figures = sorted(run.figures.items())[-1]
       people = step * run.batch
       cells = [
-        f"{of['AP'][0]:.3f} [{of['AP'][1]:.3f}, {of['AP'][2]:.3f}]"
-        if (of := figures.get(boxes))
-        else ""
+        shown(*figures[boxes]) if boxes in figures else ""
         for boxes in ("annotated", "detected")
       ]
       accuracy = run.curve[-1][2] if run.curve else float("nan")
@@ -199,6 +197,12 @@ def table(out: pathlib.Path) -> None:
   draw(runs, out / "curves.png")
 
 
+def shown(value: float, *interval: float) -> str:
+  """A figure, and its interval."""
+  told = ", ".join(f"{end:.3f}" for end in interval)
+  return f"{value:.3f}" + (f" [{told}]" if interval else "")
+
+
 class Run(NamedTuple):
   """What a training left.
 
@@ -206,13 +210,14 @@ class Run(NamedTuple):
     seed: of it.
     batch: people in a step.
     curve: (step, loss, accuracy), as logged.
-    figures: (AP and its interval) by step and "annotated" or "detected".
+    figures: AP and its interval, if it has one, by step and by "annotated" or
+      "detected".
   """
 
   seed: int
   batch: int
   curve: list[tuple[int, float, float]]
-  figures: dict[int, dict[str, dict[str, tuple[float, float, float]]]]
+  figures: dict[int, dict[str, tuple[float, ...]]]
 
 
 _LOGGED = re.compile(r"step (\d+)/\d+  loss (\S+)  accuracy (\S+)")
@@ -236,10 +241,11 @@ def runs_of(out: pathlib.Path, name: str) -> list[Run]:
       if made["weights"] != made["config"]["eval"]["weights"]:
         continue
       boxes = "annotated" if made["boxes"] == "gt" else "detected"
-      interval = told["intervals"].get("AP", (float("nan"),) * 2)
-      figures.setdefault(int(path.parts[-3]), {})[boxes] = {
-        "AP": (told["figures"]["AP"], *interval)
-      }
+      interval = told["intervals"].get("AP", ())
+      figures.setdefault(int(path.parts[-3]), {})[boxes] = (
+        told["figures"]["AP"],
+        *interval,
+      )
     if figures:
       seed = int(folder.name.rpartition("-")[2])
       found.append(Run(seed, batch, list(curve.values()), figures))
@@ -268,7 +274,7 @@ def draw(runs: dict[str, list[Run]], path: pathlib.Path) -> None:
       axes[0].plot(people, loss, **style)
       axes[1].plot(people, accuracy, **style)
       told = [
-        (step * run.batch / 1000, of["annotated"]["AP"][0])
+        (step * run.batch / 1000, of["annotated"][0])
         for step, of in sorted(run.figures.items())
         if "annotated" in of
       ]
