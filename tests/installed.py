@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 
 import tokenpose_jax as tp
@@ -65,6 +66,8 @@ def main() -> None:
   run("publish", "run", "published")
   again = tp.from_pretrained("published")(photo, [[5, 5, 40, 80]])
   assert np.array_equal(again.keypoints, poses.keypoints[:1])
+  cv2.imwrite("photo.png", photo)
+  run("predict", "photo.png", "--out=found", "--weights=run")
   print("the installed wheel works")
 
 
