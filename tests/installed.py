@@ -4,6 +4,7 @@ python -I tests/installed.py PATH_OF_THE_COMMAND_TOKENPOSE
 """
 
 import importlib.util
+import pathlib
 import subprocess
 import sys
 
@@ -12,6 +13,9 @@ import numpy as np
 
 import tokenpose_jax as tp
 from tokenpose_jax import convert
+from tokenpose_jax.predict import saved
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def run(*arguments: str) -> str:
@@ -68,7 +72,18 @@ def main() -> None:
   assert np.array_equal(again.keypoints, poses.keypoints[:1])
   cv2.imwrite("photo.png", photo)
   run("predict", "photo.png", "--out=found", "--weights=run")
-  print("the installed wheel works")
+  # The wheel has the weights that the checkout has, if any.
+  own = CHECKOUT / saved.PACKAGED.relative_to(
+    pathlib.Path(tp.__file__).parents[1]
+  )
+  assert saved.PACKAGED.is_dir() == own.is_dir(), saved.PACKAGED
+  if own.is_dir():
+    for file in own.iterdir():
+      assert (saved.PACKAGED / file.name).read_bytes() == file.read_bytes()
+    said = run("predict", "photo.png", "--out=found_by_ours")
+    assert "weights: small, which come with the package" in said
+    assert "1 photos and frames, 1 people" in said
+  print(f"the installed wheel works; with weights: {own.is_dir()}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What an installation brings, said once."""
 
+import pathlib
 import re
 import tomllib
 
@@ -28,6 +29,12 @@ def test_a_checkout_needs_the_library_and_its_extra_train():
 def test_the_library_needs_no_tensorflow():
   names = " ".join(PROJECT["project"]["dependencies"])
   assert not re.search("tensorflow|tensorboard|clu|torch", names)
+
+
+def test_the_wheel_takes_the_weights_of_the_package():
+  patterns = PROJECT["tool"]["setuptools"]["package-data"]["tokenpose_jax"]
+  weights = pathlib.PurePath("pretrained/small/model.safetensors")
+  assert any(weights.match(pattern) for pattern in patterns)
 
 
 def test_the_changelog_has_this_version():

@@ -1,6 +1,6 @@
 r"""Shows what keypoint tokens look at and how they agree on a pose.
 
-    tokenpose explain photo.jpg --weights runs/s_v1 --out explained
+    tokenpose explain photo.jpg --out explained
     tokenpose explain photo.jpg --weights runs/s_v1 --out explained \
         --box=120,40,200,380 --figures
     tokenpose explain val2017/ --weights runs/s_v1 --out study --study \
@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   add("inputs", nargs="+", metavar="PHOTO", help="photos, folders, patterns")
   add(
     "--weights",
-    required=True,
-    help="a work directory, a published folder or a file of weights",
+    help="a work directory, a published folder or a file of weights; default:"
+    " those that come with the package",
   )
   add("--out", required=True, help="a new or empty folder")
   saved_lib.add_arguments(parser)
@@ -107,7 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
   compiled.keep()
   explainer = Explainer(
     saved_lib.read(
-      arguments.weights, arguments.step, arguments.skeleton, arguments.kind
+      saved_lib.chosen(arguments.weights),
+      arguments.step,
+      arguments.skeleton,
+      arguments.kind,
     )
   )
   folders.make_empty(arguments.out)
@@ -242,7 +245,7 @@ def _study(
   facts = {
     "format": FORMAT,
     "software": __version__,
-    "weights": arguments.weights,
+    "weights": arguments.weights or saved_lib.PACKAGED.name,
     "step": explainer.saved.step,
     "kind": explainer.saved.kind,
     "cover": "" if arguments.no_probe else arguments.cover,

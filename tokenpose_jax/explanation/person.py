@@ -252,7 +252,7 @@ class Explainer:
 
 
 def explain(
-  weights: str | os.PathLike | Saved,
+  weights: str | os.PathLike | Saved | None,
   photo: Any,
   box: Any = None,
   *,
@@ -265,7 +265,7 @@ def explain(
 
   Args:
     weights: a work directory, a published folder, a file of weights, or what
-      `predict.saved.read` read.
+      `predict.saved.read` read; None: those that come with the package.
     photo: (H, W, 3) uint8 RGB.
     box: x, y, w, h of the person in image pixels; None: the whole photo.
     probe: cover parts of the crop, too.
@@ -274,6 +274,8 @@ def explain(
   Raises:
     InputError: the weights cannot be read, or as `Explainer`.
   """
+  if weights is None:
+    weights = saved_lib.packaged()
   if not isinstance(weights, Saved):
     weights = saved_lib.read(os.fspath(weights))
   return Explainer(weights)(photo, box, probe=probe, cover=cover)

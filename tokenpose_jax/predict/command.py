@@ -1,6 +1,6 @@
 r"""Finds keypoints in photos and videos.
 
-    tokenpose predict photo.jpg --weights runs/s_v1 --out found
+    tokenpose predict photo.jpg --out found
     tokenpose predict photos/ clip.mp4 --weights s_v1.safetensors --out found \
         --detector yolox_s.onnx
     tokenpose predict val2017/ --weights runs/s_v1 --out found \
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   add(
     "--weights",
-    required=True,
-    help="a work directory, a published folder or a file of weights",
+    help="a work directory, a published folder or a file of weights; default:"
+    " those that come with the package",
   )
   add("--out", required=True, help="a new or empty folder")
   saved_lib.add_arguments(parser)
@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
   compiled.keep()
   ids = boxes_lib.ImageIds(arguments.images)
   boxes = boxes_lib.chosen(arguments, ids)
+  weights = saved_lib.chosen(arguments.weights)
   folders.make_empty(arguments.out)
   options: dict[str, Any] = {}
   if arguments.no_flip_test:
@@ -114,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
   if arguments.decoder:
     options["decoder"] = arguments.decoder
   estimator = load_lib.load(
-    arguments.weights,
+    weights,
     step=arguments.step,
     skeleton=arguments.skeleton,
     weights=arguments.kind,

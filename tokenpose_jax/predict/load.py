@@ -20,7 +20,7 @@ from tokenpose_jax.predict.estimator import Estimator
 
 
 def load(
-  path: str,
+  path: str | None = None,
   *,
   step: str = "best",
   skeleton: str = "",
@@ -32,7 +32,8 @@ def load(
 
   Args:
     path: a work directory, a folder of `tokenpose publish` or of `tokenpose
-      export`, or a file of TokenPose weights (.safetensors, or of PyTorch).
+      export`, or a file of TokenPose weights (.safetensors, or of PyTorch);
+      None: the weights that come with the package.
     step: of a work directory: "best", "latest" or a number.
     skeleton: of a file: a name or a JSON file; "": by the number of keypoints.
     weights: of a work directory: "raw", or "ema" for their moving average; "":
@@ -44,6 +45,8 @@ def load(
   Raises:
     InputError: nothing can be loaded from there.
   """
+  if path is None:
+    path = saved_lib.packaged()
   if os.path.exists(os.path.join(path, exported.META)):
     return _of_export(path, format, options)
   saved = saved_lib.read(path, step, skeleton, weights)

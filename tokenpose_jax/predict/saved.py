@@ -28,12 +28,17 @@ from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict.estimator import Estimator
 from tokenpose_jax.skeletons import Skeleton
+from tokenpose_jax.terminal import say
 from tokenpose_jax.version import __version__
 
 # Of a folder of `tokenpose publish` or `tokenpose export`.
 CONFIG, WEIGHTS, SKELETON = "config.json", "model.safetensors", "skeleton.json"
 ORBAX = "orbax"  # the weights in an export, in place of WEIGHTS
 FORMAT = 1
+
+# The weights that come with the package: a folder of `hub.save_pretrained`. Not
+# every build has it.
+PACKAGED = pathlib.Path(__file__).parents[1] / "pretrained" / "small"
 
 _EXPORTED = {".onnx", ".stablehlo", ".tflite"}
 
@@ -85,6 +90,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--skeleton", default="", help="of a file: a name or a JSON file"
   )
+
+
+def packaged() -> str:
+  """The folder of the weights that come with the package.
+
+  Raises:
+    InputError: none came with it.
+  """
+  if not PACKAGED.is_dir():
+    raise InputError(
+      f"no weights came with this installation ({PACKAGED} is not there): name"
+      " a work directory, a published folder or a file of weights (--weights)"
+    )
+  return str(PACKAGED)
+
+
+def chosen(weights: str | None) -> str:
+  """The weights of a command; says so where they are the package's.
+
+  Args:
+    weights: as given; None: those that come with the package.
+
+  Raises:
+    InputError: as `packaged`.
+  """
+  if weights is not None:
+    return weights
+  folder = packaged()
+  say(
+    f"weights: {PACKAGED.name}, which come with the package; what they can do"
+    f" and what not: {PACKAGED / 'README.md'}"
+  )
+  return folder
 
 
 def read(
