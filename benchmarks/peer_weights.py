@@ -68,4 +68,5 @@ def shape_of(model: ModelConfig) -> dict[str, Any]:
     "stem_channels": model.stem_channels,
     "learned": model.position == "learnable",
     "patch_head": model.patch_head,
+    "heatmap_hw": model.heatmap_hw,
   }

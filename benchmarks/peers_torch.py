@@ -35,7 +35,8 @@ class Shape:
   """What distinguishes the networks.
 
   Attributes:
-    backbone: "none", "stem", "pyramid", or the width of HRNet's finest branch.
+    backbone: "none", "stem", "pyramid", "lite0", or the width of HRNet's finest
+      branch.
     patch: (height, width) on the backbone's map.
     heads: of the attention.
     stacks: blocks of each stack.
@@ -44,9 +45,11 @@ class Shape:
     hidden: of the head; 0: one layer.
     input_hw: of the crops.
     dim: width of tokens.
-    stem_channels: inner channels of the stem, or of the pyramid's finest map.
+    stem_channels: inner channels of the stem, or of the finest map of the
+      pyramid and lite0.
     learned: positions are, and added once; else sines, before every block.
     patch_head: has `PatchHead`.
+    heatmap_hw: of the heatmaps; (): a quarter of the crops.
   """
 
   backbone: str | int
@@ -61,6 +64,7 @@ class Shape:
   stem_channels: int = 64
   learned: bool = False
   patch_head: bool = False
+  heatmap_hw: tuple[int, ...] = ()
 
 
 SHAPES = {
@@ -74,12 +78,19 @@ SHAPES = {
 class ConvNorm(nn.Module):
   """Convolution, then batch norm."""
 
-  def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    epsilon: float = 1e-5,
+  ):
     super().__init__()
     self.conv = nn.Conv2d(
       inputs, outputs, kernel, stride, padding=kernel // 2, bias=False
     )
-    self.norm = nn.BatchNorm2d(outputs)
+    self.norm = nn.BatchNorm2d(outputs, epsilon)
 
   def forward(self, x: Tensor) -> Tensor:
     """(B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
@@ -262,6 +273,111 @@ class Pyramid(nn.Module):
     return x
 
 
+class SameConvNorm(nn.Module):
+  """A convolution that pads as TensorFlow's "SAME", then batch norm."""
+
+  def __init__(
+    self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1
+  ):
+    super().__init__()
+    self.conv = nn.Conv2d(
+      inputs, outputs, kernel, stride, groups=groups, bias=False
+    )
+    self.norm = nn.BatchNorm2d(outputs, 1e-3)
+    before = (kernel - stride) // 2
+    self.around = (before, kernel - stride - before) * 2
+
+  def forward(self, x: Tensor) -> Tensor:
+    """(B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
+    return self.norm(self.conv(F.pad(x, self.around)))
+
+
+class Inverted(nn.Module):
+  """An inverted bottleneck of EfficientNet-Lite."""
+
+  def __init__(
+    self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int
+  ):
+    super().__init__()
+    inner = expansion * inputs
+    self.shortcut = inputs == outputs and stride == 1
+    self.expand = (
+      ConvNorm(inputs, inner, 1, epsilon=1e-3) if expansion > 1 else None
+    )
+    self.depthwise = SameConvNorm(inner, inner, kernel, stride, groups=inner)
+    self.project = ConvNorm(inner, outputs, 1, epsilon=1e-3)
+
+  def forward(self, x: Tensor) -> Tensor:
+    """(B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
+    y = x if self.expand is None else F.relu6(self.expand(x))
+    y = self.project(F.relu6(self.depthwise(y)))
+    return x + y if self.shortcut else y
+
+
+class Trunk(nn.Module):
+  """EfficientNet-Lite0 up to its stage 6."""
+
+  def __init__(self):
+    super().__init__()
+    self.stem = SameConvNorm(3, 32, 3, 2)
+    blocks, inputs = [], 32
+    for count, kernel, stride, expansion, outputs in (
+      (1, 3, 1, 1, 16),
+      (2, 3, 2, 6, 24),
+      (2, 5, 2, 6, 40),
+      (3, 3, 2, 6, 80),
+      (3, 5, 1, 6, 112),
+      (4, 5, 2, 6, 192),
+    ):
+      for i in range(count):
+        step = 1 if i else stride
+        blocks.append(Inverted(inputs, outputs, kernel, step, expansion))
+        inputs = outputs
+    self.blocks = nn.ModuleList(blocks)
+    # What its training had of values from 0 to 1, by what crops have.
+    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+    self.register_buffer("scale", 255 * std / 128, persistent=False)
+    self.register_buffer("shift", (255 * mean - 127) / 128, persistent=False)
+
+  def forward(self, x: Tensor) -> list[Tensor]:
+    """(B, 3, H, W) to maps at 1/4, 1/8, 1/16 and 1/32."""
+    x = F.relu6(self.stem(x * self.scale + self.shift))
+    maps = []
+    for i, block in enumerate(self.blocks):
+      x = block(x)
+      if i in (2, 4, 10, 14):
+        maps.append(x)
+    return maps
+
+
+class Lite0(nn.Module):
+  """EfficientNet-Lite0 down to 1/32, and up again to 1/4."""
+
+  def __init__(self, channels: int):
+    super().__init__()
+    self.channels = channels
+    self.trunk = Trunk()
+    self.lateral = nn.ModuleList(
+      ConvNorm(width, channels, 1) for width in (24, 40, 112, 192)
+    )
+    self.merge = nn.ModuleList(BasicBlock(channels) for _ in range(4))
+
+  def forward(self, x: Tensor) -> Tensor:
+    """(B, 3, H, W) to (B, channels, H / 4, W / 4)."""
+    y = None
+    for trunk, lateral, merge in zip(
+      reversed(self.trunk(x)),
+      reversed(self.lateral),
+      reversed(self.merge),
+      strict=True,
+    ):
+      z = lateral(trunk)
+      if y is not None:
+        z = z + F.interpolate(y, scale_factor=2)
+      y = merge(F.relu(z))
+    return y
+
+
 class Attention(nn.Module):
   """Self-attention over all tokens."""
 
@@ -338,13 +454,16 @@ class TokenPose(nn.Module):
 
   def __init__(self, shape: Shape):
     super().__init__()
-    self.heatmap_hw = tuple(side // 4 for side in shape.input_hw)
+    quarter = tuple(side // 4 for side in shape.input_hw)
+    self.heatmap_hw = tuple(shape.heatmap_hw) or quarter
     channels, stride = 3, 1
     self.backbone: nn.Module = nn.Identity()
     if shape.backbone == "stem":
       self.backbone = Stem(shape.stem_channels)
     elif shape.backbone == "pyramid":
       self.backbone = Pyramid(shape.stem_channels)
+    elif shape.backbone == "lite0":
+      self.backbone = Lite0(shape.stem_channels)
     elif isinstance(shape.backbone, int):
       self.backbone = HRNet(shape.backbone)
     if shape.backbone != "none":

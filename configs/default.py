@@ -146,6 +146,10 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # With model.patch_head: weight of the loss of what it says of the visual
   # tokens, before the first block and before the last one with all of them.
   train.patch_loss = 1.0
+  # Stages of a pretrained backbone, from the image on, that stay as they are,
+  # with the statistics of their norms (lite0: of 6; they take a third of a
+  # step of the small network).
+  train.frozen = 0
   # Decay of a moving average of the weights, as 0.9998; 0: none. In the first
   # steps it is at most (1 + step) / (10 + step). Batch norm's statistics are
   # averaged as well. Both kinds of weights are evaluated and saved.

@@ -38,11 +38,13 @@ def test_peers_are_the_same_functions(name):
   np.testing.assert_allclose(found, wanted, atol=2e-4 * found.std())
 
 
-def test_a_pyramid_with_a_patch_head_is_the_same_function():
-  """In training, where the head speaks and norms are of the batch."""
+@pytest.mark.parametrize("backbone", ["pyramid", "lite0"])
+def test_small_networks_are_the_same_function(backbone):
+  """In training, where the patch head speaks and norms are of the batch."""
   model = ModelConfig(
     input_hw=(64, 96),
-    backbone="pyramid",
+    heatmap_hw=(32, 48),
+    backbone=backbone,
     stem_channels=8,
     dim=32,
     depth=3,

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from tokenpose_jax import network, optim, weight_kinds
 from tokenpose_jax.codec import DECODERS, Codec
 from tokenpose_jax.errors import InputError, check_choice
-from tokenpose_jax.models.config import ModelConfig
+from tokenpose_jax.models.config import BACKBONES, ModelConfig
 from tokenpose_jax.skeletons import Skeleton
 
 Differences = dict[str, tuple[Any, Any]]
@@ -50,6 +50,7 @@ ADDED = {
   "train.keep_epochs": 0.0,
   "train.doubt_loss": 1e-3,
   "train.patch_loss": 1.0,
+  "train.frozen": 0,
   "eval.cycles": 1,
   "checkpoint.on_damage": "previous",
   "eval.weights": "raw",
@@ -96,6 +97,7 @@ _RANGES = {
   "train.keep_epochs": "[0, inf)",
   "train.doubt_loss": "[0, inf)",
   "train.patch_loss": "[0, inf)",
+  "train.frozen": "[0, inf)",
   "train.epochs": "(0, inf)",
   "train.steps": "[0, inf)",
   "train.log_every": "[1, inf)",
@@ -156,6 +158,7 @@ def check(config: ConfigDict) -> None:
       f"train.keep_epochs is {config.train.keep_epochs}; it must be below"
       f" train.epochs, {config.train.epochs}"
     )
+  _check_frozen(config)
   which = config.eval.checkpoint
   if which not in ("best", "latest") and not which.isdigit():
     raise InputError(
@@ -165,6 +168,21 @@ def check(config: ConfigDict) -> None:
     raise InputError(
       "init.weights and init.backbone are both given; the first already"
       " contains a backbone; give only one of them"
+    )
+
+
+def _check_frozen(config: ConfigDict) -> None:
+  """What is frozen exists, and nothing else moves it."""
+  frozen, backbone = config.train.frozen, config.model.backbone
+  if frozen > BACKBONES[backbone].stages:
+    raise InputError(
+      f"train.frozen is {frozen}; the backbone {backbone!r} has"
+      f" {BACKBONES[backbone].stages} stages that can be"
+    )
+  if frozen and config.optim.weight_decay:
+    raise InputError(
+      "train.frozen and optim.weight_decay are both above 0: what is frozen"
+      " would decay; give only one of them"
     )
 
 

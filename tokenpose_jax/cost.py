@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from tokenpose_jax import network, recipes
 from tokenpose_jax.errors import check_at_least
-from tokenpose_jax.models import packing
+from tokenpose_jax.models import devices
 from tokenpose_jax.models.config import ModelConfig, Network
 from tokenpose_jax.network import Tree
 
@@ -134,7 +134,7 @@ def format_table(costs: Mapping[str, Cost], batch_size: int) -> str:
   )
 
 
-@packing.apart()
+@devices.anywhere()
 def _cost(
   part: nnx.Module, call: Call, shape: tuple[int, ...], dtype: str
 ) -> Cost:

@@ -22,7 +22,12 @@ from jaxtyping import Array, Float, UInt8
 from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.models import initial
-from tokenpose_jax.models.config import ModelConfig, Network
+from tokenpose_jax.models.config import (
+  IMAGE_MEAN,
+  IMAGE_STD,
+  ModelConfig,
+  Network,
+)
 from tokenpose_jax.models.layers import Captured, Train
 from tokenpose_jax.models.tokenpose import Pass, TokenPose, keep_variance
 
@@ -33,10 +38,6 @@ Tree = dict[str, Any]
 MOST_BLOCKS, MOST_NUMBERS = 1000, 2**31
 
 SCHEMES = ("original", "fan_in")
-
-# Of the images that HRNet was trained on; reference 4.4.
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 def normalize(

@@ -147,6 +147,7 @@ def jit_train_step(
   train = Training(
     replicas=mesh.size if config.train.batch_norm == "replica" else 1,
     remat=config.train.remat == "blocks",
+    frozen=config.train.frozen,
   )
   step = functools.partial(
     sharding.knowing(mesh, train_step),

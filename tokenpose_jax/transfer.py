@@ -233,8 +233,8 @@ def warm_start(
     logging.info("backbone from %s", init.backbone)
   elif BACKBONES[model.backbone].pretrained:
     logging.warning(
-      "the backbone %s starts from random weights; the paper's starts from"
-      " ImageNet's (--config.init.backbone=FILE)",
+      "the backbone %s starts from random weights; published networks start"
+      " it from ImageNet's (--config.init.backbone=FILE)",
       model.backbone,
     )
   params, model_state = weights

@@ -90,7 +90,7 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
     f"heads = {heads}: shapes are the same for any; as "
     + (
       "in configs/small.py"
-      if backbone == "pyramid"
+      if backbone in ("pyramid", "lite0")
       else "published for this network"
     )
   )
@@ -121,7 +121,11 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
 
 
 # By the channels of the map.
-_STEM_CHANNELS = {"stem": lambda c: c // 4, "pyramid": lambda c: c}
+_STEM_CHANNELS = {
+  "stem": lambda c: c // 4,
+  "pyramid": lambda c: c,
+  "lite0": lambda c: c,
+}
 
 
 def _backbone(shape: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
@@ -137,6 +141,9 @@ def _backbone(shape: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
   level = "pre_feature.levels.0.0.conv1.weight"
   if level in shape:
     return "pyramid", shape[level][0]
+  lateral = "pre_feature.lateral.0.0.weight"
+  if lateral in shape:
+    return "lite0", shape[lateral][0]
   fuse = "pre_feature.stage2.0.branches.0.0.conv1.weight"
   if fuse not in shape:
     return "none", 3

@@ -28,6 +28,19 @@ RULES = (
    r"{b}\1.\2.fuse_layers.\3.\4.[\5]"),
   (r"backbone/(stage\d)/(\d)/fuse/(\d)/(\d)/down/(\d)/(.+)",
    r"{b}\1.\2.fuse_layers.\3.\4.\5.[\6]"),
+  # EfficientNet-Lite0 as in efficientnet_lite_pytorch; its blocks' own norms
+  # are numbered from 0, but for the first block, which has no `_expand_conv`.
+  (r"backbone/trunk/stem/conv", r"{b}_conv_stem"),
+  (r"backbone/trunk/stem/norm", r"{b}_bn0"),
+  (r"backbone/trunk/blocks/(\d+)/expand/conv", r"{b}_blocks.\1._expand_conv"),
+  (r"backbone/trunk/blocks/(\d+)/expand/norm", r"{b}_blocks.\1._bn0"),
+  (r"backbone/trunk/blocks/(\d+)/depthwise/conv",
+   r"{b}_blocks.\1._depthwise_conv"),
+  (r"backbone/trunk/blocks/(\d+)/depthwise/norm", r"{b}_blocks.\1._bn1"),
+  (r"backbone/trunk/blocks/(\d+)/project/conv",
+   r"{b}_blocks.\1._project_conv"),
+  (r"backbone/trunk/blocks/(\d+)/project/norm", r"{b}_blocks.\1._bn2"),
+  (r"backbone/lateral/(\d)/(.+)", r"{b}lateral.\1.[\2]"),
   # Of the pyramid and the patch head: names of our own.
   (r"backbone/(down|up)/(\d)/(.+)", r"{b}\1.\2.[\3]"),
   (r"backbone/levels/(\d)/(\d)/(.+)", r"{b}levels.\1.\2.<\3>"),
@@ -82,6 +95,7 @@ PREFIXES = {
   "hrnet_w32": ("pre_feature.", "transformer."),
   "hrnet_w48": ("pre_feature.", "transformer."),
   "pyramid": ("pre_feature.", "transformer."),
+  "lite0": ("pre_feature.", "transformer."),
 }
 
 
@@ -97,6 +111,11 @@ def prefixes(model: ModelConfig) -> tuple[str, str]:
       f" with one of {', '.join(PREFIXES)} can be exchanged with PyTorch"
     )
   return PREFIXES[model.backbone]
+
+
+def pretrained(model: ModelConfig) -> str:
+  """The beginning of our paths of what a backbone's file has."""
+  return "backbone/trunk/" if model.backbone == "lite0" else "backbone/"
 
 
 def official_name(model: Network, path: str) -> str:
@@ -163,7 +182,9 @@ _TOKEN = re.compile(
   r"(?P<prefix>|.*\.)(transformer|features|keypoint_head\.tokenpose)"
   r"\.keypoint_token"
 )
-BACKBONE = re.compile(r"(?P<prefix>|.*\.)(layer1|levels\.0)\.0\.\w+\.\w+")
+BACKBONE = re.compile(
+  r"(?P<prefix>|.*\.)(layer1\.0\.\w+|levels\.0\.0\.\w+|_conv_stem)\.\w+"
+)
 # What is averaged over steps, or of a teacher.
 AVERAGED = re.compile(r"ema|teacher|averag|shadow|swa")
 # Counters of tools that measure networks (thop), in every module.

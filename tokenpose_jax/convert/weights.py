@@ -89,7 +89,7 @@ def import_backbone(
   wanted = {
     name: place
     for name, place in _wanted(config).items()
-    if place[0].startswith("backbone/")
+    if place[0].startswith(names.pretrained(config))
   }
   problems = [
     p.removeprefix(prefix) for p in _problems(config, wanted, entries)

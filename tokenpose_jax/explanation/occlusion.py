@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 
 from tokenpose_jax import geometry
 from tokenpose_jax.errors import check_choice
-from tokenpose_jax.network import IMAGE_MEAN
+from tokenpose_jax.models.config import IMAGE_MEAN
 
 COVERS = ("gray", "blur", "noise")
 SIZE = 1 / 6  # of the crop's height: a head, a hand with its wrist

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, UInt8
 
 from tokenpose_jax import exported, inference, network, subpixel
 from tokenpose_jax.arrays import AnyArray
-from tokenpose_jax.models import packing
+from tokenpose_jax.models import devices
 from tokenpose_jax.models.config import ModelConfig
-from tokenpose_jax.models.layers import BATCH_NORM_EPS, ConvNorm, Train
+from tokenpose_jax.models.layers import ConvNorm, Train
 from tokenpose_jax.network import Tree
 from tokenpose_jax.predict.saved import Saved
 
@@ -58,7 +58,7 @@ def folded(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
       scale, var = (
         np.asarray(v[...], np.float64) for v in (norm.scale, norm.var)
       )
-      gain = scale / np.sqrt(var + BATCH_NORM_EPS)
+      gain = scale / np.sqrt(var + norm.epsilon)
       shift = np.asarray(norm.bias[...]) - np.asarray(norm.mean[...]) * gain
       kernel = np.asarray(part.conv.kernel[...]) * gain
       part.conv.kernel.set_value(jnp.asarray(kernel, jnp.float32))
@@ -83,7 +83,7 @@ def function_of(
   decoder = decoder or saved.options.get("decoder", "dark")
   shifted = bool(saved.options.get("flip_shift", False))
 
-  @packing.apart()
+  @devices.anywhere()
   def function(crops: UInt8[AnyArray, "b h w 3"]) -> Any:
     images = network.normalize(crops)
     found = inference.of_pass(saved.codec, module.passes(images)[-1])

@@ -23,7 +23,6 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -55,7 +54,7 @@ def attend(
   """
   if form == "plain":
     return _plain(qkv, scale)
-  return _on_each_device(functools.partial(_recomputed, scale), qkv)
+  return devices.on_each(functools.partial(_recomputed, scale), qkv)
 
 
 def uses_kernel(
@@ -107,7 +106,7 @@ def attend_columns(
     (B, heads, width, N), of v's type.
   """
   # The check knows nothing of kernels.
-  return _on_each_device(_columns, q, k, v, check=False)
+  return devices.on_each(_columns, q, k, v, check=False)
 
 
 def weights(
@@ -134,23 +133,6 @@ def received(
   """
   logits = _product(jnp.moveaxis(q * scale, 1, 2), jnp.moveaxis(keys, 1, 3))
   return jax.nn.softmax(logits, axis=-1).mean(1).sum(1)
-
-
-def _on_each_device(
-  function: Callable[..., Array], *inputs: Array, check: bool = True
-) -> Array:
-  """A function of (B, ...), of each device's own images.
-
-  A loop over images must not run over those of other devices.
-  """
-  mesh = jax.sharding.get_abstract_mesh()
-  if mesh.size <= 1 or mesh.manual_axes:
-    return function(*inputs)
-  rows = PartitionSpec(mesh.axis_names)
-  split = jax.shard_map(
-    function, in_specs=rows, out_specs=rows, check_vma=check
-  )
-  return split(*inputs)
 
 
 def _product(one: Array, other: Array) -> Array:

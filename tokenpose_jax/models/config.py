@@ -24,13 +24,15 @@ class BackboneFacts(NamedTuple):
     stride: image pixels per pixel of its map, on both axes.
     multiple: both sides of the image must be multiples of this, pixels: the
       stride of its coarsest branch.
-    pretrained: published networks start it from ImageNet weights.
+    pretrained: it is made to start from ImageNet weights.
+    stages: that `train.frozen` can freeze.
   """
 
   builder: str
   stride: int
   multiple: int
   pretrained: bool = False
+  stages: int = 0
 
 
 # To add one: a module in a file of its own, and a row here. If it can be
@@ -41,12 +43,17 @@ BACKBONES = {
   "hrnet_w32": BackboneFacts("backbones:hrnet_w32", 4, 16, pretrained=True),
   "hrnet_w48": BackboneFacts("backbones:hrnet_w48", 4, 16, pretrained=True),
   "pyramid": BackboneFacts("pyramid:pyramid", 4, 32),
+  "lite0": BackboneFacts("lite0:lite0", 4, 32, pretrained=True, stages=6),
 }
 POSITIONS = ("none", "learnable", "sine", "sine-full")
 ATTENTION_SCALES = ("head", "width")
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("auto", "plain", "fused")
 HEATMAP_STRIDE = 4  # of the default heatmap size
+
+# Of the images that backbones were trained on, ImageNet's; reference 4.4.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 # It checks its own types, in words.

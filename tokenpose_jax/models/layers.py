@@ -54,10 +54,12 @@ class Training:
       itself, those of the devices; 1: the batch as a whole.
     remat: blocks keep no inner values for the backward pass, which computes
       them again.
+    frozen: first stages of a pretrained backbone that are evaluated only.
   """
 
   replicas: int = 1
   remat: bool = False
+  frozen: int = 0
 
   @classmethod
   def of(cls, train: "Train") -> "Training":
@@ -85,7 +87,7 @@ def run(block: Any, *inputs: Any, remat: bool, **options: Any) -> Any:
     return block(*inputs, **options)
   graph, state = nnx.split(block)
   # What the trace depends on besides, and JAX does not know of.
-  how = (packing.used(), remat, tuple(options.items()))
+  how = (packing.used(), devices.kind(), remat, tuple(options.items()))
   outputs, statistics = _called(
     graph, how, nnx.to_pure_dict(state), list(inputs)
   )
@@ -98,7 +100,7 @@ def _called(
   graph: nnx.GraphDef, how: tuple, values: Any, inputs: list[Any]
 ) -> tuple[Any, Any]:
   """What a block of these values returns, and its new statistics."""
-  _, remat, options = how
+  *_, remat, options = how
 
   def call(values: Any, inputs: list[Any]) -> tuple[Any, Any]:
     module: Any = nnx.merge(graph, values)
@@ -155,7 +157,10 @@ class BatchNorm(nnx.Module):
   those of its first one.
   """
 
-  def __init__(self, size: int, *, dtype: DTypeLike):
+  def __init__(
+    self, size: int, *, dtype: DTypeLike, epsilon: float = BATCH_NORM_EPS
+  ):
+    self.epsilon = epsilon
     self.scale = nnx.Param(initial.ones(None, (size,), jnp.float32))
     self.bias = nnx.Param(initial.zeros(None, (size,), jnp.float32))
     self.mean = nnx.BatchStat(initial.zeros(None, (size,), jnp.float32))
@@ -181,7 +186,7 @@ class BatchNorm(nnx.Module):
     if train:
       axes = tuple(range(x.ndim - len(shape), x.ndim - 1))
       near = _as_channels(x, self.mean)
-      y, mean, var = _normalize(axes, x, scale, bias, near)
+      y, mean, var = _normalize(axes, self.epsilon, x, scale, bias, near)
       count = x.size // mean.size // repeated
       unbiased = var * (count / max(count - 1, 1))
       # Not `self.mean[...] = `: that asks a traced value for its sharding,
@@ -191,21 +196,26 @@ class BatchNorm(nnx.Module):
       self.count.set_value(self.count[...] + 1)
     else:
       moments = _as_channels(x, self.mean), _as_channels(x, self.var)
-      y = _scaled(x, scale, bias, *moments)
+      y = _scaled(x, self.epsilon, scale, bias, *moments)
     y = y.astype(self.dtype)
     return y if replicas == 1 else y.reshape(shape)
 
 
 def _scaled(
-  x: Array, scale: Array, bias: Array, mean: Array, var: Array
+  x: Array, epsilon: float, scale: Array, bias: Array, mean: Array, var: Array
 ) -> Array:
-  gain = scale * jax.lax.rsqrt(var + BATCH_NORM_EPS)
+  gain = scale * jax.lax.rsqrt(var + epsilon)
   return x * _as_packed(x, gain) + _as_packed(x, bias - mean * gain)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _normalize(
-  axes: tuple[int, ...], x: Array, scale: Array, bias: Array, near: Array
+  axes: tuple[int, ...],
+  epsilon: float,
+  x: Array,
+  scale: Array,
+  bias: Array,
+  near: Array,
 ) -> tuple[Array, Array, Array]:
   """Values normalized over axes, their mean and their variance.
 
@@ -214,31 +224,38 @@ def _normalize(
 
   Args:
     axes: of `_moments`.
+    epsilon: added to the variance.
     x: of any type.
     scale: of each channel.
     bias: likewise.
     near: of `_moments`.
   """
-  return _keep_normalized(axes, x, scale, bias, near)[0]
+  return _keep_normalized(axes, epsilon, x, scale, bias, near)[0]
 
 
 def _keep_normalized(
-  axes: tuple[int, ...], x: Array, scale: Array, bias: Array, near: Array
+  axes: tuple[int, ...],
+  epsilon: float,
+  x: Array,
+  scale: Array,
+  bias: Array,
+  near: Array,
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
   mean, var = _moments(x, axes, near)
-  y = _scaled(x, scale, bias, mean, var)
+  y = _scaled(x, epsilon, scale, bias, mean, var)
   return (y, mean, var), (x, scale, mean, var)
 
 
 def _of_normalized(
   axes: tuple[int, ...],
+  epsilon: float,
   kept: tuple[Array, ...],
   gradients: tuple[Array, Array, Array],
 ) -> tuple[Array, Array, Array, None]:
   x, scale, mean, var = kept
   of_y = gradients[0].astype(jnp.float32)
   wide, count = x.astype(jnp.float32), x.size // mean.size
-  spread = jax.lax.rsqrt(var + BATCH_NORM_EPS)
+  spread = jax.lax.rsqrt(var + epsilon)
   of_bias = _mean_of(of_y, axes, scale.size)
   of_scale = _mean_of(of_y * (wide - _as_packed(x, mean)), axes, scale.size)
   of_scale = of_scale * spread
@@ -369,7 +386,7 @@ class Conv(nnx.Module):
       # does that of a product with x's four axes.
       flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
       return flat.reshape(*x.shape[:-1], -1)
-    if train and inputs >= convolution.LEAST and devices.is_one_cpu():
+    if train and inputs >= convolution.LEAST and devices.kind() == "cpu":
       return convolution.convolve(x, kernel, self.stride)
     above = (size // 2, size // 2)
     return convolution.plain(x, kernel, (self.stride, step), (above, sides))
@@ -386,9 +403,10 @@ class ConvNorm(nnx.Module):
     kernel: int,
     stride: int = 1,
     dtype: DTypeLike = jnp.float32,
+    epsilon: float = BATCH_NORM_EPS,
   ):
     self.conv = Conv(inputs, outputs, kernel=kernel, stride=stride, dtype=dtype)
-    self.norm = BatchNorm(outputs, dtype=dtype)
+    self.norm = BatchNorm(outputs, dtype=dtype, epsilon=epsilon)
 
   def __call__(
     self, x: Float[Array, "b h w c"], *, train: Train, widen: int = 1

@@ -28,7 +28,7 @@ _APART = contextvars.ContextVar("apart", default=False)
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-  """What is traced inside keeps pixels apart: for exports, and for counts."""
+  """What is traced inside keeps pixels apart."""
   token = _APART.set(True)
   try:
     yield

@@ -1,0 +1,225 @@
+"""EfficientNet-Lite0 as a backbone, and the convolutions that it brought."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from tokenpose_jax import convert, cost, network, sharding
+from tokenpose_jax.convert.detect import detect
+from tokenpose_jax.errors import InputError
+from tokenpose_jax.export.function import folded
+from tokenpose_jax.models import convolution
+from tokenpose_jax.models.config import ModelConfig
+
+MODEL = ModelConfig(
+  input_hw=(64, 64),
+  patch_hw=(4, 4),
+  backbone="lite0",
+  stem_channels=4,
+  dim=16,
+  depth=1,
+  heads=2,
+  head_dim=0,
+)
+
+
+def drawn(*shape):
+  values = np.random.default_rng(0).standard_normal(shape, np.float32)
+  return jnp.asarray(values)
+
+
+def of_both(function, x, kernel):
+  """A function's value, and the gradient of something of it."""
+  value, back = jax.vjp(function, x, kernel)
+  return value, *back(jnp.sin(value))
+
+
+@pytest.mark.parametrize(
+  ("size", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2), (5, 4)]
+)
+def test_depthwise_is_a_convolution(size, stride):
+  x, kernel = drawn(2, 8, 12, 6), drawn(size, size, 1, 6)
+
+  def plain(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      "SAME",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      feature_group_count=6,
+    )
+
+  def ours(x, kernel):
+    return convolution.depthwise(x, kernel, stride)
+
+  for one, other in zip(
+    of_both(ours, x, kernel), of_both(plain, x, kernel), strict=True
+  ):
+    np.testing.assert_allclose(one, other, atol=2e-5 * np.abs(other).max())
+
+
+@pytest.mark.parametrize(
+  ("convolve", "kernel"),
+  [
+    (convolution.depthwise, drawn(3, 3, 1, 32)),
+    (convolution.convolve, drawn(3, 3, 32, 4)),
+  ],
+)
+def test_devices_convolve_their_own_images(convolve, kernel):
+  mesh = sharding.create_mesh()
+  rows, whole = sharding.by_batch(mesh), sharding.replicated(mesh)
+  x = drawn(16, 8, 6, 32)
+
+  def found(x, kernel):
+    return of_both(lambda x, kernel: convolve(x, kernel, 1), x, kernel)
+
+  run = jax.jit(
+    sharding.knowing(mesh, found),
+    in_shardings=(rows, whole),
+    out_shardings=(rows, rows, whole),
+  )
+  compiled = run.lower(x, kernel).compile()
+  # Only the kernel's gradient is everyone's.
+  assert "all-gather" not in compiled.as_text()
+  assert "all-reduce" in compiled.as_text()
+  inputs = jax.device_put(x, rows), jax.device_put(kernel, whole)
+  for one, other in zip(compiled(*inputs), found(x, kernel), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
+def test_pytorch_files_hold_all_of_it():
+  weights = network.init(MODEL, 0)
+  state_dict = convert.export_torch(MODEL, *weights)
+  found = detect(state_dict).model
+  assert (found.backbone, found.stem_channels) == ("lite0", 4)
+  again = convert.import_torch(MODEL, state_dict)
+  jax.tree.map(np.testing.assert_array_equal, again, weights)
+
+
+def test_published_weights_are_its_trunk():
+  """By the names of efficientnet_lite_pytorch; the rest stays as it was."""
+  taught, fresh = network.init(MODEL, 1), network.init(MODEL, 0)
+  prefix = "pre_feature."
+  published = {
+    name.removeprefix(prefix): value
+    for name, value in convert.export_torch(MODEL, *taught).items()
+    if name.startswith(prefix + "_")
+  }
+  shapes = {name: value.shape for name, value in published.items()}
+  # As in efficientnet-lite0-57934424.pth.
+  assert shapes["_conv_stem.weight"] == (32, 3, 3, 3)
+  assert shapes["_bn0.running_var"] == (32,)
+  assert shapes["_blocks.0._depthwise_conv.weight"] == (32, 1, 3, 3)
+  assert shapes["_blocks.0._project_conv.weight"] == (16, 32, 1, 1)
+  assert "_blocks.0._expand_conv.weight" not in shapes
+  assert shapes["_blocks.3._expand_conv.weight"] == (144, 24, 1, 1)
+  assert shapes["_blocks.14._depthwise_conv.weight"] == (1152, 1, 5, 5)
+  assert shapes["_blocks.14._bn2.weight"] == (192,)
+  published["_conv_head.weight"] = np.zeros((1280, 320, 1, 1), np.float32)
+  for got, fresh_part, taught_part in zip(
+    convert.import_backbone(MODEL, published, fresh), fresh, taught, strict=True
+  ):
+    trunk = got["backbone"].pop("trunk")
+    jax.tree.map(
+      np.testing.assert_array_equal, trunk, taught_part["backbone"]["trunk"]
+    )
+    del fresh_part["backbone"]["trunk"]
+    jax.tree.map(np.testing.assert_array_equal, got, fresh_part)
+  del published["_bn0.weight"]
+  with pytest.raises(InputError, match=r"do not fit .*'lite0': _bn0.weight"):
+    convert.import_backbone(MODEL, published, fresh)
+
+
+def test_sizes_and_cost():
+  params, state = network.init(MODEL, 0, "fan_in")
+  _, captured = network.apply(
+    MODEL, params, state, drawn(1, 64, 64, 3), capture=True
+  )
+  sizes = [captured[f"backbone.trunk.{i}"].shape for i in range(4)]
+  assert sizes == [
+    (1, 16, 16, 24),
+    (1, 8, 8, 40),
+    (1, 4, 4, 112),
+    (1, 2, 2, 192),
+  ]
+  assert captured["backbone.merge.0"].shape == (1, 16, 16, 4)
+  part = cost.summarize(MODEL, 1)["backbone"]
+  assert part.parameters == sum(
+    leaf.size for leaf in jax.tree.leaves(params["backbone"])
+  )
+  # The paper's 407 million of 224x224, 4.7 of them in what is left out.
+  at_224 = dataclasses.replace(MODEL, input_hw=(224, 224))
+  trunk = cost.summarize(at_224, 1)["backbone"].layers
+  assert 0.8 * 407e6 < trunk < 407e6
+
+
+def test_its_norms_have_their_own_epsilon():
+  """Folded into the convolutions as well."""
+  params, state = network.init(MODEL, 0, "fan_in")
+  # Smaller variances, where it shows.
+  state["backbone"] = jax.tree.map(lambda leaf: 0.1 * leaf, state["backbone"])
+  images = drawn(1, 64, 64, 3)
+  _, wanted = network.apply(MODEL, params, state, images, capture=True)
+  found: dict = {}
+  folded(MODEL, (params, state)).backbone(images, train=False, captured=found)
+  # Deeper maps multiply every rounding.
+  name = "backbone.trunk.0"
+  scale = float(np.std(wanted[name]))
+  np.testing.assert_allclose(found[name], wanted[name], atol=1e-3 * scale)
+
+
+def test_frozen_stages_stay():
+  settings = tiny.config(
+    model__backbone="lite0",
+    model__input_hw=(32, 32),
+    model__patch_hw=(4, 4),
+    model__depth=1,
+    train__batch_size=4,
+    train__frozen=2,
+  )
+  state, step, mesh = tiny.training(settings, jax.devices()[:1])
+  before = jax.device_get((state.params, state.model_state))
+  batch = sharding.put_batch(mesh, tiny.batch(settings))
+  state, _ = step(state, batch)
+  state, _ = step(state, batch)
+  after = jax.device_get((state.params, state.model_state))
+  for was, now in zip(before, after, strict=True):
+    was, now = was["backbone"]["trunk"], now["backbone"]["trunk"]
+    for part in ("stem", *(f"blocks.{i}" for i in range(5))):
+      name, _, number = part.partition(".")
+      one, other = was[name], now[name]
+      if number:
+        one, other = one[number], other[number]
+      same = [
+        np.array_equal(a, b)
+        for a, b in zip(
+          jax.tree.leaves(one), jax.tree.leaves(other), strict=True
+        )
+      ]
+      # Stages 1 and 2 are the stem and three blocks.
+      assert all(same) == (not number or int(number) < 3), part
+
+
+@pytest.mark.parametrize(
+  ("changes", "says"),
+  [
+    ({"model__backbone": "stem", "train__frozen": 1}, "'stem' has 0 stages"),
+    ({"model__backbone": "lite0", "train__frozen": 7}, "'lite0' has 6 stages"),
+    (
+      {
+        "model__backbone": "lite0",
+        "train__frozen": 1,
+        "optim__weight_decay": 0.1,
+      },
+      "what is frozen would decay",
+    ),
+  ],
+)
+def test_what_cannot_be_frozen(changes, says):
+  with pytest.raises(InputError, match=says):
+    tiny.config(model__input_hw=(32, 32), model__patch_hw=(4, 4), **changes)
