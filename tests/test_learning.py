@@ -21,6 +21,7 @@ OPTIONS = {
   "val": "b",
   "sports": "SPORTS",
   "drawn": "DRAWN",
+  "backbone": "lite0.pth",
   "epochs": 4,
   "seed": 3,
   "more": "--config.data.workers=1 --config.data.person_crops=True",
@@ -56,9 +57,10 @@ def test_rows_are_recipes(name):
   assert config.data.person_crops
   share = 1 + row.sports + row.drawn
   if not row.whole:  # As many people as the others.
-    assert config.train.epochs * share == 4 * 3
+    recipe = 1 + learning.SPORTS + learning.DRAWN
+    assert config.train.epochs * share == 4 * recipe
     warmup = small.get_config().optim.warmup_epochs
-    assert config.optim.warmup_epochs * share == pytest.approx(warmup * 3)
+    assert config.optim.warmup_epochs * share == pytest.approx(warmup * recipe)
   weights = [float(one.rpartition(":")[2]) for one in config.data.mix]
   assert 1 + sum(weights) == share
 

@@ -67,9 +67,11 @@ def import_backbone(
 ) -> tuple[Tree, Tree]:
   """Reads a backbone's weights, as of an HRNet trained on ImageNet.
 
-  The official names (github.com/HRNet/HRNet-Image-Classification) and timm's
-  are the same up to stage 3. Later stages, the classifier, and in stage 3 the
-  fusion to coarser branches have no place in TokenPose and are passed over.
+  HRNet's official names (github.com/HRNet/HRNet-Image-Classification) and
+  timm's are the same up to stage 3; EfficientNet-Lite0's are those of
+  efficientnet_lite_pytorch. Later stages, the classifier, and in HRNet's stage
+  3 the fusion to coarser branches have no place in TokenPose and are passed
+  over.
 
   Args:
     model: the network; its backbone may not be "none".

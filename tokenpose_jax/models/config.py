@@ -70,9 +70,10 @@ class ModelConfig:
     heatmap_hw: heatmap size, pixels; (): a quarter of the crop's.
     num_keypoints: K.
     backbone: "none" (patches of the image itself, T), "stem" (S), "hrnet_w32"
-      (B), "hrnet_w48" (L) or "pyramid" (models/pyramid.py, ours).
+      (B), "hrnet_w48" (L), "lite0" or "pyramid" (models/lite0.py and
+      pyramid.py, ours).
     stem_channels: inner channels of S's stem, whose output has four times as
-      many; of the pyramid's finest map.
+      many; of the map that lite0 and the pyramid make.
     patch_hw: patch size on the backbone's map, pixels of that map.
     dim: token width.
     depth: blocks in a stack.
