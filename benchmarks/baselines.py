@@ -17,6 +17,7 @@ from absl import app, flags
 from jaxtyping import Float
 from ml_collections import ConfigDict, config_flags
 
+from benchmarks import figures
 from input_pipeline import batches, datasets
 from input_pipeline.people import People
 from tokenpose_jax import config as config_lib
@@ -41,18 +42,8 @@ def main(argv: list[str]) -> None:
   found = {}
   for name, predict in (("mean pose", mean_pose), ("untrained", untrained)):
     predictions = predict(config, skeleton, data)
-    measured = data.benchmark.measure(predictions)
-    details = data.benchmark.details(
-      measured, predictions, config.eval.bootstrap
-    )
-    found[name] = {
-      "figures": measured.metrics,
-      "intervals": details["intervals"],
-    }
     say(f"{name}, boxes: {data.source}, {len(data.boxes)} people")
-    print(data.benchmark.format_table(measured.metrics))
-    low, high = details["intervals"].get(data.benchmark.headline, (-1, -1))
-    say(f"{data.benchmark.headline}, 95 %: {low:.4f} to {high:.4f}")
+    found[name] = figures.told(data, predictions, config.eval.bootstrap)
   if _OUT.value:
     with open(_OUT.value, "w") as file:
       json.dump(found, file, indent=1)

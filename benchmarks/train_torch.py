@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from benchmarks import peer_weights
+from benchmarks import figures, peer_weights
 from input_pipeline import batches, datasets, mixing
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import geometry, inference, optim, train_state, transfer
@@ -84,21 +84,11 @@ def main(argv: list[str]) -> None:
     peaks=np.asarray(points.peaks),
     valid=np.ones(len(data.boxes), bool),
   )
-  measured = data.benchmark.measure(predictions)
-  details = data.benchmark.details(measured, predictions, config.eval.bootstrap)
-  (folder / "metrics.json").write_text(
-    json.dumps(
-      {
-        "figures": measured.metrics,
-        "intervals": details["intervals"],
-        "training_seconds": float(found["seconds"]),
-      },
-      indent=1,
-    )
-  )
-  print(data.benchmark.format_table(measured.metrics))
-  say(f"intervals: {details['intervals'].get(data.benchmark.headline)}")
-  say(f"training: {float(found['seconds']):.0f} s")
+  seconds = float(found["seconds"])
+  told = figures.told(data, predictions, config.eval.bootstrap)
+  told["training_seconds"] = seconds
+  (folder / "metrics.json").write_text(json.dumps(told, indent=1))
+  say(f"training: {seconds:.0f} s")
 
 
 def people_of(

@@ -49,17 +49,6 @@ _of_batch = jax.jit(
 )
 
 
-def _batch(model: ModelConfig, seed: int = 0) -> gradients.Batch:
-  rng = np.random.default_rng(seed)
-  shape = (4, model.num_keypoints)
-  return gradients.Batch(
-    rng.integers(0, 256, (4, *model.input_hw, 3), np.uint8),
-    rng.random((*shape, *model.heatmap_hw), np.float32),
-    np.ones(shape, np.float32),
-    np.array([1, 1, 0, 1], np.float32),
-  )
-
-
 def test_one_pass_with_all_tokens_is_the_network_as_it_was():
   fields = {"backbone": "none", "patch_hw": (16, 12), "depth": 2}
   plain = _model(**fields)
@@ -69,7 +58,9 @@ def test_one_pass_with_all_tokens_is_the_network_as_it_was():
     _apply(plain, *weights, images), _apply(other, *weights, images)
   )
   one, two = (
-    _of_batch(m, *weights, _batch(m), loss_weights=LossWeights(weight))
+    _of_batch(
+      m, *weights, tiny.heatmap_batch(m), loss_weights=LossWeights(weight)
+    )
     for m, weight in ((plain, 0.0), (other, 1.0))
   )
   jax.tree.map(np.testing.assert_array_equal, one, two)
@@ -153,7 +144,7 @@ def test_a_second_pass_goes_on_from_the_first():
   # Without a backbone, whose batch norm knows a training.
   model = _model(cycles=2, backbone="none", patch_hw=(16, 12))
   weights = _weights(model)
-  batch = _batch(model)
+  batch = tiny.heatmap_batch(model)
   images = tp.normalize(batch.image)
   (first, second), _ = _train(model, *weights, images)
   once = dataclasses.replace(model, cycles=1)
@@ -200,7 +191,7 @@ def test_all_of_it_at_once_compiles_once():
     )
   )
   for seed in range(3):
-    found = step(*weights, _batch(model, seed))
+    found = step(*weights, tiny.heatmap_batch(model, seed))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found.gradient))
   assert step._cache_size() == 1
 

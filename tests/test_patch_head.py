@@ -33,17 +33,6 @@ _of_batch = jax.jit(
 )
 
 
-def _batch(model: ModelConfig, people: int = 4) -> gradients.Batch:
-  rng = np.random.default_rng(0)
-  shape = (people, model.num_keypoints)
-  return gradients.Batch(
-    rng.integers(0, 256, (people, *model.input_hw, 3), np.uint8),
-    rng.random((*shape, *model.heatmap_hw), np.float32),
-    rng.integers(0, 2, shape).astype(np.float32),
-    np.array([1, 1, 0, 1], np.float32),
-  )
-
-
 def test_each_token_says_its_own_part():
   """A token moves the pixels of its patch alone, of all keypoints."""
   head = tiny.built(network.abstract_module(WITH).patch_head)
@@ -70,7 +59,7 @@ def test_each_token_says_its_own_part():
 def test_the_loss_of_a_batch(microbatches):
   """That of the maps before the first and the last block, with its weight."""
   weights = network.init(WITH, 0, "fan_in")
-  batch = _batch(WITH)
+  batch = tiny.heatmap_batch(WITH)
   some = gradients.LossWeights(patches=0.5)
   found = _of_batch(WITH, *weights, batch, microbatches, loss_weights=some)
   none = _of_batch(WITH, *weights, batch, microbatches)
@@ -112,7 +101,7 @@ def test_where_it_teaches(changes, times):
   """Before the first block, and the last one that has all visual tokens."""
   model = dataclasses.replace(WITH, **changes)
   weights = network.init(model, 0)
-  images = network.normalize(_batch(model).image)
+  images = network.normalize(tiny.heatmap_batch(model).image)
   passes, _ = network.train_passes(model, *weights, images)
   assert [len(one.patches) for one in passes] == times
 
@@ -120,7 +109,7 @@ def test_where_it_teaches(changes, times):
 @pytest.mark.parametrize("scheme", network.SCHEMES)
 def test_it_begins_near_0(scheme):
   params, state = network.init(WITH, 0, scheme)
-  images = network.normalize(_batch(WITH).image)
+  images = network.normalize(tiny.heatmap_batch(WITH).image)
   passes, _ = network.train_passes(WITH, params, state, images)
   for maps in passes[0].patches:
     assert 0 < np.abs(maps).max() < 0.05
@@ -128,7 +117,7 @@ def test_it_begins_near_0(scheme):
 
 def test_an_evaluation_does_not_ask_it():
   """The program is that of the network without, to the letter."""
-  images = network.normalize(_batch(WITH).image)
+  images = network.normalize(tiny.heatmap_batch(WITH).image)
 
   def text(model: ModelConfig) -> str:
     apply = jax.jit(functools.partial(network.apply, model))

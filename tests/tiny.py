@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from configs import default
 from tokenpose_jax import config as config_lib
 from tokenpose_jax import (
+  gradients,
   network,
   optim,
   sharding,
@@ -68,6 +69,18 @@ def batch(settings: ConfigDict, seed: int = 0) -> dict[str, np.ndarray]:
     "hidden": (rng.random((b, k)) < 0.2).astype(np.float32),
     "reach": rng.uniform(2, 20, (b, k)).astype(np.float32),
   }
+
+
+def heatmap_batch(model: ModelConfig, seed: int = 0) -> gradients.Batch:
+  """Four people of noise as `gradients` has them; one does not count."""
+  rng = np.random.default_rng(seed)
+  shape = (4, model.num_keypoints)
+  return gradients.Batch(
+    rng.integers(0, 256, (4, *model.input_hw, 3), np.uint8),
+    rng.random((*shape, *model.heatmap_hw), np.float32),
+    rng.integers(0, 2, shape).astype(np.float32),
+    np.array([1, 1, 0, 1], np.float32),
+  )
 
 
 def training(settings: ConfigDict, devices):
