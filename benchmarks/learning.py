@@ -59,7 +59,10 @@ ROWS = {
     "the pyramid, from random weights",
     (*_RANDOM, "model.backbone=pyramid", "model.stem_channels=32"),
   ),
-  "stem": Row("S's stem", (*_RANDOM, "model.backbone=stem")),
+  "stem": Row(
+    "S's stem, from random weights",
+    (*_RANDOM, "model.backbone=stem", "model.stem_channels=64"),
+  ),
   "all_moves": Row("nothing frozen", ("train.frozen=0",)),
   "no_patch_head": Row("no patch head", ("model.patch_head=False",)),
   "patches_4": Row(
@@ -121,6 +124,8 @@ def train(options: argparse.Namespace) -> None:
   row = ROWS[options.row]
   folder = options.out / f"{options.row}-{options.seed}"
   folder.mkdir(parents=True, exist_ok=True)
+  if not options.backbone and not set(_RANDOM) <= set(row.fields):
+    raise SystemExit(f"the row {options.row} needs --backbone=FILE")
   command = command_of(options, row, folder)
   (folder / "command.txt").write_text(shlex.join(command) + "\n")
   call(command, folder)

@@ -317,18 +317,20 @@ class Inverted(nn.Module):
 class Trunk(nn.Module):
   """EfficientNet-Lite0 up to its stage 6."""
 
+  STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+  )
+
   def __init__(self):
     super().__init__()
     self.stem = SameConvNorm(3, 32, 3, 2)
     blocks, inputs = [], 32
-    for count, kernel, stride, expansion, outputs in (
-      (1, 3, 1, 1, 16),
-      (2, 3, 2, 6, 24),
-      (2, 5, 2, 6, 40),
-      (3, 3, 2, 6, 80),
-      (3, 5, 1, 6, 112),
-      (4, 5, 2, 6, 192),
-    ):
+    for count, kernel, stride, expansion, outputs in self.STAGES:
       for i in range(count):
         step = 1 if i else stride
         blocks.append(Inverted(inputs, outputs, kernel, step, expansion))
@@ -338,6 +340,11 @@ class Trunk(nn.Module):
     mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
     self.register_buffer("scale", 255 * std / 128, persistent=False)
     self.register_buffer("shift", (255 * mean - 127) / 128, persistent=False)
+
+  def first(self, stages: int) -> list[nn.Module]:
+    """The modules of the first stages."""
+    count = sum(stage[0] for stage in self.STAGES[:stages])
+    return [self.stem, *self.blocks[:count]]
 
   def forward(self, x: Tensor) -> list[Tensor]:
     """(B, 3, H, W) to maps at 1/4, 1/8, 1/16 and 1/32."""

@@ -1,6 +1,7 @@
 """A recipe's training as a PyTorch user writes it: AP, and time.
 
-    python -m benchmarks.train_torch --config=configs/small.py --workdir=new
+    python -m benchmarks.train_torch --config=configs/small.py --workdir=new \
+        --config.init.backbone=FILE
 
 The same network from the same initial weights (`init.*` as well), the same
 people as often, the same augmentation, optimizer, schedule and moving average;
@@ -154,6 +155,7 @@ def run_of(
     "b2": config.optim.b2,
     "weight_decay": config.optim.weight_decay,
     "ema": config.train.ema,
+    "frozen": config.train.frozen,
     "patch_loss": config.train.patch_loss,
     "log_every": config.train.log_every,
     "workers": _WORKERS.value,

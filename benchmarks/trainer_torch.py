@@ -110,6 +110,9 @@ def train(run, people, settings, folder):
   assert not unknown, unknown
   model.mean.zero_()  # The loader has normalized the crops.
   model.std.fill_(1)
+  still = model.backbone.trunk.first(run["frozen"]) if run["frozen"] else []
+  for part in still:
+    part.requires_grad_(False)
   average = None
   if run["ema"]:
     average = torch.optim.swa_utils.AveragedModel(
@@ -122,7 +125,7 @@ def train(run, people, settings, folder):
     if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)
   }
   decayed, others = [], []
-  for parameter in model.parameters():
+  for parameter in filter(lambda one: one.requires_grad, model.parameters()):
     (decayed if id(parameter) in kernels else others).append(parameter)
   optimizer = torch.optim.AdamW(
     [
@@ -153,6 +156,8 @@ def train(run, people, settings, folder):
   )
   forward = torch.compile(model) if run["compile"] else model
   model.train()
+  for part in still:
+    part.eval()
   began = since = time.monotonic()
   for step, batch in enumerate(loader, 1):
     images = batch["image"].contiguous(memory_format=torch.channels_last)

@@ -147,8 +147,8 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # tokens, before the first block and before the last one with all of them.
   train.patch_loss = 1.0
   # Stages of a pretrained backbone, from the image on, that stay as they are,
-  # with the statistics of their norms (lite0: of 6; they take a third of a
-  # step of the small network).
+  # with the statistics of their norms. lite0 has 6; the first 2 take a third of
+  # a step of the small network.
   train.frozen = 0
   # Decay of a moving average of the weights, as 0.9998; 0: none. In the first
   # steps it is at most (1 + step) / (10 + step). Batch norm's statistics are

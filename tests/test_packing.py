@@ -1,5 +1,7 @@
 """Maps with several pixels in their channels give what others give."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,7 @@ def test_batch_norm_is_the_same(dtype, replicas):
     ("hrnet_w32", False),
     ("hrnet_w48", False),
     ("pyramid", False),
+    ("lite0", False),
   ],
 )
 def test_a_network_is_the_same(backbone, of_gradient, monkeypatch):
@@ -146,7 +149,19 @@ def same(found, wanted, tolerance):
 
 
 def test_counts_and_exports_are_of_single_pixels(monkeypatch):
-  model = tiny.model()
+  """Also of a backbone that packs."""
+  model = dataclasses.replace(
+    tiny.model(), backbone="hrnet_w32", input_hw=(64, 64), patch_hw=(4, 4)
+  )
   plain = cost.summarize(model, 2)
-  as_for_a_tpu(monkeypatch)
+
+  class Tpu:
+    device_kind = "TPU v5e"
+
+  monkeypatch.setattr(devices.jax, "devices", lambda: [Tpu()])
+  assert devices.kind() == "TPU v5e"
+  assert packing.used()
   assert cost.summarize(model, 2) == plain
+  with devices.anywhere():
+    assert devices.kind() == "any"
+    assert not packing.used()

@@ -158,7 +158,12 @@ def check(config: ConfigDict) -> None:
       f"train.keep_epochs is {config.train.keep_epochs}; it must be below"
       f" train.epochs, {config.train.epochs}"
     )
-  _check_frozen(config)
+  frozen, backbone = config.train.frozen, config.model.backbone
+  if frozen > BACKBONES[backbone].stages:
+    raise InputError(
+      f"train.frozen is {frozen}; the backbone {backbone!r} has"
+      f" {BACKBONES[backbone].stages} stages that can be"
+    )
   which = config.eval.checkpoint
   if which not in ("best", "latest") and not which.isdigit():
     raise InputError(
@@ -168,21 +173,6 @@ def check(config: ConfigDict) -> None:
     raise InputError(
       "init.weights and init.backbone are both given; the first already"
       " contains a backbone; give only one of them"
-    )
-
-
-def _check_frozen(config: ConfigDict) -> None:
-  """What is frozen exists, and nothing else moves it."""
-  frozen, backbone = config.train.frozen, config.model.backbone
-  if frozen > BACKBONES[backbone].stages:
-    raise InputError(
-      f"train.frozen is {frozen}; the backbone {backbone!r} has"
-      f" {BACKBONES[backbone].stages} stages that can be"
-    )
-  if frozen and config.optim.weight_decay:
-    raise InputError(
-      "train.frozen and optim.weight_decay are both above 0: what is frozen"
-      " would decay; give only one of them"
     )
 
 

@@ -33,6 +33,7 @@ from tokenpose_jax.data import EvalData, TrainData
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.evaluations import Evaluations
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
+from tokenpose_jax.models import lite0
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Train, Training
 from tokenpose_jax.progress import FINITE, Progress, StepMetrics, Writer
@@ -93,7 +94,18 @@ def train_step(
     loss_weights,
   )
   grads, model_state = found.gradient, found.model_state
+  how = Training.of(train)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  if how.frozen:
+    # Weight decay moves them too, and so do old moments of the optimizer.
+    updates = jax.tree_util.tree_map_with_path(
+      lambda path, update: (
+        jnp.zeros_like(update)
+        if lite0.is_frozen([key.key for key in path], how.frozen)
+        else update
+      ),
+      updates,
+    )
   params = optax.apply_updates(state.params, updates)
   average = state.ema
   if average is not None:

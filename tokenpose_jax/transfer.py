@@ -231,10 +231,16 @@ def warm_start(
         model, convert.read_state_dict(init.backbone), weights
       )
     logging.info("backbone from %s", init.backbone)
+  elif config.train.frozen:
+    raise InputError(
+      f"train.frozen is {config.train.frozen}, and the backbone would start"
+      " from random weights; name others (--config.init.backbone=FILE), or"
+      " freeze nothing (--config.train.frozen=0)"
+    )
   elif BACKBONES[model.backbone].pretrained:
     logging.warning(
-      "the backbone %s starts from random weights; published networks start"
-      " it from ImageNet's (--config.init.backbone=FILE)",
+      "the backbone %s starts from random weights; it is made to start from"
+      " ImageNet's (--config.init.backbone=FILE)",
       model.backbone,
     )
   params, model_state = weights

@@ -90,7 +90,7 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
     f"heads = {heads}: shapes are the same for any; as "
     + (
       "in configs/small.py"
-      if backbone in ("pyramid", "lite0")
+      if backbone in _OURS
       else "published for this network"
     )
   )
@@ -99,12 +99,15 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
     f"attention_scale = {scale}: not in the file; as the {layout} code of this"
     " network computes it"
   )
+  stem_channels = ModelConfig.stem_channels
+  if backbone in ("stem", *_OURS):
+    stem_channels = channels // 4 if backbone == "stem" else channels
   model = ModelConfig(
     input_hw=(4 * heatmap_hw[0], 4 * heatmap_hw[1]),
     heatmap_hw=heatmap_hw,
     num_keypoints=keypoints,
     backbone=backbone,
-    stem_channels=_STEM_CHANNELS.get(backbone, lambda c: 64)(channels),
+    stem_channels=stem_channels,
     patch_hw=patch_hw,
     dim=dim,
     depth=depth,
@@ -120,12 +123,7 @@ def _detect(entries: Mapping[str, Any], layout: str) -> Detection:
   return Detection(model, layout, tuple(assumed))
 
 
-# By the channels of the map.
-_STEM_CHANNELS = {
-  "stem": lambda c: c // 4,
-  "pyramid": lambda c: c,
-  "lite0": lambda c: c,
-}
+_OURS = ("pyramid", "lite0")
 
 
 def _backbone(shape: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:

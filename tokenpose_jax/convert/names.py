@@ -28,8 +28,8 @@ RULES = (
    r"{b}\1.\2.fuse_layers.\3.\4.[\5]"),
   (r"backbone/(stage\d)/(\d)/fuse/(\d)/(\d)/down/(\d)/(.+)",
    r"{b}\1.\2.fuse_layers.\3.\4.\5.[\6]"),
-  # EfficientNet-Lite0 as in efficientnet_lite_pytorch; its blocks' own norms
-  # are numbered from 0, but for the first block, which has no `_expand_conv`.
+  # EfficientNet-Lite0 as in efficientnet_lite_pytorch. Its first block has
+  # neither `_expand_conv` nor `_bn0`.
   (r"backbone/trunk/stem/conv", r"{b}_conv_stem"),
   (r"backbone/trunk/stem/norm", r"{b}_bn0"),
   (r"backbone/trunk/blocks/(\d+)/expand/conv", r"{b}_blocks.\1._expand_conv"),
@@ -40,8 +40,8 @@ RULES = (
   (r"backbone/trunk/blocks/(\d+)/project/conv",
    r"{b}_blocks.\1._project_conv"),
   (r"backbone/trunk/blocks/(\d+)/project/norm", r"{b}_blocks.\1._bn2"),
+  # Of lite0's top-down path, the pyramid and the patch head: names of our own.
   (r"backbone/lateral/(\d)/(.+)", r"{b}lateral.\1.[\2]"),
-  # Of the pyramid and the patch head: names of our own.
   (r"backbone/(down|up)/(\d)/(.+)", r"{b}\1.\2.[\3]"),
   (r"backbone/levels/(\d)/(\d)/(.+)", r"{b}levels.\1.\2.<\3>"),
   (r"backbone/merge/(\d)/(.+)", r"{b}merge.\1.<\2>"),
@@ -111,11 +111,6 @@ def prefixes(model: ModelConfig) -> tuple[str, str]:
       f" with one of {', '.join(PREFIXES)} can be exchanged with PyTorch"
     )
   return PREFIXES[model.backbone]
-
-
-def pretrained(model: ModelConfig) -> str:
-  """The beginning of our paths of what a backbone's file has."""
-  return "backbone/trunk/" if model.backbone == "lite0" else "backbone/"
 
 
 def official_name(model: Network, path: str) -> str:

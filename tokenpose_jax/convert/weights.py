@@ -12,7 +12,7 @@ from tokenpose_jax.convert import names
 from tokenpose_jax.convert.files import as_numpy
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models import positions
-from tokenpose_jax.models.config import ModelConfig, Network
+from tokenpose_jax.models.config import BACKBONES, ModelConfig, Network
 from tokenpose_jax.network import Tree
 
 NAMED_PROBLEMS = 5  # in one error
@@ -91,7 +91,7 @@ def import_backbone(
   wanted = {
     name: place
     for name, place in _wanted(config).items()
-    if place[0].startswith(names.pretrained(config))
+    if place[0].startswith(BACKBONES[config.backbone].part)
   }
   problems = [
     p.removeprefix(prefix) for p in _problems(config, wanted, entries)

@@ -68,7 +68,11 @@ def folded(model: ModelConfig, weights: tuple[Tree, Tree]) -> Any:
 
 
 def function_of(
-  saved: Saved, *, flip_test: bool = False, decoder: str = ""
+  saved: Saved,
+  *,
+  flip_test: bool = False,
+  decoder: str = "",
+  here: bool = False,
 ) -> Function:
   """A network as one function.
 
@@ -76,6 +80,7 @@ def function_of(
     saved: the network.
     flip_test: averages with the mirrored crop.
     decoder: one of `codec.DECODERS`; "": the saved one, or dark.
+    here: it is run by this process, not exported for any device.
 
   """
   module = folded(saved.model, saved.weights)
@@ -83,7 +88,6 @@ def function_of(
   decoder = decoder or saved.options.get("decoder", "dark")
   shifted = bool(saved.options.get("flip_shift", False))
 
-  @devices.anywhere()
   def function(crops: UInt8[AnyArray, "b h w 3"]) -> Any:
     images = network.normalize(crops)
     found = inference.of_pass(saved.codec, module.passes(images)[-1])
@@ -98,7 +102,7 @@ def function_of(
     with subpixel.without_loops():
       return _decoded(saved, found, decoder)
 
-  return function
+  return function if here else devices.anywhere()(function)
 
 
 def outputs_of(model: ModelConfig) -> tuple[str, ...]:

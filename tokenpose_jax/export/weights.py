@@ -21,7 +21,12 @@ def model_of(folder: str, name: str) -> exported.Model:
   meta = exported.read_meta(folder)
   saved = saved_lib.of_folder(folder, name)
   function = jax.jit(
-    function_of(saved, flip_test=meta["flip_test"], decoder=meta["decoder"])
+    function_of(
+      saved,
+      flip_test=meta["flip_test"],
+      decoder=meta["decoder"],
+      here=True,
+    )
   )
 
   def model(crops: np.ndarray) -> dict[str, np.ndarray]:

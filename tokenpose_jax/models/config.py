@@ -26,6 +26,7 @@ class BackboneFacts(NamedTuple):
       stride of its coarsest branch.
     pretrained: it is made to start from ImageNet weights.
     stages: that `train.frozen` can freeze.
+    part: the beginning of our paths of what its published weights hold.
   """
 
   builder: str
@@ -33,6 +34,7 @@ class BackboneFacts(NamedTuple):
   multiple: int
   pretrained: bool = False
   stages: int = 0
+  part: str = "backbone/"
 
 
 # To add one: a module in a file of its own, and a row here. If it can be
@@ -43,7 +45,9 @@ BACKBONES = {
   "hrnet_w32": BackboneFacts("backbones:hrnet_w32", 4, 16, pretrained=True),
   "hrnet_w48": BackboneFacts("backbones:hrnet_w48", 4, 16, pretrained=True),
   "pyramid": BackboneFacts("pyramid:pyramid", 4, 32),
-  "lite0": BackboneFacts("lite0:lite0", 4, 32, pretrained=True, stages=6),
+  "lite0": BackboneFacts(
+    "lite0:lite0", 4, 32, pretrained=True, stages=6, part="backbone/trunk/"
+  ),
 }
 POSITIONS = ("none", "learnable", "sine", "sine-full")
 ATTENTION_SCALES = ("head", "width")

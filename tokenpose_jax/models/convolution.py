@@ -1,10 +1,14 @@
-"""Convolutions: XLA's own, and for one CPU with another gradient of the kernel.
+"""Convolutions: XLA's own, and for CPUs others.
 
-XLA makes that a convolution of transposed maps. On its way it computes what a
-map is made of once more for the copy, in strides: through HRNet's shortcuts
-that is the whole branch, and a third of a training step. Its convolution then
-runs on one core. Here the gradient is products of matrices over a few images
-at a time, which read the map as it is: steps of B take 0.8 of the time.
+`convolve` has another gradient of the kernel, `depthwise` is its own.
+
+
+XLA makes the gradient of a kernel a convolution of transposed maps. On its way
+it computes what a map is made of once more for the copy, in strides: through
+HRNet's shortcuts that is the whole branch, and a third of a training step. Its
+convolution then runs on one core. Here the gradient is products of matrices
+over a few images at a time, which read the map as it is: steps of B take 0.8 of
+the time.
 """
 
 import functools
@@ -144,13 +148,14 @@ def depthwise(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _depthwise(stride: int, x: Array, kernel: Array) -> Array:
   size = kernel.shape[0]
-  taps = kernel.reshape(size * size, 1, 1, -1)
+  taps = kernel.reshape(size * size, 1, 1, -1).astype(jnp.float32)
   height, width = (side // stride for side in x.shape[1:3])
 
   def convolved(image: Array) -> Array:
-    around = _around(image, size, stride)
+    around = _around(image.astype(jnp.float32), size, stride)
     seen = _shifted(around, size, stride, height, width)
-    return sum(tap * part for tap, part in zip(taps, seen, strict=True))
+    made = sum(tap * part for tap, part in zip(taps, seen, strict=True))
+    return made.astype(x.dtype)
 
   return jax.lax.map(convolved, x)
 
@@ -166,14 +171,15 @@ def _back_depthwise(
 ) -> tuple[Array, Array]:
   x, kernel = kept
   size = kernel.shape[0]
-  taps = kernel.reshape(size * size, 1, 1, -1)
+  taps = kernel.reshape(size * size, 1, 1, -1).astype(jnp.float32)
 
   def one(found: Array, some: tuple[Array, Array]) -> tuple[Array, Array]:
-    image, of_image = some
+    image, of_image = (values.astype(jnp.float32) for values in some)
     around = _around(image, size, stride)
     seen = _shifted(around, size, stride, *of_image.shape[:2])
     of_taps = [(part * of_image).sum((0, 1)) for part in seen]
-    return found + jnp.stack(of_taps), _of_map(of_image, taps, size, stride)
+    of_map = _of_map(of_image, taps, size, stride).astype(x.dtype)
+    return found + jnp.stack(of_taps), of_map
 
   zeros = jnp.zeros((size * size, kernel.shape[-1]), jnp.float32)
   of_kernel, of_x = jax.lax.scan(one, zeros, (x, of_y))

