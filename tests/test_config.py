@@ -211,3 +211,8 @@ def test_every_backbone_has_a_builder():
     )
     module = network.abstract_module(model)
     assert (module.backbone is None) == (name == "none")
+
+
+def test_a_name_is_no_network():
+  with pytest.raises(InputError, match=r"got 'tokenpose_t'; .*tp.published"):
+    ModelConfig.of("tokenpose_t")

@@ -84,6 +84,10 @@ def test_bad_data_is_one_line(folder, tmp_path, kind, parts):
     ((), ("--config is missing", "python main.py --config=")),
     (("--config=configs/demo.py",), ("--workdir is missing",)),
     (("--config=configs/nope.py", "--workdir=x"), ("nope.py",)),
+    (
+      ("--config=configs/demo.py", "--workdir=x", "config.train.steps=6"),
+      ("'config.train.steps=6' is no flag", "--config.FIELD"),
+    ),
     (("--config=configs/demo.py", "--workdir=x", "--mode=fly"), ("mode",)),
     (
       ("--config=configs/demo.py", "--workdir=x", "--config.optim.lr=1"),
@@ -109,6 +113,13 @@ def test_bad_data_is_one_line(folder, tmp_path, kind, parts):
 )
 def test_bad_flags_are_one_line(arguments, parts):
   check_one_line(call(*arguments), *parts)
+
+
+def test_help():
+  done = call("--help")
+  assert done.returncode == 0, done.stderr
+  assert "python main.py --config=" in done.stdout
+  assert "--workdir" in done.stdout
 
 
 def test_a_run_from_data_to_figures(folder, tmp_path):

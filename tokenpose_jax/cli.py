@@ -270,7 +270,7 @@ def parse_flags(argv: Sequence[str], config: "flags.FlagHolder") -> None:
   from absl import flags
 
   try:
-    flags.FLAGS(argv)
+    _, *stray = flags.FLAGS(argv)
     if config.value is not None:
       # Loading errors only surface when a field is read.
       _ = config.value.seed
@@ -278,6 +278,10 @@ def parse_flags(argv: Sequence[str], config: "flags.FlagHolder") -> None:
     raise _unknown_field(argv, str(error)) from None
   except (flags.Error, OSError, TypeError, ValueError) as error:
     raise InputError(one_line(error)) from None
+  if stray:
+    raise InputError(
+      f"{stray[0]!r} is no flag; a field is set by --config.FIELD=VALUE"
+    )
 
 
 def _unknown_field(argv: Sequence[str], message: str) -> InputError:

@@ -92,7 +92,10 @@ def run(arguments: argparse.Namespace) -> None:
     ) from None
   finally:
     shutil.rmtree(partial, ignore_errors=True)
-  say(f"written to {arguments.folder}; verify it with: tokenpose verify")
+  say(
+    f"written to {arguments.folder}; verify it with:"
+    f" tokenpose verify {arguments.folder}"
+  )
 
 
 def _write(

@@ -215,6 +215,11 @@ class ModelConfig:
     """
     if isinstance(model, ModelConfig):
       return model
+    if not isinstance(model, Mapping | ConfigDict):
+      raise InputError(
+        f"expected a network, got {model!r}; published ones are in"
+        " tp.published, by name"
+      )
     known = [field.name for field in dataclasses.fields(cls)]
     for name in model:
       if name not in known:
