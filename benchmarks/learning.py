@@ -38,7 +38,8 @@ class Row:
     fields: of the config.
     sports: people of sports photos for each of COCO's.
     drawn: drawn people for each of COCO's.
-    whole: as long as the recipe says, not --epochs.
+    whole: as long as the recipe or the fields say, not --epochs.
+    start: the row from whose weights it starts.
   """
 
   words: str
@@ -46,6 +47,7 @@ class Row:
   sports: float = SPORTS
   drawn: float = DRAWN
   whole: bool = False
+  start: str = ""
 
 
 # Of a backbone that starts from random weights nothing can be frozen.
@@ -53,6 +55,14 @@ _RANDOM = ("init.backbone=", "train.frozen=0")
 
 ROWS = {
   "long": Row("the recipe, to its end", whole=True),
+  "finish": Row(
+    "then on COCO's people for the most part, at a smaller rate",
+    ("optim.learning_rate=3e-4", "train.epochs=13"),
+    sports=0.25,
+    drawn=0,
+    whole=True,
+    start="long",
+  ),
   "recipe": Row("the recipe, short"),
   "random": Row("no ImageNet weights", _RANDOM),
   "pyramid": Row(
@@ -124,7 +134,8 @@ def train(options: argparse.Namespace) -> None:
   row = ROWS[options.row]
   folder = options.out / f"{options.row}-{options.seed}"
   folder.mkdir(parents=True, exist_ok=True)
-  if not options.backbone and not set(_RANDOM) <= set(row.fields):
+  needs = not row.start and not set(_RANDOM) <= set(row.fields)
+  if needs and not options.backbone:
     raise SystemExit(f"the row {options.row} needs --backbone=FILE")
   command = command_of(options, row, folder)
   (folder / "command.txt").write_text(shlex.join(command) + "\n")
@@ -153,9 +164,11 @@ def command_of(
     "data.dir": options.coco,
     "data.train_split": options.train,
     "data.eval_split": options.val,
-    "init.backbone": options.backbone,
+    "init.backbone": "" if row.start else options.backbone,
     "data.mix": "".join(f"{one!r}," for one in mix) or "()",
   }
+  if row.start:
+    fields["init.weights"] = f"{folder.parent}/{row.start}-{options.seed}/run"
   if not row.whole:
     # As many people in all, whatever an epoch is.
     share = (1 + SPORTS + DRAWN) / (1 + row.sports + row.drawn)

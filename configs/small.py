@@ -47,6 +47,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.train.frozen = 2
   config.train.ema = 0.999
   config.eval.weights = "ema"
-  config.train.epochs = 24
-  config.train.eval_every_epochs = 12
+  config.train.epochs = 18
+  config.train.eval_every_epochs = 9
   return config

@@ -33,7 +33,7 @@ def test_rows_are_recipes(name):
   """Each sets fields that there are, to values that they take."""
   row = learning.ROWS[name]
   options = argparse.Namespace(**OPTIONS)
-  command = learning.command_of(options, row, pathlib.Path("OUT"))
+  command = learning.command_of(options, row, pathlib.Path("OUT/row"))
   config = small.get_config()
   given = [part.removeprefix("--config.") for part in command[4:]]
   for field, value in (part.split("=", 1) for part in given):
@@ -55,6 +55,7 @@ def test_rows_are_recipes(name):
   assert config.seed == 3
   assert config.data.dir == "COCO"
   assert config.data.person_crops
+  assert config.init.weights == (f"OUT/{row.start}-3/run" if row.start else "")
   share = 1 + row.sports + row.drawn
   if not row.whole:  # As many people as the others.
     recipe = 1 + learning.SPORTS + learning.DRAWN
