@@ -134,8 +134,8 @@ def train(options: argparse.Namespace) -> None:
   row = ROWS[options.row]
   folder = options.out / f"{options.row}-{options.seed}"
   folder.mkdir(parents=True, exist_ok=True)
-  needs = not row.start and not set(_RANDOM) <= set(row.fields)
-  if needs and not options.backbone:
+  has_start = row.start or options.backbone or "init.backbone=" in row.fields
+  if not has_start:
     raise SystemExit(f"the row {options.row} needs --backbone=FILE")
   command = command_of(options, row, folder)
   (folder / "command.txt").write_text(shlex.join(command) + "\n")

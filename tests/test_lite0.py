@@ -18,7 +18,6 @@ from tokenpose_jax import (
   train_state,
   transfer,
 )
-from tokenpose_jax.convert.detect import detect
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.export.function import folded
 from tokenpose_jax.models import convolution, lite0
@@ -111,15 +110,6 @@ def test_devices_convolve_their_own_images(convolve, kernel):
   inputs = jax.device_put(x, rows), jax.device_put(kernel, whole)
   for one, other in zip(compiled(*inputs), found(x, kernel), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
-
-
-def test_pytorch_files_hold_all_of_it():
-  weights = network.init(MODEL, 0)
-  state_dict = convert.export_torch(MODEL, *weights)
-  found = detect(state_dict).model
-  assert (found.backbone, found.stem_channels) == ("lite0", 4)
-  again = convert.import_torch(MODEL, state_dict)
-  jax.tree.map(np.testing.assert_array_equal, again, weights)
 
 
 def test_published_weights_are_its_trunk():

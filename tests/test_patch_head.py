@@ -155,13 +155,18 @@ def test_starting_with_and_without_it():
 
 
 @pytest.mark.parametrize(
-  "model", [PYRAMID, dataclasses.replace(PYRAMID, patch_head=True)]
+  "model",
+  [
+    PYRAMID,
+    dataclasses.replace(PYRAMID, patch_head=True),
+    dataclasses.replace(PYRAMID, backbone="lite0"),
+  ],
 )
 def test_pytorch_files_hold_all_of_it(model):
   weights = network.init(model, 0)
   state_dict = export_torch(model, *weights)
   found = detect(state_dict).model
-  assert (found.backbone, found.stem_channels) == ("pyramid", 4)
+  assert (found.backbone, found.stem_channels) == (model.backbone, 4)
   assert found.patch_head == model.patch_head
   again = import_torch(model, state_dict)
   jax.tree.map(np.testing.assert_array_equal, again, weights)

@@ -2,7 +2,6 @@
 
 `convolve` has another gradient of the kernel, `depthwise` is its own.
 
-
 XLA makes the gradient of a kernel a convolution of transposed maps. On its way
 it computes what a map is made of once more for the copy, in strides: through
 HRNet's shortcuts that is the whole branch, and a third of a training step. Its
