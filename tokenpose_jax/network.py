@@ -9,8 +9,9 @@ in a checkpoint will do (`ModelConfig.of`).
 """
 
 import functools
+import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import jax
@@ -23,6 +24,7 @@ from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.errors import InputError, check_choice
 from tokenpose_jax.models import initial
 from tokenpose_jax.models.config import (
+  BACKBONES,
   IMAGE_MEAN,
   IMAGE_STD,
   ModelConfig,
@@ -47,6 +49,18 @@ def normalize(
   mean = jnp.array(IMAGE_MEAN).reshape(1, 1, 1, 3)
   std = jnp.array(IMAGE_STD).reshape(1, 1, 1, 3)
   return (images.astype(jnp.float32) / 255 - mean) / std
+
+
+def frozen(model: ModelConfig, stages: int) -> Callable[[Sequence[str]], bool]:
+  """Tells by its path whether a parameter is of a backbone's first stages.
+
+  Args:
+    model: the network.
+    stages: at most as many as the backbone has (`BackboneFacts`).
+  """
+  module, _, name = BACKBONES[model.backbone].frozen.partition(":")
+  home = importlib.import_module(f"tokenpose_jax.models.{module}")
+  return functools.partial(getattr(home, name), stages=stages)
 
 
 def create_model(model: Network, *, rngs: nnx.Rngs) -> TokenPose:

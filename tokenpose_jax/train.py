@@ -33,7 +33,6 @@ from tokenpose_jax.data import EvalData, TrainData
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.evaluations import Evaluations
 from tokenpose_jax.metrics.accuracy import heatmap_accuracy
-from tokenpose_jax.models import lite0
 from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.models.layers import Train, Training
 from tokenpose_jax.progress import FINITE, Progress, StepMetrics, Writer
@@ -98,10 +97,11 @@ def train_step(
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   if how.frozen:
     # Weight decay moves them too, and so do old moments of the optimizer.
+    is_frozen = network.frozen(model, how.frozen)
     updates = jax.tree_util.tree_map_with_path(
       lambda path, update: (
         jnp.zeros_like(update)
-        if lite0.is_frozen([key.key for key in path], how.frozen)
+        if is_frozen([key.key for key in path])
         else update
       ),
       updates,

@@ -26,6 +26,8 @@ class BackboneFacts(NamedTuple):
       stride of its coarsest branch.
     pretrained: it is made to start from ImageNet weights.
     stages: that `train.frozen` can freeze.
+    frozen: where it has some, "module:function" as well: (path, stages=) ->
+      whether a parameter is in the first so many.
     part: the beginning of our paths of what its published weights hold.
   """
 
@@ -34,6 +36,7 @@ class BackboneFacts(NamedTuple):
   multiple: int
   pretrained: bool = False
   stages: int = 0
+  frozen: str = ""
   part: str = "backbone/"
 
 
@@ -46,7 +49,13 @@ BACKBONES = {
   "hrnet_w48": BackboneFacts("backbones:hrnet_w48", 4, 16, pretrained=True),
   "pyramid": BackboneFacts("pyramid:pyramid", 4, 32),
   "lite0": BackboneFacts(
-    "lite0:lite0", 4, 32, pretrained=True, stages=6, part="backbone/trunk/"
+    "lite0:lite0",
+    4,
+    32,
+    pretrained=True,
+    stages=6,
+    frozen="lite0:is_frozen",
+    part="backbone/trunk/",
   ),
 }
 POSITIONS = ("none", "learnable", "sine", "sine-full")
