@@ -50,6 +50,16 @@ def photo(tmp_path):
   return path
 
 
+@pytest.mark.parametrize(
+  "choice",
+  [{"step": "100"}, {"weights": "ema"}, {"skeleton": "mpii_16"}],
+)
+def test_what_has_no_choice_refuses_one(folder, choice):
+  (value,) = choice.values()
+  with pytest.raises(tp.InputError, match=f"{value}.*: .*small"):
+    tp.load(str(folder), **choice)
+
+
 def test_predict_uses_them_and_says_so(tmp_path, photo, packaged, capsys):
   assert predict(photo, "--out", tmp_path / "a") == 0
   line = capsys.readouterr().out.splitlines()[0]

@@ -141,6 +141,8 @@ PHOTO = "{photos}/0.png"
     ([PHOTO, W, OUT, "--smooth=nan"], "expected a number of Hz"),
     ([PHOTO, W, OUT, "--nms=0"], "expected an OKS"),
     ([PHOTO, W, OUT, "--skeleton=mpii_16"], "17 keypoints, the skeleton mpii"),
+    ([PHOTO, W, OUT, "--step=100"], "step 100: only a work directory has"),
+    ([PHOTO, W, OUT, "--kind=ema"], "ema weights: only a work directory"),
     (["{tmp}/v.mp4", W, OUT, "--boxes={tmp}/ok.json"], "v.mp4 is a video"),
   ],
 )

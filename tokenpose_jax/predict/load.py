@@ -43,11 +43,12 @@ def load(
     options: of `Estimator`; by default those of the training's evaluation.
 
   Raises:
-    InputError: nothing can be loaded from there.
+    InputError: nothing can be loaded from there, or not what was asked for.
   """
   if path is None:
     path = saved_lib.packaged()
   if os.path.exists(os.path.join(path, exported.META)):
+    saved_lib.check_choices(path, step, weights, skeleton)
     return _of_export(path, format, options)
   saved = saved_lib.read(path, step, skeleton, weights)
   return Estimator(

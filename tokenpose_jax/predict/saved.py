@@ -139,14 +139,43 @@ def read(
       average; "": those that its training was judged by (`eval.weights`).
 
   Raises:
-    InputError: nothing can be read from there.
+    InputError: nothing can be read from there, or not what was asked for.
   """
   folder = epath.Path(path)
   if not folder.is_dir():
+    check_choices(path, step, kind)
     return _of_file(path, skeleton)
+  check_choices(path, skeleton=skeleton)
   if (folder / CONFIG).exists():
+    check_choices(path, step, kind)
     return _of_pretrained(folder)
   return _of_workdir(path, step, kind)
+
+
+def check_choices(
+  path: str, step: str = "best", kind: str = "", skeleton: str = ""
+) -> None:
+  """Refuses to choose where nothing can be chosen.
+
+  Args:
+    path: of a network that has one step, one kind of weights, its skeleton.
+    step: as given to `read`.
+    kind: likewise.
+    skeleton: likewise.
+
+  Raises:
+    InputError: something was chosen.
+  """
+  if step != "best":
+    raise InputError(
+      f"step {step}: only a work directory has steps, not {path}"
+    )
+  if kind:
+    raise InputError(
+      f"{kind} weights: only a work directory has several, not {path}"
+    )
+  if skeleton:
+    raise InputError(f"skeleton {skeleton}: {path} has its own")
 
 
 def _of_workdir(path: str, which: str, kind: str) -> Saved:
