@@ -66,6 +66,22 @@ def test_help_and_version(capsys):
     cli.main(["trian"])
 
 
+@pytest.mark.parametrize(
+  ("arguments", "says"),
+  [
+    (["cost", "--bacth_size=1", "x"], "--bacth_size=1 (tokenpose cost --help "),
+    (["convert", "improt"], "'improt' "),
+    (["trian"], "'trian' "),
+  ],
+)
+def test_what_cannot_be_parsed_is_one_line(capsys, arguments, says):
+  with pytest.raises(SystemExit, match="2"):
+    cli.main(arguments)
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith("error: ")
+  assert says in line
+
+
 def test_exit_codes(capsys):
   def refuse():
     raise InputError("no such thing")

@@ -83,7 +83,10 @@ def test_bad_data_is_one_line(folder, tmp_path, kind, parts):
   [
     ((), ("--config is missing", "python main.py --config=")),
     (("--config=configs/demo.py",), ("--workdir is missing",)),
-    (("--config=configs/nope.py", "--workdir=x"), ("nope.py",)),
+    (
+      ("--config=configs/nope.py", "--workdir=x"),
+      ("--config: configs/nope.py does not exist",),
+    ),
     (
       ("--config=configs/demo.py", "--workdir=x", "config.train.steps=6"),
       ("'config.train.steps=6' is no flag", "--config.FIELD"),

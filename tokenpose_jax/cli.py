@@ -20,7 +20,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from tokenpose_jax import stopping
 from tokenpose_jax.errors import InputError, one_line
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_freed_memory()
   # Imported now: the help of the others does not wait for JAX.
   module = importlib.import_module(command.module)
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
     prog=f"tokenpose {arguments[0]}",
     description=module.__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -277,7 +277,10 @@ def parse_flags(argv: Sequence[str], config: "flags.FlagHolder") -> None:
   except (AttributeError, KeyError) as error:  # ml_collections: no such field
     raise _unknown_field(argv, str(error)) from None
   except (flags.Error, OSError, TypeError, ValueError) as error:
-    raise InputError(one_line(error)) from None
+    absent = re.search("No such file or directory: '(.*)'", str(error))
+    raise InputError(
+      f"--config: {absent[1]} does not exist" if absent else one_line(error)
+    ) from None
   if stray:
     raise InputError(
       f"{stray[0]!r} is no flag; a field is set by --config.FIELD=VALUE"
@@ -300,9 +303,16 @@ def _unknown_field(argv: Sequence[str], message: str) -> InputError:
   )
 
 
+class _Parser(argparse.ArgumentParser):
+  """Says in one line what it cannot parse."""
+
+  def error(self, message: str) -> NoReturn:
+    self.exit(2, f"error: {message} ({self.prog} --help lists everything)\n")
+
+
 def _front() -> argparse.ArgumentParser:
   rows = [f"  {name:<10}{c.help}" for name, c in COMMANDS.items()]
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
     prog="tokenpose",
     description="TokenPose in JAX.\n\ncommands:\n" + "\n".join(rows),
     epilog="example: tokenpose cost tokenpose_s_v1 --batch_size=64",
