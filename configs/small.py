@@ -31,14 +31,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.model.position = "learnable"
   config.model.patch_head = True
   config.init.scheme = "fan_in"
-  # Peaks of the width that 2 has at 256x192 would hide where a joint is.
-  config.codec.sigma = 1.5
-  # A little milder than the original implementation's, for a tenth of its
-  # epochs.
-  config.augment.rotation_probability = 0.5
-  config.augment.rotation_degrees = 30.0
-  config.augment.scale = 0.3
-  config.augment.half_body_probability = 0.2
+  # Milder than the original implementation's, for a tenth of its epochs.
+  config.augment.rotation_probability = 0.4
+  config.augment.rotation_degrees = 20.0
+  config.augment.scale = 0.2
+  config.augment.half_body_probability = 0.1
   config.optim.schedule = "cosine"
   config.optim.learning_rate = 1e-3
   config.optim.warmup_epochs = 0.2
@@ -47,6 +44,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.train.frozen = 2
   config.train.ema = 0.999
   config.eval.weights = "ema"
-  config.train.epochs = 18
-  config.train.eval_every_epochs = 9
+  config.train.epochs = 20
+  config.train.eval_every_epochs = 10
   return config

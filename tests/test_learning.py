@@ -94,6 +94,12 @@ def test_the_table_and_the_curves(tmp_path, capsys):
   ]
   assert "0.500 [0.400, 0.600]" in second
   assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+  lines = (tmp_path / "curves.csv").read_text().splitlines()
+  assert lines[:2] == [
+    "row,seed,people,what,value,low,high",
+    "stem,0,320,loss,0.005",
+  ]
+  assert 'stem,1,640,"AP, annotated",0.5,0.4,0.6' in lines
 
 
 def test_the_mean_pose_of_people_who_stand_alike(tmp_path):
