@@ -9,7 +9,6 @@ in a checkpoint will do (`ModelConfig.of`).
 """
 
 import functools
-import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, overload
@@ -31,7 +30,7 @@ from tokenpose_jax.models.config import (
   Network,
 )
 from tokenpose_jax.models.layers import Captured, Train
-from tokenpose_jax.models.tokenpose import Pass, TokenPose, keep_variance
+from tokenpose_jax.models.tokenpose import Pass, TokenPose, keep_variance, named
 
 Tree = dict[str, Any]
 """A plain nested dict of arrays."""
@@ -58,9 +57,8 @@ def frozen(model: ModelConfig, stages: int) -> Callable[[Sequence[str]], bool]:
     model: the network.
     stages: at most as many as the backbone has (`BackboneFacts`).
   """
-  module, _, name = BACKBONES[model.backbone].frozen.partition(":")
-  home = importlib.import_module(f"tokenpose_jax.models.{module}")
-  return functools.partial(getattr(home, name), stages=stages)
+  is_frozen = named(BACKBONES[model.backbone].frozen)
+  return functools.partial(is_frozen, stages=stages)
 
 
 def create_model(model: Network, *, rngs: nnx.Rngs) -> TokenPose:

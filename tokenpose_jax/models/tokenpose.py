@@ -378,11 +378,19 @@ class PatchHead(nnx.Module):
 
 def _backbone(config: ModelConfig, **options: Any) -> Any:
   """Builds the backbone; None where patches are those of the images."""
-  module, _, builder = BACKBONES[config.backbone].builder.partition(":")
-  if not module:
-    return None
+  builder = BACKBONES[config.backbone].builder
+  return named(builder)(config, **options) if builder else None
+
+
+def named(name: str) -> Any:
+  """A function by its name in `BackboneFacts`.
+
+  Args:
+    name: "module:function" of tokenpose_jax.models.
+  """
+  module, _, function = name.partition(":")
   home = importlib.import_module(f"tokenpose_jax.models.{module}")
-  return getattr(home, builder)(config, **options)
+  return getattr(home, function)
 
 
 def _patches(
