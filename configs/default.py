@@ -99,6 +99,11 @@ def get_config(network: str = "tokenpose_s_v1") -> ml_collections.ConfigDict:
   # a uniform 0.5 was surely meant (reference 6). Published weights were trained
   # this way.
   augment.half_body_upper_probability = 0.6914624612740131
+  # Not the original implementation's: for few people (docs/data.md). Channels'
+  # gains, contrast and brightness change by up to this share.
+  augment.color = 0.0
+  # A rectangle of the crop is covered; its keypoints stay labeled.
+  augment.cover_probability = 0.0
 
   optim = config.optim = ml_collections.ConfigDict()
   optim.learning_rate = 1e-3

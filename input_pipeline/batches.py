@@ -15,7 +15,7 @@ import tensorflow as tf
 from jaxtyping import Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from input_pipeline import augment, datasets, mixing, sampling
+from input_pipeline import augment, datasets, mixing, pixels, sampling
 from input_pipeline.datasets import Split
 from input_pipeline.image_crops import ImageCropReader
 from input_pipeline.people import People
@@ -282,11 +282,13 @@ def _examples(
   chosen, crops = training_crops(
     one.config, one.split, people, positions, places
   )
-  pixels, good = one.reader.read(chosen, crops.affine, input_hw)
+  images, good = one.reader.read(chosen, crops.affine, input_hw)
+  seed, settings = one.config.seed, one.config.augment
+  pixels.augment(images, sampling.pixel_draws_at(seed, positions), settings)
   row = chosen[:, None]
   enlarged = np.sqrt(np.abs(np.linalg.det(crops.affine[:, :, :2])))[:, None]
   return {
-    "image": pixels,
+    "image": images,
     "keypoints": crops.keypoints,
     "visible": crops.visible,
     "hidden": people.hidden[row, crops.order],
@@ -350,11 +352,11 @@ def eval_batches(
     affine = geometry.crop_affine(
       people.center[index], people.scale[index], 0.0, input_hw
     )
-    pixels = aligned_zeros((len(index), *input_hw, 3))
+    images = aligned_zeros((len(index), *input_hw, 3))
     good = positions < len(people)
-    pixels[good], good[good] = reader.read(index[good], affine[good], input_hw)
+    images[good], good[good] = reader.read(index[good], affine[good], input_hw)
     return {
-      "image": pixels,
+      "image": images,
       "crop_to_image": geometry.invert(affine).astype(np.float32),
       "index": index.astype(np.int32),
       "mask": good.astype(np.float32),

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-_ORDER, _AUGMENTATION = 0, 1  # streams
+_ORDER, _AUGMENTATION, _PIXELS = 0, 1, 2  # streams
 
 
 Numbers = Float[np.ndarray, "*n"] | float
@@ -37,6 +37,18 @@ class Draws:
   rotate: Numbers  # uniform: is there a rotation?
   rotation: Numbers  # normal
   flip: Numbers  # uniform
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelDraws:
+  """The random numbers of augmentations of pixels, uniform in [0, 1)."""
+
+  gain: Float[np.ndarray, "n 3"]  # of each channel
+  contrast: Float[np.ndarray, " n"]
+  brightness: Float[np.ndarray, " n"]
+  cover: Float[np.ndarray, " n"]  # is a part covered?
+  cover_center: Float[np.ndarray, "n 2"]  # y, x
+  cover_size: Float[np.ndarray, "n 2"]  # height, width
 
 
 def person_at(seed: int, position: int, people: int) -> int:
@@ -59,9 +71,8 @@ def draws_at(seed: int, positions: int | Int[np.ndarray, "*n"]) -> Draws:
     positions: (*n) step * batch_size + slot.
   """
   positions = np.asarray(positions)
-  words = _words(seed, _AUGMENTATION, positions.ravel().tolist(), 8)
-  flat = np.moveaxis((words >> 11) * 2.0**-53, -1, 0)
-  u = [uniform.reshape(positions.shape) for uniform in flat]
+  flat = _uniform(seed, _AUGMENTATION, positions.ravel().tolist(), 8)
+  u = [uniform.reshape(positions.shape) for uniform in flat.T]
   return Draws(
     half_body=u[0],
     upper=u[1],
@@ -69,6 +80,24 @@ def draws_at(seed: int, positions: int | Int[np.ndarray, "*n"]) -> Draws:
     rotate=u[4],
     rotation=_normal(u[5], u[6]),
     flip=u[7],
+  )
+
+
+def pixel_draws_at(seed: int, positions: Int[np.ndarray, " n"]) -> PixelDraws:
+  """The random numbers of the pixels' augmentation at each position.
+
+  Args:
+    seed: of the run.
+    positions: (n,) step * batch_size + slot.
+  """
+  u = _uniform(seed, _PIXELS, positions.tolist(), 10)
+  return PixelDraws(
+    gain=u[:, :3],
+    contrast=u[:, 3],
+    brightness=u[:, 4],
+    cover=u[:, 5],
+    cover_center=u[:, 6:8],
+    cover_size=u[:, 8:],
   )
 
 
@@ -92,6 +121,12 @@ def _words(
     generator.state = state
     row[:] = generator.random_raw(count)
   return words
+
+
+def _uniform(
+  seed: int, stream: int, numbers: Sequence[int], count: int
+) -> Float[np.ndarray, "n count"]:
+  return (_words(seed, stream, numbers, count) >> 11) * 2.0**-53
 
 
 def _normal(

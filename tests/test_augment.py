@@ -206,7 +206,7 @@ def test_mirroring_swaps_sides_and_columns():
 
 
 def test_the_config_decides():
-  """Each field of config.augment; all draws lie on the field's edge."""
+  """Each field of config.augment for maps; all draws lie on its edge."""
   person = a_person()
   base = {"half_body": 0.2, "upper": 0.5, "scale": 1.0}
   base |= {"rotate": 0.3, "rotation": 1.0, "flip": 0.3}
@@ -224,7 +224,8 @@ def test_the_config_decides():
     settings[field] = value
     other = augmented(person, settings=settings, **base)
     assert not np.allclose(other.affine, crop.affine), field
-  assert len(default.get_config().augment) == 7
+  of_pixels = 2  # tests/test_pixels.py
+  assert len(default.get_config().augment) == 7 + of_pixels
 
 
 def test_arguments_are_left_alone():

@@ -30,6 +30,8 @@ RENAMED = {
 
 # Fields that were added since format 1, with the values that change nothing.
 ADDED = {
+  "augment.color": 0.0,
+  "augment.cover_probability": 0.0,
   "data.allow_outside": False,
   "data.mix": (),
   "model.attention": "auto",
@@ -82,6 +84,8 @@ _RANGES = {
   "augment.half_body_probability": "[0, 1]",
   "augment.half_body_min_keypoints": "[0, inf)",
   "augment.half_body_upper_probability": "[0, 1]",
+  "augment.color": "[0, 1]",
+  "augment.cover_probability": "[0, 1]",
   "optim.learning_rate": "(0, inf)",
   "optim.reference_batch": "[0, inf)",
   "optim.warmup_epochs": "[0, inf)",
