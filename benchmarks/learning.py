@@ -83,6 +83,12 @@ ROWS = {
     whole=True,
     start="long",
   ),
+  "sharpen": Row(
+    "then as at first, with peaks of one pixel, at half the rate",
+    ("codec.sigma=1.0", "optim.learning_rate=5e-4", "train.epochs=15"),
+    whole=True,
+    start="finish",
+  ),
   "recipe": Row("the recipe, short"),
   "random": Row("no ImageNet weights", _RANDOM),
   "pyramid": Row(
