@@ -284,7 +284,8 @@ def _examples(
   )
   images, good = one.reader.read(chosen, crops.affine, input_hw)
   seed, settings = one.config.seed, one.config.augment
-  pixels.augment(images, sampling.pixel_draws_at(seed, positions), settings)
+  if settings.color or settings.cover_probability:
+    pixels.augment(images, sampling.pixel_draws_at(seed, positions), settings)
   row = chosen[:, None]
   enlarged = np.sqrt(np.abs(np.linalg.det(crops.affine[:, :, :2])))[:, None]
   return {

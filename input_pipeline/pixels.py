@@ -10,12 +10,10 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from input_pipeline.sampling import PixelDraws
-from tokenpose_jax.models.config import IMAGE_MEAN
+from tokenpose_jax.models.config import MEAN_COLOR
 
 # Sides of what is covered, of the crop's.
 SMALLEST, LARGEST = 1 / 8, 1 / 2
-# The mean of ImageNet's photos: 0 to the network.
-GRAY = np.rint(255 * np.array(IMAGE_MEAN)).astype(np.uint8)
 
 
 def augment(
@@ -39,7 +37,7 @@ def augment(
     first = np.maximum(first, 0)
     for i in np.flatnonzero(draws.cover < settings.cover_probability):
       (top, left), (bottom, right) = first[i], last[i]
-      crops[i, top:bottom, left:right] = GRAY
+      crops[i, top:bottom, left:right] = MEAN_COLOR
 
 
 def _tables(draws: PixelDraws, color: float) -> UInt8[np.ndarray, "n 1 256 3"]:

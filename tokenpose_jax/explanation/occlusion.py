@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 
 from tokenpose_jax import geometry
 from tokenpose_jax.errors import check_choice
-from tokenpose_jax.models.config import IMAGE_MEAN
+from tokenpose_jax.models.config import MEAN_COLOR
 
 COVERS = ("gray", "blur", "noise")
 SIZE = 1 / 6  # of the crop's height: a head, a hand with its wrist
@@ -76,5 +76,4 @@ def _cover(
     return cv2.GaussianBlur(crop, (0, 0), side / 2)
   if cover == "noise":
     return np.random.default_rng(seed).integers(0, 256, crop.shape, np.uint8)
-  color = np.round(255 * np.array(IMAGE_MEAN)).astype(np.uint8)
-  return np.broadcast_to(color, crop.shape)
+  return np.broadcast_to(np.array(MEAN_COLOR, np.uint8), crop.shape)

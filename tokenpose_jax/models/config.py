@@ -66,6 +66,7 @@ HEATMAP_STRIDE = 4  # of the default heatmap size
 
 # Of the images that backbones were trained on, ImageNet's; reference 4.4.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
+MEAN_COLOR = tuple(round(255 * mean) for mean in IMAGE_MEAN)  # of 255
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
