@@ -83,6 +83,27 @@ def test_depthwise_is_a_convolution(size, stride):
     np.testing.assert_allclose(one, other, atol=2e-5 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("size", [3, 5])
+def test_an_odd_side_is_as_long_as_the_next_even_one(size, groups):
+  """So what a pixel sees lies where it does in larger maps."""
+  kernel = drawn(size, size, 6 // groups, 6)
+  conv = lite0.SameConv(
+    6, 6, kernel=size, stride=2, groups=groups, dtype=jnp.float32
+  )
+  conv = tiny.built(conv)
+  conv.kernel[...] = kernel
+  x = drawn(2, 8, 9, 6)
+  found = conv(x)
+  assert found.shape == (2, 4, 5, 6)
+  longer = jnp.pad(x, ((0, 0), (0, 0), (0, 1), (0, 0)))
+  np.testing.assert_array_equal(found, conv(longer))
+  # Of more pixels beyond, all but the last see the same.
+  much = conv(jnp.concatenate([x, drawn(2, 8, 3, 6)], axis=2))
+  same = 5 - size // 2
+  np.testing.assert_allclose(found[:, :, :same], much[:, :, :same], atol=1e-5)
+
+
 @pytest.mark.parametrize(
   ("convolve", "kernel"),
   [

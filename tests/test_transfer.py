@@ -14,12 +14,14 @@ from tokenpose_jax import (
   InputError,
   checkpoint,
   convert,
+  hub,
   network,
   saving,
   skeletons,
   train_state,
   transfer,
 )
+from tokenpose_jax.models.config import ModelConfig
 from tokenpose_jax.skeletons import COCO_17, MPII_16, Skeleton
 
 
@@ -219,6 +221,73 @@ def test_starting_from_other_patches(tmp_path, position, caplog):
   np.testing.assert_allclose(
     (table - own)[17 + corners], before[17:], atol=1e-6
   )
+
+
+def module_of(settings, state):
+  module = network.abstract_module(ModelConfig.of(settings.model))
+  graph, *_ = network.split_module(module)
+  return network.merge_module(graph, state.params, state.model_state)
+
+
+@pytest.mark.parametrize(
+  ("position", "head_dim"), [("learnable", 8), ("sine-full", 0)]
+)
+def test_starting_from_smaller_images(tmp_path, position, head_dim, caplog):
+  fields = {"model__position": position, "model__head_dim": head_dim}
+  small = tiny.config(**fields)
+  sides = tuple(3 * side // 2 for side in small.model.input_hw)
+  large = tiny.config(
+    model__input_hw=sides, init__weights=str(tmp_path), **fields
+  )
+  state, _ = checkpoints.make(tmp_path, small)
+  fresh = train_state.create(large.model, optax.sgd(1.0), seed=7)
+  with caplog.at_level("INFO", logger="absl"):
+    started = transfer.warm_start(large, COCO_17, fresh)
+  assert "heatmaps of 24 x 18, not of 16 x 12" in caplog.text
+  assert "positions of 6 x 6 patches from those of 4 x 4" in caplog.text
+  for part in ("keypoint_tokens", "stacks", "patch_embedding", "backbone"):
+    jax.tree.map(
+      np.testing.assert_array_equal, started.params[part], state.params[part]
+    )
+  # The same tokens are the same heatmaps with more pixels.
+  tokens = jax.random.normal(jax.random.key(0), (2, 17, 32))
+  found, before = (
+    module_of(config, one).heatmaps(tokens)
+    for config, one in ((large, started), (small, state))
+  )
+  wanted = jax.image.resize(before, found.shape, "linear")
+  np.testing.assert_allclose(found, wanted, atol=1e-6)
+  if position == "sine-full":
+    table, wanted = (
+      one.model_state["position_table"] for one in (started, fresh)
+    )
+    np.testing.assert_array_equal(table, wanted)
+    return
+  table, before = (one.params["position_table"] for one in (started, state))
+  np.testing.assert_array_equal(table[:17], before[:17])
+  grid = np.reshape(before[17:], (4, 4, 32))
+  np.testing.assert_allclose(table[17], grid[0, 0], atol=1e-6)
+  # 1.5 patches of the larger network are one of the smaller: its second one's
+  # middle is 1/2 of a patch from the first one's, in both directions.
+  between = grid[:2, :2].mean((0, 1))
+  np.testing.assert_allclose(table[17 + 7], between, atol=1e-6)
+
+
+def test_starting_from_a_published_folder(tmp_path):
+  settings = tiny.config()
+  state, _ = checkpoints.make(tmp_path / "run", settings)
+  folder = str(tmp_path / "published")
+  hub.save_pretrained(str(tmp_path / "run"), folder)
+  changes = {"init__weights": folder, "data__skeleton": "mpii_16"}
+  started = start(tiny.config(**changes), MPII_16)
+  np.testing.assert_array_equal(
+    started.params["patch_embedding"]["kernel"],
+    state.params["patch_embedding"]["kernel"],
+  )
+  with pytest.raises(
+    InputError, match=r"init.weights: .*network: model.heads: 2 -> 4$"
+  ):
+    start(tiny.config(model__heads=4, **changes), MPII_16)
 
 
 @pytest.mark.parametrize("kept", ["raw", "ema"])

@@ -18,10 +18,12 @@ from ml_collections import ConfigDict
 
 from tokenpose_jax import checkpoint, convert, skeletons, weight_kinds
 from tokenpose_jax import config as config_lib
+from tokenpose_jax.arrays import AnyArray
 from tokenpose_jax.convert import names
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.models.config import BACKBONES, ModelConfig
 from tokenpose_jax.network import Tree
+from tokenpose_jax.predict import saved as saved_lib
 from tokenpose_jax.skeletons import Skeleton
 from tokenpose_jax.train_state import TrainState
 
@@ -166,6 +168,7 @@ def transfer_weights(
 
 # Heads that a network may have besides that of the heatmaps.
 HEADS = ("doubt", "patch_head")
+_SIZES = ("input_hw", "heatmap_hw", "patch_hw")
 
 
 def _fit_heads(params: dict[str, Any], target: Mapping[str, Any]) -> None:
@@ -202,9 +205,9 @@ def warm_start(
   """A fresh state with the weights that `config.init` asks for.
 
   `init.weights`: a work directory (its best checkpoint, of that the kind of
-  weights that `eval.weights` names, if it is there) or a file of PyTorch
-  weights; `init.backbone`: a file of backbone weights. Step and optimizer stay
-  fresh.
+  weights that `eval.weights` names, if it is there), a folder of
+  `hub.save_pretrained` or a file of PyTorch weights; `init.backbone`: a file of
+  backbone weights. Step and optimizer stay fresh.
 
   Args:
     config: resolved.
@@ -221,8 +224,7 @@ def warm_start(
       source, source_skeleton, source_model = _read(
         init.weights, model, skeleton, config.eval.weights
       )
-      if source_model.patch_hw != model.patch_hw:
-        source = _with_patches(source, source_model, weights, model)
+      source = _of_size(source, source_model, weights, model)
       weights = transfer_weights(source, source_skeleton, weights, skeleton)
     logging.info("weights from %s", init.weights)
   elif init.backbone:
@@ -259,74 +261,124 @@ def _blaming(field: str) -> Iterator[None]:
 def _read(
   path: str, model: ModelConfig, skeleton: Skeleton, kind: str
 ) -> tuple[tuple[Tree, Tree], Skeleton, ModelConfig]:
-  """(params, model_state), skeleton and network of a work directory or file."""
-  if not epath.Path(path).is_dir():
-    state_dict = convert.read_state_dict(path)
-    count = _keypoints_of(state_dict, skeleton.num_keypoints)
-    entries, _ = names.canonical(state_dict)
-    source = dataclasses.replace(
-      model,
-      num_keypoints=count,
-      doubt=any(".doubt." in name for name in entries),
-      patch_head=any(".patch_head." in name for name in entries),
-    )
-    return (
-      convert.import_torch(source, state_dict),
-      _of_count(path, count, skeleton),
-      source,
-    )
+  """(params, model_state), skeleton and network of what `path` names."""
+  folder = epath.Path(path)
+  if not folder.is_dir():
+    return _read_file(path, model, skeleton)
+  if (folder / saved_lib.CONFIG).exists():
+    published = saved_lib.read(path)
+    _check_network(path, published.model, model)
+    return published.weights, published.skeleton, published.model
   checkpoints = checkpoint.Checkpoints(path)
   step = checkpoints.choose("best")
   saved = checkpoints.read_meta(step)
-  # Shapes are not enough: the number of heads, for example, leaves no trace in
-  # them. Keypoints, patches and `HEADS` may differ, and weights are float32
-  # whatever computes.
   source = ModelConfig.of(saved["config"]["model"])
-  changed = checkpoint.network_differences(source, model)
-  for field in ("num_keypoints", "dtype", "patch_hw", *HEADS):
-    changed.pop(f"model.{field}", None)
-  if changed:
-    raise InputError(
-      f"{path} is from a different network:"
-      f" {'; '.join(config_lib.lines(changed))}"
-    )
+  _check_network(path, source, model)
   kind = kind if weight_kinds.has_average(saved) else "raw"
   weights = checkpoints.restore_weights(step, saved, kind)
   logging.info("%s: the %s weights of step %d", path, kind, step)
   return weights, Skeleton.from_dict(saved["skeleton"]), source
 
 
-def _with_patches(
+def _read_file(
+  path: str, model: ModelConfig, skeleton: Skeleton
+) -> tuple[tuple[Tree, Tree], Skeleton, ModelConfig]:
+  """Likewise of a file, which does not say its network."""
+  state_dict = convert.read_state_dict(path)
+  count = _keypoints_of(state_dict, skeleton.num_keypoints)
+  entries, _ = names.canonical(state_dict)
+  source = dataclasses.replace(
+    model,
+    num_keypoints=count,
+    doubt=any(".doubt." in name for name in entries),
+    patch_head=any(".patch_head." in name for name in entries),
+  )
+  return (
+    convert.import_torch(source, state_dict),
+    _of_count(path, count, skeleton),
+    source,
+  )
+
+
+def _check_network(path: str, source: ModelConfig, model: ModelConfig) -> None:
+  """Refuses another network than the new one but for what may differ.
+
+  Shapes are not enough: the number of heads, for example, leaves no trace in
+  them. Weights are float32 whatever computes.
+  """
+  changed = checkpoint.network_differences(source, model)
+  for field in ("num_keypoints", "dtype", *_SIZES, *HEADS):
+    changed.pop(f"model.{field}", None)
+  if changed:
+    raise InputError(
+      f"{path} is from a different network:"
+      f" {'; '.join(config_lib.lines(changed))}"
+    )
+
+
+def _of_size(
   source: tuple[Tree, Tree],
   source_model: ModelConfig,
   target: tuple[Tree, Tree],
   model: ModelConfig,
 ) -> tuple[Tree, Tree]:
-  """Weights of a network with patches of one size for one with another.
+  """Weights of a network of one size for one of another (`_SIZES`).
 
-  Keypoint tokens that read a few large patches soon read many small ones, which
-  takes long from scratch. The embedding of the patches is the target's. Learned
-  positions are interpolated, and the target's fresh ones added to tell those
-  apart that interpolation leaves alike.
+  Learned positions are interpolated, and so is what makes heatmaps: a pixel of
+  them is a row of the head's last layer. Networks that trained on small images
+  soon see large ones, and keypoint tokens that read a few large patches soon
+  read many small ones; both take long from scratch. Of other patches the
+  embedding is the target's, and the target's fresh positions are added to tell
+  those apart that interpolation leaves alike.
   """
   params, model_state = (dict(tree) for tree in source)
   fresh, fresh_state = target
-  params["patch_embedding"] = fresh["patch_embedding"]
-  if "position_table" in model_state:  # sines of the target's own grid
-    model_state["position_table"] = fresh_state["position_table"]
-  if "position_table" in params:
-    table = np.asarray(params["position_table"])
-    k, dim = source_model.num_keypoints, source_model.dim
-    shape = (*model.grid_hw, dim)
-    grid = table[k:].reshape(*source_model.grid_hw, dim)
-    rows = np.asarray(jax.image.resize(grid, shape, "linear")).reshape(-1, dim)
-    own = np.asarray(fresh["position_table"])[model.num_keypoints :]
-    params["position_table"] = np.concatenate([table[:k], rows + own])
-  logging.info(
-    "patches of %s, not of %s: their embedding starts fresh",
-    *(" x ".join(map(str, m.patch_hw)) for m in (model, source_model)),
-  )
+  patches = [m.patch_hw for m in (model, source_model)]
+  grids = [m.grid_hw for m in (model, source_model)]
+  heatmaps = [m.heatmap_hw for m in (model, source_model)]
+  if patches[0] != patches[1]:
+    params["patch_embedding"] = fresh["patch_embedding"]
+    logging.info(
+      "patches of %s, not of %s: their embedding starts fresh",
+      *map(_by, patches),
+    )
+  if grids[0] != grids[1]:
+    if "position_table" in model_state:  # sines of the target's own grid
+      model_state["position_table"] = fresh_state["position_table"]
+    if "position_table" in params:
+      table = np.asarray(params["position_table"])
+      k = source_model.num_keypoints
+      rows = _resized(table[k:].T, grids[1], grids[0]).T
+      if patches[0] != patches[1]:
+        rows += np.asarray(fresh["position_table"])[model.num_keypoints :]
+      params["position_table"] = np.concatenate([table[:k], rows])
+    logging.info("positions of %s patches from those of %s", *map(_by, grids))
+  if heatmaps[0] != heatmaps[1]:
+    head = dict(params["head"])
+    last = "linear2" if "linear2" in head else "linear1"
+    head[last] = jax.tree.map(
+      lambda values: _resized(values, heatmaps[1], heatmaps[0]), head[last]
+    )
+    params["head"] = head
+    logging.info(
+      "heatmaps of %s, not of %s: their pixels are interpolated",
+      *map(_by, heatmaps),
+    )
   return params, model_state
+
+
+def _resized(
+  values: AnyArray, source_hw: tuple[int, int], target_hw: tuple[int, int]
+) -> np.ndarray:
+  """(..., h * w) values of a grid's pixels, (..., h' * w') of another's."""
+  images = np.reshape(values, (*np.shape(values)[:-1], *source_hw))
+  shape = (*images.shape[:-2], *target_hw)
+  images = jax.image.resize(images, shape, "linear")
+  return np.array(images).reshape(*shape[:-2], -1)
+
+
+def _by(sides: tuple[int, int]) -> str:
+  return f"{sides[0]} x {sides[1]}"
 
 
 def _keypoints_of(state_dict: Mapping[str, Any], otherwise: int) -> int:

@@ -241,15 +241,20 @@ class HRNet(nnx.Module):
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
     """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
-    x = self.stem(x, train=train, captured=captured)
-    captured["backbone.layer1"] = x
+    image_hw = x.shape[1:3]
+    seen: Captured = {}
+    x = self.stem(x, train=train, captured=seen)
+    seen["backbone.layer1"] = x
     maps = [jax.nn.relu(conv(x, train=train)) for conv in self.transition1]
     for i, y in enumerate(maps):
-      captured[f"backbone.transition1.{i}"] = y
-    maps = self._stage("stage2", maps, train, captured)
+      seen[f"backbone.transition1.{i}"] = y
+    maps = self._stage("stage2", maps, train, seen)
     new = jax.nn.relu(self.transition2["2"](maps[-1], train=train))
-    captured["backbone.transition2.2"] = new
-    return self._stage("stage3", [*maps, new], train, captured)[0]
+    seen["backbone.transition2.2"] = new
+    y = self._stage("stage3", [*maps, new], train, seen)[0]
+    y, seen = packing.unpacked((y, seen), image_hw)
+    captured.update(seen)
+    return y
 
   def _stage(
     self, name: str, maps: list[Array], train: Train, captured: Captured

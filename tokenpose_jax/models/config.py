@@ -23,7 +23,7 @@ class BackboneFacts(NamedTuple):
       images themselves are the map.
     stride: image pixels per pixel of its map, on both axes.
     multiple: both sides of the image must be multiples of this, pixels: the
-      stride of its coarsest branch.
+      stride of its coarsest branch, or of the coarsest that cannot round up.
     pretrained: it is made to start from ImageNet weights.
     stages: that `train.frozen` can freeze.
     frozen: where it has some, "module:function" as well: (path, stages=) ->
@@ -51,7 +51,7 @@ BACKBONES = {
   "lite0": BackboneFacts(
     "lite0:lite0",
     4,
-    32,
+    16,
     pretrained=True,
     stages=6,
     frozen="lite0:is_frozen",

@@ -84,6 +84,8 @@ class SameConv(nnx.Module):
   ) -> Float[Array, "b _h _w _c"]:
     """Maps (B, H, W, inputs) to (B, H / stride, W / stride, outputs).
 
+    Sides are rounded up.
+
     Args:
       x: the map.
       train: without effect.
@@ -91,6 +93,9 @@ class SameConv(nnx.Module):
     """
     del train, widen
     kernel = self.kernel[...].astype(self.dtype)
+    more = [(0, -side % self.stride) for side in x.shape[1:3]]
+    if more != [(0, 0), (0, 0)]:  # a side of 9 makes 5, as one of 10
+      x = jnp.pad(x, ((0, 0), *more, (0, 0)))
     if self.groups > 1 and devices.kind() == "cpu":
       return convolution.depthwise(x.astype(self.dtype), kernel, self.stride)
     return jax.lax.conv_general_dilated(
@@ -228,7 +233,9 @@ class Lite0(nnx.Module):
     for i in reversed(range(len(maps))):
       captured[f"backbone.trunk.{i}"] = maps[i]
       z = self.lateral[i](maps[i], train=train)
-      y = jax.nn.relu(z if y is None else z + enlarge(y, 2, 2))
+      if y is not None:  # of 9 pixels there are 5, and 10 of those
+        z = z + enlarge(y, 2, 2)[:, : z.shape[1], : z.shape[2]]
+      y = jax.nn.relu(z)
       y = layers.run(self.merge[i], y, remat=remat, train=train)
       captured[f"backbone.merge.{i}"] = y
     assert y is not None  # LEVELS has four.

@@ -20,7 +20,6 @@ from tokenpose_jax.models import (
   doubt,
   initial,
   layers,
-  packing,
   positions,
   pruning,
 )
@@ -168,10 +167,7 @@ class TokenPose(nnx.Module):
     captured = {} if captured is None else captured
     features = jnp.asarray(images, config.dtype)
     if self.backbone is not None:
-      maps: Captured = {}
-      features = self.backbone(features, train=train, captured=maps)
-      features, maps = packing.unpacked((features, maps), config.input_hw)
-      captured.update(maps)
+      features = self.backbone(features, train=train, captured=captured)
     captured["patches_flat"] = patches = _patches(features, config.patch_hw)
     captured["patch_embed"] = visual = self.patch_embedding(patches)
     keypoints = jnp.broadcast_to(
