@@ -25,7 +25,7 @@ import sys
 from typing import NamedTuple
 
 from benchmarks import tables
-from configs import small
+from configs import default, small
 
 SPORTS, DRAWN = 0.5, 0  # for each of COCO's people
 
@@ -57,11 +57,14 @@ _FLIPS = (
   "augment.half_body_probability=0.0",
 )
 
-_OFFICIAL = (
-  "augment.rotation_probability=0.6",
-  "augment.rotation_degrees=45.0",
-  "augment.scale=0.35",
-  "augment.half_body_probability=0.3",
+_OFFICIAL = tuple(
+  f"augment.{name}={default.get_config().augment[name]}"
+  for name in (
+    "rotation_probability",
+    "rotation_degrees",
+    "scale",
+    "half_body_probability",
+  )
 )
 
 # Of a backbone that starts from random weights nothing can be frozen.
@@ -88,6 +91,17 @@ ROWS = {
     ("codec.sigma=1.0", "optim.learning_rate=5e-4", "train.epochs=15"),
     whole=True,
     start="finish",
+  ),
+  "enlarge": Row(
+    "then of images of 192x144",
+    (
+      "model.input_hw=192,144",
+      "codec.sigma=1.5",
+      "optim.learning_rate=7e-4",
+      "train.epochs=30",
+    ),
+    whole=True,
+    start="sharpen",
   ),
   "recipe": Row("the recipe, short"),
   "random": Row("no ImageNet weights", _RANDOM),
