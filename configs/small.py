@@ -8,8 +8,8 @@
 The file lies where the package is installed (docs/weights.md).
 
 64 visual tokens of crops of 128x96, made of EfficientNet-Lite0 with ImageNet's
-weights; a patch head teaches them what they hold. Larger crops cost more and are
-better; weights of small ones are where to begin:
+weights; a patch head teaches them what they hold. Larger crops find more and
+cost more; they begin with what small ones taught:
 
     python main.py --config=configs/small.py --workdir=runs/larger \
         --config.init.weights=runs/small --config.model.input_hw=192,144 \

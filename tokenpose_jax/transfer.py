@@ -368,7 +368,7 @@ def _of_size(
 
 
 def _resized(
-  values: AnyArray, source_hw: tuple[int, int], target_hw: tuple[int, int]
+  values: AnyArray, source_hw: tuple[int, ...], target_hw: tuple[int, ...]
 ) -> np.ndarray:
   """(..., h * w) values of a grid's pixels, (..., h' * w') of another's."""
   images = np.reshape(values, (*np.shape(values)[:-1], *source_hw))
@@ -377,7 +377,7 @@ def _resized(
   return np.array(images).reshape(*shape[:-2], -1)
 
 
-def _by(sides: tuple[int, int]) -> str:
+def _by(sides: tuple[int, ...]) -> str:
   return f"{sides[0]} x {sides[1]}"
 
 

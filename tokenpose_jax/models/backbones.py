@@ -241,7 +241,7 @@ class HRNet(nnx.Module):
     captured: Captured,
   ) -> Float[Array, "b _h _w _c"]:
     """Maps images (B, H, W, 3) to (B, H/4, W/4, channels)."""
-    image_hw = x.shape[1:3]
+    image_hw = x.shape[1], x.shape[2]
     seen: Captured = {}
     x = self.stem(x, train=train, captured=seen)
     seen["backbone.layer1"] = x
