@@ -118,7 +118,9 @@ ROWS = {
     "4 visual tokens, not 64",
     ("model.patch_hw=16,12",),
   ),
-  "large_crops": Row("crops of 192x144", ("model.input_hw=192,144",)),
+  "large_crops": Row(
+    "crops of 192x144, and in them narrower peaks", ("model.input_hw=192,144",)
+  ),
   "sines": Row("sines for positions", ("model.position=sine-full",)),
   "rate_half": Row("learning rate 5e-4", ("optim.learning_rate=5e-4",)),
   "rate_double": Row("learning rate 2e-3", ("optim.learning_rate=2e-3",)),

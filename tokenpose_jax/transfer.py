@@ -333,36 +333,41 @@ def _of_size(
   """
   params, model_state = (dict(tree) for tree in source)
   fresh, fresh_state = target
-  patches = [m.patch_hw for m in (model, source_model)]
-  grids = [m.grid_hw for m in (model, source_model)]
-  heatmaps = [m.heatmap_hw for m in (model, source_model)]
-  if patches[0] != patches[1]:
+  other_patches = model.patch_hw != source_model.patch_hw
+  if other_patches:
     params["patch_embedding"] = fresh["patch_embedding"]
     logging.info(
       "patches of %s, not of %s: their embedding starts fresh",
-      *map(_by, patches),
+      _by(model.patch_hw),
+      _by(source_model.patch_hw),
     )
-  if grids[0] != grids[1]:
+  if model.grid_hw != source_model.grid_hw:
     if "position_table" in model_state:  # sines of the target's own grid
       model_state["position_table"] = fresh_state["position_table"]
     if "position_table" in params:
       table = np.asarray(params["position_table"])
       k = source_model.num_keypoints
-      rows = _resized(table[k:].T, grids[1], grids[0]).T
-      if patches[0] != patches[1]:
+      rows = _resized(table[k:].T, source_model.grid_hw, model.grid_hw).T
+      if other_patches:
         rows += np.asarray(fresh["position_table"])[model.num_keypoints :]
       params["position_table"] = np.concatenate([table[:k], rows])
-    logging.info("positions of %s patches from those of %s", *map(_by, grids))
-  if heatmaps[0] != heatmaps[1]:
+    logging.info(
+      "positions of %s patches from those of %s",
+      _by(model.grid_hw),
+      _by(source_model.grid_hw),
+    )
+  sides = source_model.heatmap_hw, model.heatmap_hw
+  if sides[0] != sides[1]:
     head = dict(params["head"])
     last = "linear2" if "linear2" in head else "linear1"
     head[last] = jax.tree.map(
-      lambda values: _resized(values, heatmaps[1], heatmaps[0]), head[last]
+      lambda pixels: _resized(pixels, *sides), head[last]
     )
     params["head"] = head
     logging.info(
       "heatmaps of %s, not of %s: their pixels are interpolated",
-      *map(_by, heatmaps),
+      _by(model.heatmap_hw),
+      _by(source_model.heatmap_hw),
     )
   return params, model_state
 
