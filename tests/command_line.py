@@ -37,17 +37,8 @@ def command(*arguments) -> list[str]:
 
 def environment(**extra) -> dict[str, str]:
   """One device, so that the batch sizes of any test divide."""
-  return (
-    os.environ
-    | {
-      "XLA_FLAGS": "",
-      "JAX_PLATFORMS": "cpu",
-      "JAX_ENABLE_COMPILATION_CACHE": "true",
-      # Not in the home of whoever runs the tests.
-      "JAX_COMPILATION_CACHE_DIR": str(fixtures.ROOT / ".pytest_cache/xla"),
-    }
-    | extra
-  )
+  quick = "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE"
+  return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": quick} | extra
 
 
 def start(*arguments, **extra) -> subprocess.Popen:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pathlib
 
 # Before JAX and TensorFlow are imported. The preset compiles about three times
 # faster and changes results in the last digits only.
@@ -14,8 +15,12 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("NO_GCE_CHECK", "true")
-# Commands that run in this process keep no programs for another one.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Many tests compile the same programs, in both workers and in processes of
+# their own; they are not kept in the home of whoever runs the tests.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+  pathlib.Path(__file__).parents[1] / ".pytest_cache/xla"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import jax
 import pytest

@@ -50,6 +50,7 @@ def _weights(model=WITH, seed=0):
   return params, state
 
 
+_train_passes = jax.jit(network.train_passes, static_argnums=0)
 _of_batch = jax.jit(
   gradients.of_batch, static_argnums=(0, 4), static_argnames="loss_weights"
 )
@@ -163,9 +164,7 @@ def test_the_loss_of_a_batch(microbatches):
   points, _ = codec_lib.decode(found.heatmaps, "quarter")
   distance = np.linalg.norm(np.asarray(points) - truth.points, axis=-1)
   if microbatches == 1:
-    made, _ = network.train_passes(
-      WITH, params, state, network.normalize(crops)
-    )
+    made, _ = _train_passes(WITH, params, state, network.normalize(crops))
     wanted = _of_loss(np.asarray(made[0].doubt), truth, distance, mask)
     assert float(found.doubt) == pytest.approx(wanted, rel=1e-4)
   # Nothing of it reaches what is not a head of doubt.

@@ -86,8 +86,9 @@ def test_running_statistics_move_part_by_part():
   model = ModelConfig.of(settings.model)
   params, state = network.init(model, 0)
   images = network.normalize(jnp.asarray(tiny.batch(settings)["image"]))
+  apply = jax.jit(network.apply_train, static_argnums=0)
   for half in (images[::2], images[1::2]):
-    _, state = network.apply_train(model, params, state, half)
+    _, state = apply(model, params, state, half)
   close(parts.model_state, state)
   counts = [leaf for leaf in jax.tree.leaves(state) if leaf.dtype == jnp.int32]
   assert {int(count) for count in counts} == {2}

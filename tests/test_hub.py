@@ -1,7 +1,6 @@
 """Folders that others load, and their way over Hugging Face."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,14 @@ import pytest
 import yaml
 
 import tokenpose_jax as tp
-from tests import eval_run, exporting, fixtures, hub_server, tiny
+from tests import (
+  command_line,
+  eval_run,
+  exporting,
+  fixtures,
+  hub_server,
+  tiny,
+)
 from tokenpose_jax import checkpoint, hub, saving
 from tokenpose_jax.errors import InputError
 from tokenpose_jax.predict import saved as saved_lib
@@ -175,13 +181,11 @@ def in_a_process(code: str, address: str, home) -> subprocess.CompletedProcess:
     "HF_HOME": str(home),
     "HF_TOKEN": "hf_none",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "",
   }
   return subprocess.run(
     [sys.executable, "-c", code],
     cwd=fixtures.ROOT,
-    env=os.environ | environment,
+    env=command_line.environment(**environment),
     capture_output=True,
     text=True,
     timeout=120,

@@ -96,7 +96,6 @@ def test_trains_and_evaluates_with_no_change_of_code(folder, tmp_path):
     "--config.data.train_split=train",
     "--config.data.eval_split=val",
     "--config.train.steps=2",
-    XLA_FLAGS="--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
   )
   assert done.returncode == 0, done.stderr
   assert "no sigmas" not in done.stderr

@@ -28,6 +28,7 @@ PYRAMID = ModelConfig(
   head_dim=0,
 )
 
+_train_passes = jax.jit(network.train_passes, static_argnums=0)
 _of_batch = jax.jit(
   gradients.of_batch, static_argnums=(0, 4), static_argnames="loss_weights"
 )
@@ -67,9 +68,7 @@ def test_the_loss_of_a_batch(microbatches):
   wanted, people = 0.0, 0
   for m in range(microbatches):  # Part m has every M-th of them.
     part = jax.tree.map(lambda array, m=m: array[m::microbatches], batch)
-    made, _ = network.train_passes(
-      WITH, *weights, network.normalize(part.image)
-    )
+    made, _ = _train_passes(WITH, *weights, network.normalize(part.image))
     assert len(made[0].patches) == 2
     told = (part.targets, part.weights, part.mask)
     loss = sum(float(losses.mse(maps, *told)) for maps in made[0].patches)
@@ -102,7 +101,7 @@ def test_where_it_teaches(changes, times):
   model = dataclasses.replace(WITH, **changes)
   weights = network.init(model, 0)
   images = network.normalize(tiny.heatmap_batch(model).image)
-  passes, _ = network.train_passes(model, *weights, images)
+  passes, _ = _train_passes(model, *weights, images)
   assert [len(one.patches) for one in passes] == times
 
 
@@ -110,7 +109,7 @@ def test_where_it_teaches(changes, times):
 def test_it_begins_near_0(scheme):
   params, state = network.init(WITH, 0, scheme)
   images = network.normalize(tiny.heatmap_batch(WITH).image)
-  passes, _ = network.train_passes(WITH, params, state, images)
+  passes, _ = _train_passes(WITH, params, state, images)
   for maps in passes[0].patches:
     assert 0 < np.abs(maps).max() < 0.05
 
@@ -174,10 +173,11 @@ def test_pytorch_files_hold_all_of_it(model):
 
 def test_pyramid_sizes():
   """Its map is a quarter of the image, and each size is made of the next."""
-  params, state = network.init(PYRAMID, 0, "fan_in")
-  rng = np.random.default_rng(0)
-  images = rng.standard_normal((1, 96, 96, 3)).astype(np.float32)
-  _, captured = network.apply(PYRAMID, params, state, images, capture=True)
+  params, state = network.abstract(PYRAMID)
+  _, captured = jax.eval_shape(
+    functools.partial(network.apply, PYRAMID, capture=True),
+    *(params, state, np.zeros((1, 96, 96, 3), np.float32)),
+  )
   sizes = [captured[f"backbone.levels.{i}"].shape for i in range(4)]
   assert sizes == [
     (1, 24, 24, 4),

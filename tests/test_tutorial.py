@@ -1,11 +1,10 @@
 """The notebook runs from its first cell to its last."""
 
 import json
-import os
 import subprocess
 import sys
 
-from tests import fixtures
+from tests import command_line, fixtures
 
 NOTEBOOK = fixtures.ROOT / "docs" / "tutorial.ipynb"
 
@@ -28,7 +27,7 @@ def test_the_notebook_runs(tmp_path):
   done = subprocess.run(
     [sys.executable, "-c", short],
     cwd=tmp_path,
-    env=os.environ | {"PYTHONPATH": str(fixtures.ROOT), "XLA_FLAGS": ""},
+    env=command_line.environment(PYTHONPATH=str(fixtures.ROOT)),
     capture_output=True,
     text=True,
     timeout=400,
