@@ -10,9 +10,12 @@ import time
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from tests import checkpoints, fixtures
+from input_pipeline import runs
+from tests import checkpoints, fixtures, tiny
 from tests.command_line import call, demo, drawn, environment, start
+from tokenpose_jax.errors import InputError, one_line
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +74,30 @@ def _break(folder: pathlib.Path, kind: str) -> None:
     ("outside", (r"\x1b[2J/secret.jpg", "--config.data.allow_outside=True")),
   ],
 )
-def test_bad_data_is_one_line(folder, tmp_path, kind, parts):
+def test_bad_data_is_said(folder, tmp_path, kind, parts):
   broken = tmp_path / "broken"
   shutil.copytree(folder, broken)
   _break(broken, kind)
-  check_one_line(call(*demo(broken, tmp_path / "run")), *parts)
+  config = tiny.config(
+    data__name="coco",
+    data__dir=str(broken),
+    data__train_split="train",
+    data__eval_split="test",
+    data__prepared_dir=str(tmp_path / "prepared"),
+  )
+  with pytest.raises(InputError) as raised:
+    runs.train(ConfigDict(config), str(tmp_path / "run"))
+  for part in parts:
+    assert part in one_line(raised.value)
+
+
+def test_bad_data_is_one_line(folder, tmp_path):
+  """Without the characters that would rule a terminal."""
+  broken = tmp_path / "broken"
+  shutil.copytree(folder, broken)
+  _break(broken, "outside")
+  done = call(*demo(broken, tmp_path / "run"))
+  check_one_line(done, r"\x1b[2J/secret.jpg", "allow_outside=True")
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,8 @@ def test_prunings_begin_one_after_the_other(monkeypatch, tmp_path):
     "model__depth": 4,
     "model__keep": 0.5,
     "model__prune_before": (1, 3),
+    "model__backbone": "none",
+    "model__patch_hw": (16, 12),
     "train__keep_epochs": 2.0,  # 10 steps
   }
   for steps in (7, 12):
