@@ -77,35 +77,41 @@ def write(runs: dict[str, list[Run]], path: pathlib.Path) -> None:
 
 
 def draw(runs: dict[str, list[Run]], path: pathlib.Path) -> None:
-  """Curves: training loss and accuracy, and AP, by people seen."""
+  """Loss, accuracy and AP by people seen; the last AP with its interval."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(12, 4), layout="constrained")
+  on_the_way = any(len(run.figures) > 1 for of in runs.values() for run in of)
+  figure = Figure(figsize=(17 if on_the_way else 13, 5), layout="constrained")
   FigureCanvasAgg(figure)
-  axes = figure.subplots(1, 3)
-  for color, (name, found) in enumerate(runs.items()):
-    for run in found:
-      style = dict(
-        color=f"C{color % 10}",
-        linestyle=("-", "--", ":")[color // 10 % 3],
-        label=None if run is not found[0] else name,
-      )
-      if not run.curve:
-        continue
-      steps, loss, accuracy = zip(*run.curve, strict=True)
-      people = [step * run.batch / 1000 for step in steps]
-      axes[0].plot(people, loss, **style)
-      axes[1].plot(people, accuracy, **style)
-      told = [
-        (step * run.batch / 1000, of["annotated"][0])
+  *by_people, last = figure.subplots(1, 4 if on_the_way else 3)
+  for number, found in enumerate(runs.values()):
+    style = dict(
+      color=f"C{number % 10}",
+      linestyle=("-", "--", ":")[number // 10 % 3],
+    )
+    for order, run in enumerate(found):
+      told = {
+        step: of["annotated"]
         for step, of in sorted(run.figures.items())
         if "annotated" in of
-      ]
-      axes[2].plot(*zip(*told, strict=True), marker="o", **style)
+      }
+      steps, *curves = zip(*run.curve, strict=True) if run.curve else [()] * 3
+      curves.append([value for value, *_ in told.values()])
+      for axis, at, values in zip(
+        by_people, (steps, steps, told), curves, strict=False
+      ):
+        axis.plot([step * run.batch / 1000 for step in at], values, **style)
+      for value, *interval in list(told.values())[-1:]:
+        height = number + (order - (len(found) - 1) / 2) / 4
+        last.plot(interval, [height] * len(interval), **style)
+        last.plot(value, height, color=style["color"], marker="o")
   titles = ("loss", "training accuracy", "AP, annotated boxes")
-  for axis, title in zip(axes, titles, strict=True):
+  for axis, title in zip(by_people, titles, strict=False):
     axis.set(title=title, xlabel="thousands of people seen")
+  last.set(title="last AP, annotated boxes, 95 %")
+  last.set_yticks(range(len(runs)), runs)
+  last.invert_yaxis()
+  for axis in (*by_people, last):
     axis.grid(alpha=0.3)
-  axes[0].legend(fontsize=8)
-  figure.savefig(path, dpi=110)
+  figure.savefig(path, dpi=90)
