@@ -246,7 +246,7 @@ def table(out: pathlib.Path) -> None:
   rows = []
   for name, found in runs.items():
     for run in found:
-      step, figures = sorted(run.figures.items())[-1]
+      step, figures = list(run.figures.items())[-1]
       people = step * run.batch
       cells = [
         shown(*figures[boxes]) if boxes in figures else ""

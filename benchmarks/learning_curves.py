@@ -14,8 +14,8 @@ class Run(NamedTuple):
     seed: of it.
     batch: people in a step.
     curve: (step, loss, accuracy), as logged.
-    figures: AP and its interval, if it has one, by step and by "annotated" or
-      "detected".
+    figures: AP and its interval, if it has one, by step, ascending, and by
+      "annotated" or "detected".
   """
 
   seed: int
@@ -52,6 +52,7 @@ def runs_of(out: pathlib.Path, name: str) -> list[Run]:
       )
     if figures:
       seed = int(folder.name.rpartition("-")[2])
+      figures = dict(sorted(figures.items()))
       found.append(Run(seed, batch, list(curve.values()), figures))
   return found
 
@@ -69,7 +70,7 @@ def write(runs: dict[str, list[Run]], path: pathlib.Path) -> None:
           for what, value in zip(("loss", "accuracy"), values, strict=True)
         ] + [
           (step, f"AP, {boxes}", *figure)
-          for step, of in sorted(run.figures.items())
+          for step, of in run.figures.items()
           for boxes, figure in of.items()
         ]
         for step, *cells in known:
@@ -91,21 +92,22 @@ def draw(runs: dict[str, list[Run]], path: pathlib.Path) -> None:
       linestyle=("-", "--", ":")[number // 10 % 3],
     )
     for order, run in enumerate(found):
+      for axis, column in zip(by_people[:2], (1, 2), strict=True):
+        people = [logged[0] * run.batch / 1000 for logged in run.curve]
+        axis.plot(people, [logged[column] for logged in run.curve], **style)
       told = {
-        step: of["annotated"]
-        for step, of in sorted(run.figures.items())
+        step * run.batch / 1000: of["annotated"]
+        for step, of in run.figures.items()
         if "annotated" in of
       }
-      steps, *curves = zip(*run.curve, strict=True) if run.curve else [()] * 3
-      curves.append([value for value, *_ in told.values()])
-      for axis, at, values in zip(
-        by_people, (steps, steps, told), curves, strict=False
-      ):
-        axis.plot([step * run.batch / 1000 for step in at], values, **style)
-      for value, *interval in list(told.values())[-1:]:
+      for axis in by_people[2:]:
+        axis.plot(
+          [*told], [ap for ap, *_ in told.values()], marker="o", **style
+        )
+      for ap, *interval in list(told.values())[-1:]:
         height = number + (order - (len(found) - 1) / 2) / 4
         last.plot(interval, [height] * len(interval), **style)
-        last.plot(value, height, color=style["color"], marker="o")
+        last.plot(ap, height, color=style["color"], marker="o")
   titles = ("loss", "training accuracy", "AP, annotated boxes")
   for axis, title in zip(by_people, titles, strict=False):
     axis.set(title=title, xlabel="thousands of people seen")

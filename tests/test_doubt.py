@@ -50,12 +50,6 @@ def _weights(model=WITH, seed=0):
   return params, state
 
 
-_train_passes = jax.jit(network.train_passes, static_argnums=0)
-_of_batch = jax.jit(
-  gradients.of_batch, static_argnums=(0, 4), static_argnames="loss_weights"
-)
-
-
 def _crops(count=3):
   rng = np.random.default_rng(0)
   return rng.integers(0, 256, (count, *WITH.input_hw, 3), np.uint8)
@@ -160,15 +154,17 @@ def test_the_loss_of_a_batch(microbatches):
   targets = rng.random((*shape, *WITH.heatmap_hw), np.float32)
   batch = gradients.Batch(crops, targets, np.ones(shape), mask, truth)
   half = gradients.LossWeights(doubt=0.5)
-  found = _of_batch(WITH, params, state, batch, microbatches, loss_weights=half)
+  found = tiny.of_batch(
+    WITH, params, state, batch, microbatches, loss_weights=half
+  )
   points, _ = codec_lib.decode(found.heatmaps, "quarter")
   distance = np.linalg.norm(np.asarray(points) - truth.points, axis=-1)
   if microbatches == 1:
-    made, _ = _train_passes(WITH, params, state, network.normalize(crops))
+    made, _ = tiny.train_passes(WITH, params, state, network.normalize(crops))
     wanted = _of_loss(np.asarray(made[0].doubt), truth, distance, mask)
     assert float(found.doubt) == pytest.approx(wanted, rel=1e-4)
   # Nothing of it reaches what is not a head of doubt.
-  zero = _of_batch(WITH, params, state, batch, microbatches)
+  zero = tiny.of_batch(WITH, params, state, batch, microbatches)
   one, other = dict(found.gradient), dict(zero.gradient)
   assert np.abs(one.pop("doubt")["bias"]).min() > 0
   assert np.abs(other.pop("doubt")["bias"]).max() == 0

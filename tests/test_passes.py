@@ -16,7 +16,6 @@ from tokenpose_jax import (
   cost,
   gradients,
   losses,
-  network,
   train,
 )
 from tokenpose_jax import config as config_lib
@@ -43,10 +42,6 @@ def _weights(model: ModelConfig) -> tuple:
 
 
 _apply = jax.jit(tp.apply, static_argnums=0, static_argnames="capture")
-_train = jax.jit(network.train_passes, static_argnums=0)
-_of_batch = jax.jit(
-  gradients.of_batch, static_argnums=0, static_argnames="loss_weights"
-)
 
 
 def test_one_pass_with_all_tokens_is_the_network_as_it_was():
@@ -58,7 +53,7 @@ def test_one_pass_with_all_tokens_is_the_network_as_it_was():
     _apply(plain, *weights, images), _apply(other, *weights, images)
   )
   one, two = (
-    _of_batch(
+    tiny.of_batch(
       m, *weights, tiny.heatmap_batch(m), loss_weights=LossWeights(weight)
     )
     for m, weight in ((plain, 0.0), (other, 1.0))
@@ -146,9 +141,9 @@ def test_a_second_pass_goes_on_from_the_first():
   weights = _weights(model)
   batch = tiny.heatmap_batch(model)
   images = tp.normalize(batch.image)
-  (first, second), _ = _train(model, *weights, images)
+  (first, second), _ = tiny.train_passes(model, *weights, images)
   once = dataclasses.replace(model, cycles=1)
-  (alone,), _ = _train(once, *weights, images)
+  (alone,), _ = tiny.train_passes(once, *weights, images)
   jax.tree.map(np.testing.assert_array_equal, first, alone)
   # Blocks that were there twice: the same weights, two stacks in a row.
   params, state = weights
@@ -159,7 +154,7 @@ def test_a_second_pass_goes_on_from_the_first():
   }
   _, captured = _apply(twice, joined, state, images, capture=True)
   np.testing.assert_allclose(second.tokens, captured["block.1.3"], atol=1e-5)
-  found = _of_batch(model, *weights, batch, loss_weights=LossWeights(0.5))
+  found = tiny.of_batch(model, *weights, batch, loss_weights=LossWeights(0.5))
   wanted = sum(
     float(losses.mse(one.heatmaps, *batch[1:4])) for one in (first, second)
   )

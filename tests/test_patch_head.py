@@ -28,11 +28,6 @@ PYRAMID = ModelConfig(
   head_dim=0,
 )
 
-_train_passes = jax.jit(network.train_passes, static_argnums=0)
-_of_batch = jax.jit(
-  gradients.of_batch, static_argnums=(0, 4), static_argnames="loss_weights"
-)
-
 
 def test_each_token_says_its_own_part():
   """A token moves the pixels of its patch alone, of all keypoints."""
@@ -62,13 +57,13 @@ def test_the_loss_of_a_batch(microbatches):
   weights = network.init(WITH, 0, "fan_in")
   batch = tiny.heatmap_batch(WITH)
   some = gradients.LossWeights(patches=0.5)
-  found = _of_batch(WITH, *weights, batch, microbatches, loss_weights=some)
-  none = _of_batch(WITH, *weights, batch, microbatches)
+  found = tiny.of_batch(WITH, *weights, batch, microbatches, loss_weights=some)
+  none = tiny.of_batch(WITH, *weights, batch, microbatches)
   assert float(found.loss) == pytest.approx(float(none.loss), rel=1e-5)
   wanted, people = 0.0, 0
   for m in range(microbatches):  # Part m has every M-th of them.
     part = jax.tree.map(lambda array, m=m: array[m::microbatches], batch)
-    made, _ = _train_passes(WITH, *weights, network.normalize(part.image))
+    made, _ = tiny.train_passes(WITH, *weights, network.normalize(part.image))
     assert len(made[0].patches) == 2
     told = (part.targets, part.weights, part.mask)
     loss = sum(float(losses.mse(maps, *told)) for maps in made[0].patches)
@@ -101,7 +96,7 @@ def test_where_it_teaches(changes, times):
   model = dataclasses.replace(WITH, **changes)
   weights = network.init(model, 0)
   images = network.normalize(tiny.heatmap_batch(model).image)
-  passes, _ = _train_passes(model, *weights, images)
+  passes, _ = tiny.train_passes(model, *weights, images)
   assert [len(one.patches) for one in passes] == times
 
 
@@ -109,7 +104,7 @@ def test_where_it_teaches(changes, times):
 def test_it_begins_near_0(scheme):
   params, state = network.init(WITH, 0, scheme)
   images = network.normalize(tiny.heatmap_batch(WITH).image)
-  passes, _ = _train_passes(WITH, params, state, images)
+  passes, _ = tiny.train_passes(WITH, params, state, images)
   for maps in passes[0].patches:
     assert 0 < np.abs(maps).max() < 0.05
 

@@ -49,6 +49,12 @@ def config(**changes) -> ConfigDict:
   return config_lib.resolve(result, skeletons.get(result.data.skeleton))
 
 
+train_passes = jax.jit(network.train_passes, static_argnums=0)
+of_batch = jax.jit(
+  gradients.of_batch, static_argnums=(0, 4), static_argnames="loss_weights"
+)
+
+
 def built(module: Any) -> Any:
   """A part of a network, with arrays in place of shapes."""
   graph, *trees = network.split_module(module)
